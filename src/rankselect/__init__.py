@@ -1,0 +1,62 @@
+"""rankselect: which LoRA rank, layer by layer.
+
+Measures the intrinsic dimension of each layer's hidden states on your own texts, turns it into a rank for every
+module, and hands PEFT a config that it builds exactly. Names are loaded when they are first used, so that
+`import rankselect` does not import torch. The same names stand in `__init__.pyi` for type checkers.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from rankselect._version import __version__
+
+_HOMES = {
+    "calibration.evidence": ("Calibration", "Evidence"),
+    "calibration.id_profile": ("IDProfile", "Measurement"),
+    "calibration.measure": ("id_profile",),
+    "errors": (
+        "ArgumentError",
+        "ContractError",
+        "EvidenceError",
+        "FileFormatError",
+        "MissingExtraError",
+        "ModelError",
+        "PlanMismatchError",
+        "PointsError",
+        "RankSelectError",
+        "RankSelectWarning",
+        "TargetError",
+        "TextsError",
+        "UnknownNameError",
+    ),
+    "estimators._base": ("Estimator", "IDEstimate", "NeighborEstimator"),
+    "estimators.gride": ("Gride", "GrideScaling"),
+    "estimators.mle": ("MLE",),
+    "estimators.skdim": ("SkDim",),
+    "estimators.twonn": ("TwoNN",),
+    "neighbors": ("Neighbors", "nearest_neighbors"),
+    "plan.layers": ("layer_names",),
+    "plan.rank_plan": ("PlannedModule", "RankPlan"),
+    "plan.targets": ("Target", "find_targets"),
+    "strategies._base": ("RankStrategy",),
+    "strategies.fixed": ("Fixed",),
+    "strategies.gelora": ("GeLoRA",),
+    "strategies.intrinsic": ("IntrinsicMax", "IntrinsicMean", "IntrinsicMin", "PerLayerID"),
+}
+_HOME_OF = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604  (strings, all of them)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

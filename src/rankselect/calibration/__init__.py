@@ -1,0 +1,1 @@
+"""What is measured of a model on its texts: hidden states, and the intrinsic-dimension profile."""

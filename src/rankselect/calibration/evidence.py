@@ -1,0 +1,62 @@
+"""What a strategy may know: evidence, measured from a model and its texts."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, final
+
+from rankselect.estimators.twonn import TwoNN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import nn
+    from typing_extensions import Self
+
+    from rankselect.estimators._base import Estimator
+
+__all__ = ["Calibration", "Evidence"]
+
+
+@final
+@dataclass(frozen=True)
+class Calibration:
+    """A model and the texts to measure it on: pass it to `RankStrategy.plan`, which measures what it needs.
+
+    The arguments are those of `id_profile`, which describes them.
+
+    Example:
+        >>> import rankselect as rs
+        >>> from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
+        >>> calibration = rs.Calibration(tiny_model(), tiny_tokenizer(), tiny_texts(40), progress=False)
+        >>> plan = rs.PerLayerID().plan(calibration.model, calibration)
+    """
+
+    model: nn.Module
+    tokenizer: Any
+    texts: Sequence[str] | Sequence[Mapping[str, Any]]
+    estimator: Estimator = field(default_factory=TwoNN, kw_only=True)
+    pooling: Literal["mean", "last"] = field(default="mean", kw_only=True)
+    max_length: int = field(default=512, kw_only=True)
+    batch_size: int = field(default=8, kw_only=True)
+    max_samples: int | None = field(default=None, kw_only=True)
+    tolerance: float | None = field(default=None, kw_only=True)
+    seed: int = field(default=0, kw_only=True)
+    progress: bool = field(default=True, kw_only=True)
+
+
+class Evidence(ABC):
+    """The base of everything a strategy can base ranks on.
+
+    A new kind of evidence is a subclass with `measure`; a strategy asks for it by naming the class in its attribute
+    ``evidence``. `check` may be overridden to refuse evidence about another model.
+    """
+
+    @classmethod
+    @abstractmethod
+    def measure(cls, calibration: Calibration) -> Self:
+        """Measure this evidence on the calibration's model and texts; leave the model as it was."""
+
+    def check(self, model: nn.Module) -> None:  # noqa: B027  (optional, not forgotten)
+        """Raise `EvidenceError` if this is evidence about another model. The default accepts every model."""

@@ -1,0 +1,164 @@
+"""The streaming collector: one vector for each text and layer, gathered in a single pass."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, final
+
+import torch
+
+from rankselect.calibration.batches import padded_batches
+from rankselect.calibration.trunk import input_device, measuring, run_trunk, vocabulary_filler
+from rankselect.errors import ModelError
+from rankselect.plan.layers import find_layers
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+    from torch.utils.hooks import RemovableHandle
+    from tqdm.auto import tqdm
+
+    from rankselect.calibration.batches import Samples
+
+__all__ = ["HiddenStates"]
+
+
+@final
+class HiddenStates:
+    """Pooled hidden states of every layer, and of the input of each stack of layers.
+
+    Memory: layers x samples x width x 4 bytes, allocated as batches arrive, plus one batch. Hooks sit on the layers
+    only, so no other activation is kept.
+
+    Attributes:
+        layers: ``{layer name: (samples, width) float32 tensor}`` on the CPU, in model order.
+        stack_inputs: ``{name of the first layer of a stack: the same, of what enters it}``.
+
+    Args:
+        model: The model.
+        samples: What it reads.
+        tokenizer: For its padding token, if it has one.
+        pooling: ``"mean"`` over the unpadded tokens, or the ``"last"`` unpadded token.
+        batch_size: Samples in a batch.
+    """
+
+    def __init__(
+        self, model: nn.Module, samples: Samples, tokenizer: Any, *, pooling: Literal["mean", "last"], batch_size: int
+    ) -> None:
+        self.layers: dict[str, torch.Tensor] = {}
+        self.stack_inputs: dict[str, torch.Tensor] = {}
+        self._model = model
+        self._samples = samples
+        self._batch_size = batch_size
+        self._pad_id = vocabulary_filler(model, tokenizer)
+        self._pool = _mean if pooling == "mean" else _last
+        self._modules = find_layers(model)
+        self._device = input_device(model)
+        if not self._modules:
+            raise ModelError(
+                "a model with a list of layers",
+                f"{type(model).__name__}, where none was found",
+                "Its blocks must stand in a ModuleList; or measure the IDs yourself and use IDProfile.from_values.",
+            )
+
+    def read(self, rows: np.ndarray, bar: tqdm[Any]) -> None:
+        """Run these samples through the model and keep their pooled hidden states.
+
+        Raises:
+            ModelError: If hidden states are not finite, or not of shape (batch, length, width).
+        """
+        with measuring(self._model):
+            for batch_rows, batch in padded_batches(self._samples, rows, self._batch_size, self._pad_id):
+                on_device = {name: tensor.to(self._device) for name, tensor in batch.items()}
+                self._read_batch(torch.from_numpy(batch_rows), on_device)
+                bar.update(len(batch_rows))
+
+    def _read_batch(self, rows: torch.Tensor, batch: dict[str, torch.Tensor]) -> None:
+        pooled: dict[tuple[str, str], torch.Tensor] = {}
+        mask = batch.get("attention_mask")
+        handles: list[RemovableHandle] = []
+
+        def keep(kind: str, name: str, output: Any) -> None:
+            hidden = output if isinstance(output, torch.Tensor) else next(iter(output))
+            pooled[kind, name] = self._pool(_checked(hidden, len(rows), name), _fitting(mask, hidden, name))
+
+        try:
+            for name, module in self._modules.items():
+                if name in _first_of_stacks(self._modules):
+                    handles.append(
+                        module.register_forward_pre_hook(
+                            lambda _, args, kwargs, name=name: keep("stack_inputs", name, _first(args, kwargs)),
+                            with_kwargs=True,
+                        )
+                    )
+                handles.append(
+                    module.register_forward_hook(lambda _, __, output, name=name: keep("layers", name, output))
+                )
+            run_trunk(self._model, batch)
+        finally:
+            for handle in handles:
+                handle.remove()
+        self._store(rows, pooled)
+
+    def _store(self, rows: torch.Tensor, pooled: dict[tuple[str, str], torch.Tensor]) -> None:
+        for kind in ("layers", "stack_inputs"):
+            into: dict[str, torch.Tensor] = getattr(self, kind)
+            for name in self._modules:
+                if (kind, name) in pooled:
+                    vectors = pooled[kind, name].cpu()
+                    self._require_finite(vectors, name)
+                    if name not in into:
+                        into[name] = torch.empty(len(self._samples), vectors.shape[1])
+                    into[name][rows] = vectors
+
+    def _require_finite(self, vectors: torch.Tensor, name: str) -> None:
+        if not bool(torch.isfinite(vectors).all()):
+            dtype = next(self._modules[name].parameters()).dtype
+            raise ModelError(
+                "finite hidden states",
+                f"NaN or infinite values in {name} ({dtype})",
+                "If the model is in float16, its activations overflow: load it in bfloat16 or float32.",
+            )
+
+
+def _first_of_stacks(names: dict[str, Any]) -> set[str]:
+    """The first layer of every list of layers."""
+    first = {name.rpartition(".")[0]: name for name in reversed(list(names))}
+    return set(first.values())
+
+
+def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return args[0] if args else kwargs["hidden_states"]
+
+
+def _checked(hidden: torch.Tensor, batch: int, name: str) -> torch.Tensor:
+    if hidden.ndim != 3 or hidden.shape[0] != batch:
+        raise ModelError(
+            "hidden states of shape (batch, length, width)",
+            f"{tuple(hidden.shape)} from {name} for a batch of {batch}",
+            "Such layouts are not supported; measure the IDs yourself and use IDProfile.from_values.",
+        )
+    return hidden
+
+
+def _fitting(mask: torch.Tensor | None, hidden: torch.Tensor, name: str) -> torch.Tensor:
+    """The mask for these hidden states; where lengths differ (patches, audio frames) nothing may be padding."""
+    if mask is not None and mask.shape == hidden.shape[:2]:
+        return mask.to(hidden.device)
+    if mask is not None and not bool(mask.all()):
+        raise ModelError(
+            "hidden states as long as their attention mask",
+            f"{tuple(hidden.shape[:2])} from {name} for a mask of {tuple(mask.shape)}",
+            "Use batch_size=1 for this model.",
+        )
+    return torch.ones(hidden.shape[:2], dtype=torch.long, device=hidden.device)
+
+
+def _mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    weights = mask.float() / mask.sum(dim=1, keepdim=True)
+    return torch.bmm(weights[:, None, :], hidden.float())[:, 0]
+
+
+def _last(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    positions = torch.arange(mask.shape[1], device=mask.device)
+    last = (positions * mask).argmax(dim=1)
+    return hidden[torch.arange(len(hidden), device=hidden.device), last].float()

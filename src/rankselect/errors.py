@@ -1,0 +1,128 @@
+"""Errors that say three things: what was expected, what came instead, and what to do about it."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "ArgumentError",
+    "ContractError",
+    "EvidenceError",
+    "FileFormatError",
+    "MissingExtraError",
+    "ModelError",
+    "PlanMismatchError",
+    "PointsError",
+    "RankSelectError",
+    "RankSelectWarning",
+    "TargetError",
+    "TextsError",
+    "UnknownNameError",
+]
+
+
+class RankSelectError(Exception):
+    """The base of every error that rankselect raises on purpose.
+
+    Args:
+        expected: What the library needed, as a noun phrase.
+        got: What it was given.
+        remedy: One sentence: what to do.
+
+    Example:
+        >>> raise RankSelectError("a positive rank", "-1", "Give a rank of at least 1.")
+        Traceback (most recent call last):
+            ...
+        rankselect.errors.RankSelectError: expected a positive rank, got -1. Give a rank of at least 1.
+    """
+
+    def __init__(self, expected: str, got: str, remedy: str) -> None:
+        super().__init__(expected, got, remedy)
+        self.expected = expected
+        self.got = got
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"expected {self.expected}, got {self.got}. {self.remedy}"
+
+
+class RankSelectWarning(UserWarning):
+    """Something that works but deserves a second thought: a clipped rank, too few texts."""
+
+
+class ArgumentError(RankSelectError, ValueError):
+    """An argument outside its range."""
+
+
+class PointsError(RankSelectError, ValueError):
+    """Points from which no intrinsic dimension can be computed."""
+
+
+class TextsError(RankSelectError, ValueError):
+    """Texts (or model inputs) that cannot be profiled."""
+
+
+class ModelError(RankSelectError, ValueError):
+    """A model that cannot be profiled or planned as it stands."""
+
+
+class TargetError(RankSelectError, ValueError):
+    """Target modules that match nothing, or that a strategy cannot give a rank."""
+
+
+class EvidenceError(RankSelectError, ValueError):
+    """Evidence that is missing, incomplete, or about another model."""
+
+
+class PlanMismatchError(RankSelectError):
+    """A PEFT model that is not what the plan says."""
+
+
+class FileFormatError(RankSelectError, ValueError):
+    """A file that is damaged, truncated, of another kind, or of a newer version."""
+
+
+class ContractError(RankSelectError):
+    """A plug-in that breaks the contract which `rankselect.testing` checks."""
+
+
+class MissingExtraError(RankSelectError, ImportError):
+    """An optional dependency that is not installed.
+
+    Args:
+        package: The package that could not be imported.
+        extra: The extra of rankselect that brings it.
+
+    Example:
+        >>> print(MissingExtraError("matplotlib", "plot"))
+        expected the package matplotlib, got none installed. Run: pip install "rankselect[plot]"
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"the package {package}", "none installed", f'Run: pip install "rankselect[{extra}]"')
+        self.args = (package, extra)
+
+
+class UnknownNameError(RankSelectError, LookupError):
+    """A name that nothing is registered under; the message offers near matches.
+
+    Args:
+        kind: What the name stands for, for example "strategy".
+        name: The name that was asked for.
+        known: The names that exist.
+
+    Example:
+        >>> print(UnknownNameError("strategy", "per-layer", ["fixed", "per-layer-id"]))
+        expected the name of a strategy, got 'per-layer'. Did you mean per-layer-id? Known: fixed, per-layer-id.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+        hint = f"Did you mean {' or '.join(near)}? " if near else ""
+        super().__init__(f"the name of a {kind}", repr(name), f"{hint}Known: {', '.join(names) or 'none'}.")
+        self.args = (kind, name, names)

@@ -1,0 +1,83 @@
+"""Versioned JSON files: written whole or not at all, read with an error that says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rankselect.errors import FileFormatError
+
+__all__ = ["field", "read_document", "write_document", "write_text"]
+
+
+def write_document(path: str | os.PathLike[str], kind: str, version: int, body: dict[str, Any]) -> None:
+    """Write a JSON document that names its kind and version.
+
+    Args:
+        path: Where to write; an existing file is replaced in one step.
+        kind: What the file holds, for example "rankselect.id_profile".
+        version: The version of the file's layout.
+        body: Its content: JSON values only, all numbers finite.
+    """
+    document = {"format": kind, "version": version, **body}
+    write_text(path, json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file beside its place and rename it, so that no reader ever meets half of it."""
+    target = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)  # mkstemp makes the file private
+        Path(temporary).replace(target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_document(path: str | os.PathLike[str], kind: str, version: int) -> dict[str, Any]:
+    """Read a document written by `write_document`.
+
+    Raises:
+        FileFormatError: If the file is not JSON, is of another kind, or of a version newer than `version`.
+    """
+    wanted = f"a {kind} file (JSON, version {version} or older)"
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise FileFormatError(
+            wanted, f"{path}, which is not JSON ({error})", "It is damaged or truncated: make it again."
+        ) from error
+    if not isinstance(document, dict) or document.get("format") != kind:
+        found = document.get("format") if isinstance(document, dict) else type(document).__name__
+        raise FileFormatError(wanted, f"{path}, whose format is {found!r}", "Give the path of the right file.")
+    found_version = document.get("version")
+    if not isinstance(found_version, int) or isinstance(found_version, bool) or not 1 <= found_version <= version:
+        raise FileFormatError(
+            wanted, f"{path} of version {found_version!r}", "Upgrade rankselect, or make the file again with this one."
+        )
+    return document
+
+
+def field(document: dict[str, Any], name: str, kind: type | tuple[type, ...], path: object) -> Any:
+    """One field of a document, checked for its presence and type.
+
+    Raises:
+        FileFormatError: If the field is missing or of another type.
+    """
+    value = document.get(name)
+    if not isinstance(value, kind):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        raise FileFormatError(
+            f"a field {name!r} of type {' or '.join(each.__name__ for each in kinds)}",
+            f"{value!r} in {path}" if name in document else f"none in {path}",
+            "The file is damaged: make it again.",
+        )
+    return value

@@ -1,0 +1,193 @@
+"""Exact nearest neighbours: found with fast, rounded products of matrices, proved with bounds, measured exactly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+import numpy as np
+import torch
+
+from rankselect.errors import ArgumentError, PointsError
+from rankselect.points import DistinctPoints
+from rankselect.screening import Frame, Sketch, screening_dtype
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Neighbors", "nearest_neighbors"]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Neighbors:
+    """Every distinct point's nearest neighbours among the others.
+
+    Attributes:
+        distances: Euclidean distances, ascending, shape (m, k), float64.
+        indices: Which of the m distinct points the neighbours are, shape (m, k), int64.
+        kept: The rows of the input that the distinct points are: the first of each group of equal rows, shape (m,).
+        point_of_row: Which of the m distinct points each of the n rows of the input is, shape (n,).
+    """
+
+    distances: NDArray[np.float64]
+    indices: NDArray[np.int64]
+    kept: NDArray[np.int64]
+    point_of_row: NDArray[np.int64]
+
+    @property
+    def n_points(self) -> int:
+        """The number m of distinct points."""
+        return len(self.kept)
+
+    @property
+    def n_duplicates(self) -> int:
+        """How many rows of the input equal an earlier row."""
+        return len(self.point_of_row) - len(self.kept)
+
+    def subset(self, mask: NDArray[np.bool_], k: int) -> NDArray[np.float64]:
+        """Distances of a subset's points to their nearest neighbours within the subset.
+
+        A distinct point is in the subset when any of the rows that equal it is.
+
+        Args:
+            mask: Which rows of the input form the subset, shape (n,).
+            k: How many neighbours.
+
+        Returns:
+            Shape (p, k), for the p points of the subset that have at least k neighbours of the subset in their list,
+            in the order of `kept`. The others are left out: ask for longer lists if that is too many.
+
+        Example:
+            >>> neighbors = nearest_neighbors([[0.0], [1.0], [3.0], [7.0]], 3)
+            >>> neighbors.subset(np.array([True, False, True, True]), 1).ravel()
+            array([3., 3., 4.])
+        """
+        member = np.zeros(self.n_points, dtype=np.bool_)
+        member[self.point_of_row[mask]] = True
+        rows = np.flatnonzero(member)
+        hits = np.flatnonzero(member[self.indices[rows]])  # row by row, nearest first
+        row_of_hit = hits // self.indices.shape[1]
+        counts = np.bincount(row_of_hit, minlength=len(rows))
+        starts = np.cumsum(counts) - counts
+        enough = counts >= k
+        chosen = hits[starts[enough, None] + np.arange(k)]
+        return self.distances[rows].ravel()[chosen]
+
+
+def nearest_neighbors(
+    points: ArrayLike | torch.Tensor, k: int, *, extra: int = 0, block_size: int = 1024
+) -> Neighbors:
+    """Find the k nearest neighbours of every distinct point, exactly.
+
+    Rows that equal an earlier row are dropped and counted: a repeated text is its own neighbour at distance zero,
+    which says nothing about dimension. Distances are those of the given values, to 1e-6 or better: candidates come
+    from rounded products of matrices, bounds on the rounding prove that no neighbour was missed (rows without such a
+    proof are searched again in float64), and the candidates' distances come from differences. Memory beyond the
+    input: at most a bfloat16 copy, and a few blocks of `block_size` rows against all points.
+
+    Args:
+        points: Shape (n, d), floats or integers, array-like or a torch tensor on any device. It is not modified.
+        k: How many neighbours.
+        extra: How many more to find for those who will look at subsets; fewer where there are not as many points.
+        block_size: How many rows to compare with all points at a time.
+
+    Returns:
+        The neighbours, nearest first; equal distances in the order of the points.
+
+    Raises:
+        ArgumentError: If k or block_size is below one, or extra below zero.
+        PointsError: If points is not two-dimensional, not real numbers or not finite, or if it has fewer than k + 1
+            distinct rows.
+
+    Example:
+        >>> nearest_neighbors([[0.0, 0.0], [3.0, 4.0], [0.0, 0.0], [0.0, 1.0]], 2).distances
+        array([[1.        , 5.        ],
+               [4.24264069, 5.        ],
+               [1.        , 4.24264069]])
+    """
+    for name, value, least in (("k", k, 1), ("extra", extra, 0), ("block_size", block_size, 1)):
+        if value < least:
+            raise ArgumentError(f"{name} of at least {least}", str(value), f"Give a larger {name}.")
+    distinct = DistinctPoints.of(points)
+    _require_points(distinct, k + 1)
+    k = min(k + extra, len(distinct) - 1)
+    distances = np.empty((len(distinct), k))
+    indices = np.empty((len(distinct), k), dtype=np.int64)
+    _Search(Frame.of(distinct), k, block_size, distances, indices).run()
+    return Neighbors(distances, indices, distinct.kept, distinct.point_of_row)
+
+
+def _require_points(distinct: DistinctPoints, needed: int) -> None:
+    if len(distinct) >= needed:
+        return
+    n, duplicates = len(distinct.values), distinct.n_duplicates
+    got = f"{n} points, {duplicates} of them duplicates"
+    if n > 1 and len(distinct) == 1:
+        got = f"{n} points, all points are equal"
+    raise PointsError(f"at least {needed} distinct points", got, "Give more texts, or look for fewer neighbours.")
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """One search, which fills `distances` and `indices` row by row."""
+
+    frame: Frame
+    k: int
+    block_size: int
+    distances: NDArray[np.float64]
+    indices: NDArray[np.int64]
+
+    def run(self) -> None:
+        device = self.frame.centre.device
+        pending = torch.arange(len(self.frame), device=device)
+        dtype = screening_dtype(device)
+        if dtype != torch.float64:
+            sketch = Sketch.of(self.frame, dtype)
+            pending = torch.cat([self._try(sketch, rows) for rows in pending.split(self.block_size)])
+        if len(pending):
+            sketch = Sketch.of(self.frame, torch.float64)
+            for rows in pending.split(max(1, self.block_size // 4)):
+                self._settle(sketch, rows)
+
+    def _try(self, sketch: Sketch, rows: torch.Tensor) -> torch.Tensor:
+        """Search among few candidates a row; return the rows for which nothing proves that these are enough."""
+        others = len(self.frame) - 1
+        n_candidates = min(others, self.k + max(8, self.k // 2))
+        top = sketch.squared_distances(rows).topk(n_candidates, dim=1, largest=False)
+        lower, upper = sketch.bounds(top.values, rows, top.indices)
+        possible = lower <= upper.kthvalue(self.k, dim=1, keepdim=True).values
+        entry = possible.nonzero()
+        farthest = self._measure(rows, entry[:, 0], top.indices[possible])
+        if n_candidates == others:
+            return rows[:0]
+        elsewhere = sketch.bound_elsewhere(top.values.amax(dim=1), rows) / self.frame.scale
+        return rows[farthest >= elsewhere]
+
+    def _settle(self, sketch: Sketch, rows: torch.Tensor) -> None:
+        """Search among all points whose bounds leave a chance, however many."""
+        squared = sketch.squared_distances(rows)
+        lower, upper = sketch.bounds(squared, rows, torch.arange(len(self.frame), device=rows.device))
+        possible = lower <= upper.topk(self.k, dim=1, largest=False).values.amax(dim=1, keepdim=True)
+        possible[torch.arange(len(rows), device=rows.device), rows] = False
+        entry = possible.nonzero()
+        self._measure(rows, entry[:, 0], entry[:, 1])
+
+    def _measure(self, rows: torch.Tensor, position: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
+        """Set each row's neighbours to the nearest of its candidates; return the distance of the k-th.
+
+        Args:
+            rows: The b points.
+            position: For every pair of a point and a candidate, the point's position in `rows`, ascending.
+            candidates: The candidate of every pair; at least k to a point.
+        """
+        distance = self.frame.points.distances(rows[position], candidates).cpu().numpy()
+        place, candidate = position.cpu().numpy(), candidates.cpu().numpy()
+        order = np.lexsort((candidate, distance, place))
+        counts = np.bincount(place, minlength=len(rows))
+        chosen = order[(np.cumsum(counts) - counts)[:, None] + np.arange(self.k)]
+        target = rows.cpu().numpy()
+        self.distances[target] = distance[chosen]
+        self.indices[target] = candidate[chosen]
+        return torch.from_numpy(distance[chosen[:, -1]]).to(rows.device)

@@ -1,0 +1,1 @@
+"""Which modules, which ranks: targets, patterns, and the plan that PEFT builds."""

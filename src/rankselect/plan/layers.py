@@ -1,0 +1,94 @@
+"""The layers of a model, in any layout: where hidden states are read and to which layer a module belongs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["find_layers", "is_adaptable", "layer_names", "layer_of", "unwrapped"]
+
+
+def layer_names(model: nn.Module) -> tuple[str, ...]:
+    """The layers of a model in order, under the names that an `IDProfile` and a `RankPlan` use.
+
+    A layer is an element of an outermost list of blocks: ``model.layers.0`` in Llama and Phi, ``h.0`` in a GPT-2
+    trunk, ``encoder.block.0`` and ``decoder.block.0`` in T5. Lists inside a layer (T5's sublayers, experts of a
+    mixture) do not count. No list of names is kept, so custom models work as well as those of transformers.
+
+    Args:
+        model: Any model. Wrappers (PEFT, `torch.compile`, data parallel) are looked through, so that a model has the
+            same layer names before and after an adapter is put on.
+
+    Returns:
+        The full module names; empty if the model has no list of blocks.
+
+    Example:
+        >>> from torch import nn
+        >>> block = lambda: nn.ModuleDict({"attention": nn.Linear(4, 4), "mlp": nn.Linear(4, 4)})
+        >>> layer_names(nn.ModuleDict({"embed": nn.Embedding(9, 4), "layers": nn.ModuleList([block(), block()])}))
+        ('layers.0', 'layers.1')
+    """
+    return tuple(find_layers(model))
+
+
+def find_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Like `layer_names`, with the modules themselves: ``{name: module}`` in model order."""
+    return dict(_walk(unwrapped(model), ""))
+
+
+def layer_of(module_name: str, layers: dict[str, nn.Module] | tuple[str, ...]) -> str | None:
+    """The layer that contains a module, or None for a module outside every layer."""
+    parts = module_name.split(".")
+    prefixes = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((prefix for prefix in prefixes if prefix in layers), None)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside PEFT, `torch.compile` and data-parallel wrappers; an injected adapter stays in place."""
+    while True:
+        if hasattr(model, "_orig_mod"):  # torch.compile
+            model = model._orig_mod  # noqa: SLF001
+        elif isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            model = model.module
+        elif hasattr(model, "peft_config") and callable(getattr(model, "get_base_model", None)):
+            model = model.get_base_model()  # type: ignore[operator]
+        else:
+            return model
+
+
+def is_adaptable(module: nn.Module) -> bool:
+    """Whether LoRA can be put on this very module: linear layers, quantised ones and Conv1D included."""
+    if isinstance(module, (nn.Linear, nn.Embedding)):
+        return True
+    name = type(module).__name__
+    return name == "Conv1D" or ("Linear" in name and hasattr(module, "in_features"))
+
+
+def _walk(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
+    for name, child in module.named_children():
+        path = f"{prefix}{name}"
+        if _is_list_of_blocks(child):
+            for index, block in child.named_children():
+                if isinstance(block, nn.ModuleList):  # a list has no forward pass: its elements are the layers
+                    yield from _walk(nn.ModuleDict({index: block}), f"{path}.")
+                else:
+                    yield f"{path}.{index}", block
+        else:
+            yield from _walk(child, f"{path}.")
+
+
+def _is_list_of_blocks(module: nn.Module) -> bool:
+    """A list whose elements are bigger than one linear layer and hold something that LoRA can adapt."""
+    blocks = list(module.children())
+    if not blocks or any(is_adaptable(block) for block in blocks):
+        return False
+    if isinstance(module, nn.Sequential):  # also used for the inside of one block: ask for two of a kind
+        if len(blocks) < 2 or len({type(block) for block in blocks}) > 1:
+            return False
+    elif not isinstance(module, nn.ModuleList):
+        return False
+    return any(is_adaptable(part) for block in blocks for part in block.modules())

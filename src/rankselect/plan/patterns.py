@@ -1,0 +1,102 @@
+"""Exact and short regular expressions over module names, as PEFT's `rank_pattern` and `target_modules` take them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rankselect.plan.peft_limits import matching
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+__all__ = ["expression", "shortest_target_modules", "value_patterns"]
+
+Value = TypeVar("Value", int, float)
+
+
+def expression(names: Collection[str]) -> str:
+    r"""One regular expression that matches these full module names and nothing else.
+
+    PEFT matches keys at the *end* of a name, so a bare ``1.mlp`` would also hit layer 11. The expression is anchored
+    at the start, literal where the names agree, and alternates over what differs: one key for a whole rank, which
+    PEFT resolves much faster than one key for every module.
+
+    Args:
+        names: At least one full module name.
+
+    Example:
+        >>> print(expression(["layers.0.q", "layers.0.v", "layers.11.q", "layers.11.v"]))
+        ^layers\.(?:0|11)\.(?:q|v)
+    """
+    tree: dict[str, Any] = {}
+    for name in names:
+        node = tree
+        for part in name.split("."):
+            node = node.setdefault(part, {})
+        node[""] = {}  # a name may end where another goes on
+    return "^" + _alternatives(tree)
+
+
+def value_patterns(values: Mapping[str, Value]) -> tuple[Value, dict[str, Value]]:
+    r"""The commonest value, and one pattern for each other value: PEFT's ``r`` and ``rank_pattern``.
+
+    Args:
+        values: A rank or an alpha for every module. Ties for the commonest go to the smaller value.
+
+    Example:
+        >>> default, pattern = value_patterns({"a.q": 8, "b.q": 8, "c.q": 2})
+        >>> default, pattern
+        (8, {'^c\\.q': 2})
+    """
+    counts = Counter(values.values())
+    default = min(counts, key=lambda value: (-counts[value], value))
+    groups: dict[Value, list[str]] = defaultdict(list)
+    for name, value in values.items():
+        if value != default:
+            groups[value].append(name)
+    return default, {expression(groups[value]): value for value in sorted(groups)}
+
+
+def shortest_target_modules(names: Sequence[str], all_names: Sequence[str]) -> str | list[str]:
+    r"""The shortest `target_modules` that makes PEFT adapt exactly these modules of a model.
+
+    Args:
+        names: The full names of the modules to adapt.
+        all_names: The names of all modules of the model.
+
+    Returns:
+        A list of last name parts where that is exact, as people write it by hand; else one regular expression.
+
+    Example:
+        >>> every = ["layers.0", "layers.0.q", "layers.0.fc", "pooler.q"]
+        >>> shortest_target_modules(["layers.0.fc"], every), shortest_target_modules(["layers.0.q"], every)
+        (['fc'], '^layers\\.0\\.q')
+    """
+    endings = list(dict.fromkeys(name.rsplit(".", 1)[-1] for name in names))
+    if set(matching(endings, all_names)) == set(names):
+        return endings
+    return expression(names)
+
+
+def _alternatives(node: dict[str, Any]) -> str:
+    """The names below a node; parts that go on in the same way share one branch."""
+    by_tail: dict[str, list[str]] = defaultdict(list)
+    for part, child in node.items():
+        if part:
+            by_tail[_tail(child)].append(part)
+    branches = [_either([re.escape(part) for part in parts]) + tail for tail, parts in by_tail.items()]
+    return _either(branches)
+
+
+def _tail(node: dict[str, Any]) -> str:
+    """What may follow a name part: nothing, or a dot and the parts below it."""
+    if node.keys() == {""}:
+        return ""
+    below = rf"\.{_alternatives(node)}"
+    return f"(?:{below})?" if "" in node else below
+
+
+def _either(branches: list[str]) -> str:
+    return branches[0] if len(branches) == 1 else f"(?:{'|'.join(branches)})"

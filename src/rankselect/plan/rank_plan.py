@@ -1,0 +1,213 @@
+"""The plan: a rank and an alpha for every module, as a PEFT config and as a file."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+from rankselect.errors import ArgumentError, FileFormatError
+from rankselect.files import field, read_document, write_document
+from rankselect.plan import table
+from rankselect.plan.patterns import value_patterns
+from rankselect.plan.targets import Target
+from rankselect.plan.verify import verify
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from peft import LoraConfig
+    from torch import nn
+
+__all__ = ["PlannedModule", "RankPlan"]
+
+_FORMAT, _VERSION = "rankselect.rank_plan", 1
+_SET_BY_THE_PLAN = ("r", "lora_alpha", "target_modules", "rank_pattern", "alpha_pattern")
+_CHANGE_THE_TARGETS = ("exclude_modules", "layers_to_transform", "layers_pattern", "layer_replication")
+
+
+@final
+@dataclass(frozen=True)
+class PlannedModule:
+    """One module with its rank.
+
+    Attributes:
+        target: The module.
+        rank: The rank of its adapter, from 1 to ``target.max_rank``.
+        alpha: PEFT's ``lora_alpha`` for it; the update is scaled by ``alpha / rank``.
+    """
+
+    target: Target
+    rank: int
+    alpha: float
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.rank <= self.target.max_rank:
+            raise ArgumentError(
+                f"a rank from 1 to {self.target.max_rank} for {self.target.name}", repr(self.rank), "Clip the rank."
+            )
+        if not (math.isfinite(self.alpha) and self.alpha > 0):
+            raise ArgumentError(f"a positive alpha for {self.target.name}", repr(self.alpha), "Use an alpha above 0.")
+
+
+@final
+@dataclass(frozen=True)
+class RankPlan:
+    r"""Which module gets which rank: what a strategy returns and what PEFT builds.
+
+    Attributes:
+        modules: Every target module in model order, with rank and alpha.
+        target_modules: The shortest `target_modules` with which PEFT adapts exactly these modules.
+        strategy: The strategy that made the plan, as Python would write it.
+        model_name: The model's name or path.
+        base_parameters: The number of the base model's parameters, quantised ones counted as what they stand for.
+
+    Example:
+        >>> from torch import nn
+        >>> import rankselect as rs
+        >>> block = lambda: nn.ModuleDict({"q_proj": nn.Linear(16, 16), "fc1": nn.Linear(16, 64)})
+        >>> model = nn.ModuleDict({"layers": nn.ModuleList([block(), block()])})
+        >>> profile = rs.IDProfile.from_values({"layers.0": 3.2, "layers.1": 6.8})
+        >>> plan = rs.PerLayerID().plan(model, profile)
+        >>> plan.ranks["layers.1.fc1"], plan.alphas["layers.1.fc1"], plan.trainable_parameters
+        (7, 56.0, 1120)
+        >>> plan.to_lora_config().rank_pattern
+        {'^layers\\.1\\.(?:q_proj|fc1)': 7}
+    """
+
+    modules: tuple[PlannedModule, ...]
+    target_modules: str | tuple[str, ...]
+    strategy: str
+    model_name: str
+    base_parameters: int
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """``{full module name: rank}`` of every target module, in model order."""
+        return {module.target.name: module.rank for module in self.modules}
+
+    @property
+    def alphas(self) -> dict[str, float]:
+        """``{full module name: alpha}`` of every target module, in model order."""
+        return {module.target.name: module.alpha for module in self.modules}
+
+    @property
+    def rank_pattern(self) -> dict[str, int]:
+        """PEFT's `rank_pattern`: an exact expression for each rank but the commonest, which is the config's ``r``."""
+        return value_patterns(self.ranks)[1]
+
+    @property
+    def alpha_pattern(self) -> dict[str, float]:
+        """PEFT's `alpha_pattern`, made like `rank_pattern`; without it alpha / rank would drift with the rank."""
+        return {key: _whole(alpha) for key, alpha in value_patterns(self.alphas)[1].items()}
+
+    @property
+    def trainable_parameters(self) -> int:
+        """How many parameters the adapter trains."""
+        return sum(module.target.parameters(module.rank) for module in self.modules)
+
+    @property
+    def trainable_percentage(self) -> float:
+        """Trainable parameters in percent of all, adapter included, as PEFT prints it."""
+        return 100 * self.trainable_parameters / (self.base_parameters + self.trainable_parameters)
+
+    def to_lora_config(self, **lora_config_arguments: Any) -> LoraConfig:
+        """The plan as a `peft.LoraConfig`.
+
+        Args:
+            **lora_config_arguments: Anything else that LoraConfig takes: ``task_type``, ``lora_dropout``, ….
+
+        Raises:
+            ArgumentError: If an argument is given that the plan decides, or that would change the targets.
+        """
+        from peft import LoraConfig  # noqa: PLC0415  (slow to import, and a plan can be read without it)
+
+        for name in (*_SET_BY_THE_PLAN, *_CHANGE_THE_TARGETS):
+            if name in lora_config_arguments:
+                raise ArgumentError(
+                    "LoraConfig arguments other than those that the plan decides",
+                    name,
+                    "Leave it out, or make another plan (target_modules, alpha_ratio and max_rank are its arguments).",
+                )
+        targets = self.target_modules if isinstance(self.target_modules, str) else list(self.target_modules)
+        return LoraConfig(
+            r=value_patterns(self.ranks)[0],
+            lora_alpha=_whole(value_patterns(self.alphas)[0]),  # type: ignore[arg-type]  (PEFT only divides by it)
+            target_modules=targets,
+            rank_pattern=self.rank_pattern,
+            alpha_pattern=self.alpha_pattern,
+            **lora_config_arguments,
+        )
+
+    def verify(self, peft_model: nn.Module) -> None:
+        """Check that PEFT built exactly this plan: every module, rank, alpha and scaling, and nothing besides.
+
+        Args:
+            peft_model: What `peft.get_peft_model` returned (or a model with its active adapter injected).
+
+        Raises:
+            PlanMismatchError: If anything differs; the message lists the first differences.
+        """
+        verify(peft_model, self.ranks, self.alphas)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the plan as JSON; an existing file is replaced in one step."""
+        body = {
+            "strategy": self.strategy,
+            "model_name": self.model_name,
+            "base_parameters": self.base_parameters,
+            "target_modules": self.target_modules,
+            "modules": [{**vars(m.target), "rank": m.rank, "alpha": m.alpha} for m in self.modules],
+        }
+        write_document(path, _FORMAT, _VERSION, body)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> RankPlan:
+        """Read a plan that `save` wrote.
+
+        Raises:
+            FileFormatError: If the file is damaged, truncated, of another kind or of a newer version.
+        """
+        document = read_document(path, _FORMAT, _VERSION)
+        targets = field(document, "target_modules", (str, list), path)
+        return cls(
+            modules=tuple(_module(entry, path) for entry in field(document, "modules", list, path)),
+            target_modules=targets if isinstance(targets, str) else tuple(targets),
+            strategy=field(document, "strategy", str, path),
+            model_name=field(document, "model_name", str, path),
+            base_parameters=field(document, "base_parameters", int, path),
+        )
+
+    def __str__(self) -> str:
+        return table.as_text(self.modules) + "\n" + self.summary
+
+    def _repr_html_(self) -> str:
+        return table.as_html(self.modules, self.summary)
+
+    @property
+    def summary(self) -> str:
+        """One line: the strategy, the range of ranks, and what is trained."""
+        ranks: Sequence[int] = sorted(self.ranks.values())
+        span = f"rank {ranks[0]}" if ranks[0] == ranks[-1] else f"ranks {ranks[0]} to {ranks[-1]}"
+        return (
+            f"{self.strategy}: {len(ranks)} modules, {span}, "
+            f"{self.trainable_parameters:,} trainable parameters ({self.trainable_percentage:.2f} %)"
+        )
+
+
+def _module(entry: Any, path: object) -> PlannedModule:
+    if not isinstance(entry, dict):
+        raise FileFormatError("modules that are JSON objects", f"{entry!r} in {path}", "Make the file again.")
+    target = Target(
+        name=field(entry, "name", str, path),
+        layer=field(entry, "layer", (str, type(None)), path),
+        d_in=field(entry, "d_in", int, path),
+        d_out=field(entry, "d_out", int, path),
+    )
+    return PlannedModule(target, field(entry, "rank", int, path), float(field(entry, "alpha", (int, float), path)))
+
+
+def _whole(alpha: float) -> float:
+    """An int where that is exact: PEFT's config files and their readers expect whole alphas where they can be."""
+    return int(alpha) if alpha.is_integer() else alpha

@@ -1,0 +1,172 @@
+"""The modules that get an adapter: PEFT's `target_modules`, resolved against a real model."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rankselect.errors import ModelError, TargetError
+from rankselect.plan import peft_limits
+from rankselect.plan.layers import find_layers, is_adaptable, layer_of, unwrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import nn
+
+__all__ = ["Target", "find_targets"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Target:
+    """One module that gets an adapter.
+
+    Attributes:
+        name: Its full name in the model.
+        layer: The name of the layer that contains it, or None outside every layer (a pooler, an output head).
+        d_in: The width of its input.
+        d_out: The width of its output.
+
+    Example:
+        >>> target = Target("layers.0.fc1", "layers.0", d_in=64, d_out=256)
+        >>> target.max_rank, target.parameters(rank=8)
+        (64, 2560)
+    """
+
+    name: str
+    layer: str | None
+    d_in: int
+    d_out: int
+
+    @property
+    def max_rank(self) -> int:
+        """The rank above which a low-rank update is no longer low: ``min(d_in, d_out)``."""
+        return min(self.d_in, self.d_out)
+
+    def parameters(self, rank: int) -> int:
+        """How many parameters an adapter of this rank trains: A is (rank, d_in), B is (d_out, rank)."""
+        return rank * (self.d_in + self.d_out)
+
+
+def find_targets(model: nn.Module, target_modules: str | Sequence[str] | None = None) -> tuple[Target, ...]:
+    """Resolve `target_modules` to the modules of a model.
+
+    Args:
+        model: The model as it will be handed to PEFT. Weights are not read: the meta device will do.
+        target_modules: As PEFT takes it: a list of names (the end of the full name, at a dot), one regular
+            expression (over the full name), ``"all-linear"``, or None for PEFT's default of the model family, and
+            where PEFT has none, all linear modules. "All linear" here means those inside the model's layers: PEFT's
+            own shorthand also takes poolers and other heads, which no layer's evidence describes.
+
+    Returns:
+        The targets in model order, never empty.
+
+    Raises:
+        TargetError: If a name or expression matches nothing, or something that LoRA or PEFT cannot adapt.
+        ModelError: If the model already carries an adapter.
+
+    Example:
+        >>> from torch import nn
+        >>> block = lambda: nn.ModuleDict({"q_proj": nn.Linear(4, 4), "fc1": nn.Linear(4, 8)})
+        >>> model = nn.ModuleDict({"layers": nn.ModuleList([block(), block()])})
+        >>> [target.name for target in find_targets(model, ["fc1"])]
+        ['layers.0.fc1', 'layers.1.fc1']
+    """
+    if unwrapped(model) is not model:
+        raise ModelError(
+            "the bare model, as it will be handed to PEFT",
+            f"one inside a wrapper ({type(model).__name__})",
+            "Plan on the base model; merge or unload an adapter that is already there.",
+        )
+    modules = dict(model.named_modules())
+    layers = find_layers(model)
+    if any(hasattr(module, "lora_A") for module in modules.values()):
+        raise ModelError(
+            "a model without adapters", "one with LoRA layers", "Merge or unload them, then plan on the base model."
+        )
+    if target_modules is None:
+        names = _by_default(model, modules) or _all_linear(model, modules, layers)
+    elif isinstance(target_modules, str) and target_modules.lower() == "all-linear":
+        names = _all_linear(model, modules, layers)
+    else:
+        names = _named(target_modules, model, modules)
+    return tuple(Target(name, layer_of(name, layers), *_sizes(modules[name])) for name in names)
+
+
+def _named(wanted: str | Sequence[str], model: nn.Module, modules: dict[str, nn.Module]) -> list[str]:
+    """What the caller asked for; every single entry must match, and everything it matches must be adaptable."""
+    for entry in [wanted] if isinstance(wanted, str) else wanted:
+        if not peft_limits.matching(entry if isinstance(wanted, str) else [entry], list(modules)):
+            raise _nothing_matches(entry, modules)
+    names = peft_limits.matching(wanted, list(modules))
+    if not names:
+        raise TargetError("at least one target module", "an empty list", "Name modules, or leave it at None.")
+    for name in names:
+        if not is_adaptable(modules[name]):
+            raise TargetError(
+                "target_modules that are linear, Conv1D or embedding modules",
+                f"{name}, a {type(modules[name]).__name__}",
+                "Name the modules inside it, for example by their last part.",
+            )
+    refused = peft_limits.refused(model, names)
+    if refused:
+        name, reason = next(iter(refused.items()))
+        raise TargetError(
+            "target_modules that PEFT can adapt in this model",
+            f"{name} ({len(refused)} such in all)",
+            f"{reason} Leave them out of target_modules.",
+        )
+    return names
+
+
+def _by_default(model: nn.Module, modules: dict[str, nn.Module]) -> list[str]:
+    """PEFT's default names for the model family, where they fit this model; else nothing."""
+    default = peft_limits.default_target_modules(model)
+    if default is None:
+        return []
+    names = [name for name in peft_limits.matching(default, list(modules)) if is_adaptable(modules[name])]
+    refused = peft_limits.refused(model, names)
+    return [name for name in names if name not in refused]
+
+
+def _nothing_matches(entry: str, modules: dict[str, nn.Module]) -> TargetError:
+    endings = sorted({name.rsplit(".", 1)[-1] for name, module in modules.items() if is_adaptable(module)})
+    near = difflib.get_close_matches(entry.rsplit(".", 1)[-1], endings, n=3)
+    hint = f"Did you mean {' or '.join(near)}? " if near else ""
+    return TargetError(
+        "target_modules that name modules of this model",
+        f"{entry!r}, which matches none",
+        f"{hint}Modules that LoRA can adapt here end in: {', '.join(endings) or 'none'}.",
+    )
+
+
+def _all_linear(model: nn.Module, modules: dict[str, nn.Module], layers: dict[str, nn.Module]) -> list[str]:
+    linear = [
+        name for name, module in modules.items() if is_adaptable(module) and not hasattr(module, "num_embeddings")
+    ]
+    inside = [name for name in linear if layer_of(name, layers) is not None]
+    refused = peft_limits.refused(model, inside)
+    left_out = [name for name in linear if name not in set(inside)] + list(refused)
+    if left_out:
+        logger.info("Left out of the target modules, outside the layers or refused by PEFT: %s", ", ".join(left_out))
+    names = [name for name in inside if name not in refused]
+    if not names:
+        raise TargetError(
+            "a model with linear modules inside a list of layers",
+            f"{type(model).__name__}, where none was found",
+            "Name the modules yourself with target_modules.",
+        )
+    return names
+
+
+def _sizes(module: nn.Module) -> tuple[int, int]:
+    if hasattr(module, "num_embeddings"):
+        return int(module.num_embeddings), int(module.embedding_dim)  # type: ignore[arg-type]
+    if hasattr(module, "in_features"):  # quantised weights are stored in another shape than the layer's
+        return int(module.in_features), int(module.out_features)  # type: ignore[arg-type]
+    d_in, d_out = module.weight.shape  # type: ignore[misc]
+    return int(d_in), int(d_out)
