@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 import torch
 
-from rankselect.errors import ArgumentError, PointsError
+from rankselect.errors import ArgumentError
 from rankselect.points import DistinctPoints
 from rankselect.screening import Frame, Sketch, screening_dtype
 
@@ -59,7 +59,9 @@ class Neighbors:
             in the order of `kept`. The others are left out: ask for longer lists if that is too many.
 
         Example:
-            >>> neighbors = nearest_neighbors([[0.0], [1.0], [3.0], [7.0]], 3)
+            >>> import numpy as np
+            >>> import rankselect as rs
+            >>> neighbors = rs.nearest_neighbors([[0.0], [1.0], [3.0], [7.0]], 3)
             >>> neighbors.subset(np.array([True, False, True, True]), 1).ravel()
             array([3., 3., 4.])
         """
@@ -72,12 +74,11 @@ class Neighbors:
         starts = np.cumsum(counts) - counts
         enough = counts >= k
         chosen = hits[starts[enough, None] + np.arange(k)]
-        return self.distances[rows].ravel()[chosen]
+        distances: NDArray[np.float64] = self.distances[rows].ravel()[chosen]
+        return distances
 
 
-def nearest_neighbors(
-    points: ArrayLike | torch.Tensor, k: int, *, extra: int = 0, block_size: int = 1024
-) -> Neighbors:
+def nearest_neighbors(points: ArrayLike | torch.Tensor, k: int, *, extra: int = 0, block_size: int = 1024) -> Neighbors:
     """Find the k nearest neighbours of every distinct point, exactly.
 
     Rows that equal an earlier row are dropped and counted: a repeated text is its own neighbour at distance zero,
@@ -101,7 +102,8 @@ def nearest_neighbors(
             distinct rows.
 
     Example:
-        >>> nearest_neighbors([[0.0, 0.0], [3.0, 4.0], [0.0, 0.0], [0.0, 1.0]], 2).distances
+        >>> import rankselect as rs
+        >>> rs.nearest_neighbors([[0.0, 0.0], [3.0, 4.0], [0.0, 0.0], [0.0, 1.0]], 2).distances
         array([[1.        , 5.        ],
                [4.24264069, 5.        ],
                [1.        , 4.24264069]])
@@ -110,22 +112,12 @@ def nearest_neighbors(
         if value < least:
             raise ArgumentError(f"{name} of at least {least}", str(value), f"Give a larger {name}.")
     distinct = DistinctPoints.of(points)
-    _require_points(distinct, k + 1)
+    distinct.require(k + 1)
     k = min(k + extra, len(distinct) - 1)
     distances = np.empty((len(distinct), k))
     indices = np.empty((len(distinct), k), dtype=np.int64)
     _Search(Frame.of(distinct), k, block_size, distances, indices).run()
     return Neighbors(distances, indices, distinct.kept, distinct.point_of_row)
-
-
-def _require_points(distinct: DistinctPoints, needed: int) -> None:
-    if len(distinct) >= needed:
-        return
-    n, duplicates = len(distinct.values), distinct.n_duplicates
-    got = f"{n} points, {duplicates} of them duplicates"
-    if n > 1 and len(distinct) == 1:
-        got = f"{n} points, all points are equal"
-    raise PointsError(f"at least {needed} distinct points", got, "Give more texts, or look for fewer neighbours.")
 
 
 @final

@@ -30,7 +30,7 @@ _CHUNK = 1 << 18  # elements handled at a time, so that temporaries stay in the 
 class DistinctPoints:
     """The distinct rows of a set of points, read in place and never copied as a whole.
 
-    Args:
+    Attributes:
         values: The points as given, shape (n, d), on the CPU or a CUDA device.
         kept: The rows that are the first of their kind, ascending, shape (m,).
         point_of_row: Which of the m distinct points each of the n rows is, shape (n,).
@@ -71,6 +71,24 @@ class DistinctPoints:
     def n_duplicates(self) -> int:
         """How many rows equal an earlier row."""
         return len(self.values) - len(self.kept)
+
+    def require(self, needed: int) -> None:
+        """Raise unless there are enough distinct points.
+
+        Raises:
+            PointsError: If there are fewer than `needed`.
+        """
+        if len(self) >= needed:
+            return
+        n = len(self.values)
+        got = f"{n} points, {self.n_duplicates} of them duplicates"
+        if n > 1 and len(self) == 1:
+            got = f"{n} points, and all points are equal"
+        raise PointsError(
+            f"at least {needed} distinct points",
+            got,
+            "Give more points, or use an estimator that looks at fewer neighbours.",
+        )
 
     @property
     def exact_dtype(self) -> torch.dtype:
@@ -151,9 +169,7 @@ def _tensor_from_array(points: ArrayLike) -> torch.Tensor:
 
 
 def _not_numbers(got: str) -> PointsError:
-    return PointsError(
-        "points that are real numbers", got, "Give an array of floats (or integers) of shape (n, d)."
-    )
+    return PointsError("points that are real numbers", got, "Give an array of floats (or integers) of shape (n, d).")
 
 
 def _blocks(values: torch.Tensor) -> Iterator[slice]:
@@ -169,9 +185,7 @@ def _largest_magnitude(values: torch.Tensor) -> float:
     largest = max(-low, high)
     if np.isfinite(low) and np.isfinite(high) and largest <= _LARGEST:
         return largest
-    bad = np.concatenate(
-        [(~(values[block].abs() <= _LARGEST)).any(dim=1).cpu().numpy() for block in _blocks(values)]
-    )
+    bad = np.concatenate([(~(values[block].double().abs() <= _LARGEST)).any(dim=1).cpu().numpy() for block in _blocks(values)])
     rows = np.flatnonzero(bad)
     raise PointsError(
         "points with finite values",
@@ -213,9 +227,7 @@ def _row_hashes(values: torch.Tensor) -> NDArray[np.int64]:
     return hashes.cpu().numpy()
 
 
-def _rows_equal(
-    values: torch.Tensor, first: NDArray[np.int64], second: NDArray[np.int64]
-) -> NDArray[np.bool_]:
+def _rows_equal(values: torch.Tensor, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
     equal = np.empty(len(first), dtype=np.bool_)
     size = max(1, _CHUNK // max(1, values.shape[1]))
     for start in range(0, len(first), size):

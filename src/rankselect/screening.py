@@ -35,8 +35,8 @@ def screening_dtype(device: torch.device) -> torch.dtype:
     bfloat16 on CUDA and on processors with a matrix unit for it; float32 elsewhere, unless the user lets torch
     round float32 products (`torch.set_float32_matmul_precision`), which leaves float64.
     """
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)
-    if device.type == "cuda" or capabilities().get("amx_bf16", False):
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    if device.type == "cuda" or capabilities.get("amx_bf16", False):
         return torch.bfloat16
     return torch.float32 if torch.get_float32_matmul_precision() == "highest" else torch.float64
 
@@ -46,7 +46,7 @@ def screening_dtype(device: torch.device) -> torch.dtype:
 class Frame:
     """The scale and centre in which points are screened. They change the speed, never the answer.
 
-    Args:
+    Attributes:
         points: The points.
         scale: A power of two that brings the largest value near one, so that squares neither over- nor underflow.
         centre: Near the mean of the scaled points, shape (d,), float64.
@@ -79,7 +79,7 @@ class Frame:
 class Sketch:
     """Points rounded to a short format, with bounds on what the rounding lost.
 
-    Args:
+    Attributes:
         frame: The points.
         dtype: The format: bfloat16, float32 or float64.
         squares: |a_j|^2, shape (m,), float64.
@@ -135,9 +135,7 @@ class Sketch:
         left = _transposed_roles(self._matrix(rows), len(self.frame.centre))
         width = len(self.frame) if self.kept is not None else _COLUMNS
         with _full_precision_sums(left.device):
-            parts = [
-                left @ self._matrix(slice(start, start + width)).T for start in range(0, len(self.frame), width)
-            ]
+            parts = [left @ self._matrix(slice(start, start + width)).T for start in range(0, len(self.frame), width)]
         result = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         result[torch.arange(len(rows), device=rows.device), rows] = torch.inf
         return result
@@ -191,7 +189,7 @@ def _squared_norms(short: torch.Tensor) -> torch.Tensor:
     """|a_j|^2 in float64, with an error far below gamma's."""
     squares = short.to(torch.promote_types(short.dtype, torch.float32)).square()
     padded = torch.nn.functional.pad(squares, (0, -squares.shape[1] % _TILE))
-    return padded.unflatten(1, (-1, _TILE)).sum(dim=2).sum(dim=1, dtype=torch.float64)
+    return padded.view(len(short), -1, _TILE).sum(dim=2).sum(dim=1, dtype=torch.float64)
 
 
 def _with_norms(short: torch.Tensor, squares: torch.Tensor) -> torch.Tensor:

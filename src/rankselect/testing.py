@@ -164,7 +164,9 @@ def tiny_model(architecture: str = "llama") -> PreTrainedModel:
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return AutoModelForCausalLM.from_config(config)  # type: ignore[no-any-return]
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    model.eval()
+    return model
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerBase:

@@ -69,20 +69,19 @@ def encode(
         TextsError: If there are no texts, an empty one, one of another type, or no tokenizer for strings.
     """
     samples = _checked(texts, tokenizer)
-    distinct = list({_key(sample): sample for sample in reversed(samples)}.values())[::-1]
-    chosen = _subsample(distinct, max_samples, seed)
+    distinct = _first_of_each(samples)
+    chosen = _subsample([samples[row] for row in distinct], max_samples, seed)
     if isinstance(chosen[0], str):
         inputs, n_truncated = _tokenize(tokenizer, chosen, max_length)
     else:
         inputs, n_truncated = [dict(sample) for sample in chosen], 0
-    unique = {_key(sample): (sample, text) for sample, text in zip(reversed(inputs), reversed(chosen), strict=True)}
-    kept = list(unique.values())[::-1]
+    kept = _first_of_each(inputs)
     return Samples(
-        inputs=[sample for sample, _ in kept],
-        lengths=np.array([_length(sample) for sample, _ in kept]),
+        inputs=[inputs[row] for row in kept],
+        lengths=np.array([_length(inputs[row]) for row in kept]),
         n_duplicates=len(samples) - len(distinct) + len(inputs) - len(kept),
         n_truncated=n_truncated,
-        digests=[hashlib.sha256(_key(text)).digest() for _, text in kept],
+        digests=[hashlib.sha256(_key(chosen[row])).digest() for row in kept],
     )
 
 
@@ -150,6 +149,14 @@ def _tokenize(tokenizer: Any, texts: list[str], max_length: int) -> tuple[list[d
             fast = getattr(encoded, "encodings", None)
             n_truncated += bool(fast[index].overflowing) if fast else len(ids) >= max_length
     return inputs, n_truncated
+
+
+def _first_of_each(samples: Sequence[Any]) -> list[int]:
+    """The positions of the samples that equal none before them."""
+    first: dict[bytes, int] = {}
+    for position, sample in enumerate(samples):
+        first.setdefault(_key(sample), position)
+    return list(first.values())
 
 
 def _key(sample: Any) -> bytes:

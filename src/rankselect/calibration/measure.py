@@ -15,10 +15,11 @@ from rankselect.calibration.batches import Samples, encode
 from rankselect.calibration.evidence import Calibration
 from rankselect.calibration.hidden_states import HiddenStates
 from rankselect.calibration.id_profile import IDProfile, Measurement
-from rankselect.calibration.intervals import halves, order_agreement, standard_error
+from rankselect.calibration.order import order_agreement
 from rankselect.calibration.trunk import input_device, longest_input
 from rankselect.errors import ArgumentError, PointsError, RankSelectWarning, TextsError
 from rankselect.estimators._base import NeighborEstimator
+from rankselect.estimators.half_samples import half_sample_stderr, half_samples
 from rankselect.plan.layers import unwrapped
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def _stages(n: int, calibration: Calibration) -> Iterator[tuple[NDArray[np.int64
 
 def _measure(states: HiddenStates, rows: NDArray[np.int64], calibration: Calibration, *, release: bool) -> _Measured:
     """Estimate layer by layer; with `release` each layer's hidden states are freed as soon as they are used."""
-    members = halves(len(rows), calibration.estimator.n_splits, calibration.seed)
+    members = half_samples(len(rows), calibration.estimator.n_splits, calibration.seed)
     input_values = _stack_input_values(states, rows, calibration.estimator, release=release)
     values, stderr, replicates, width = {}, {}, [], []
     for name in list(states.layers):
@@ -182,7 +183,7 @@ def _measure(states: HiddenStates, rows: NDArray[np.int64], calibration: Calibra
             estimate, halved = calibration.estimator.resample(_chosen(points, rows), members)
         except PointsError as error:
             raise PointsError(f"{error.expected} in {name}", error.got, error.remedy) from error
-        values[name], stderr[name] = estimate.value, standard_error(halved)
+        values[name], stderr[name] = estimate.value, float(half_sample_stderr(halved))
         replicates.append(halved)
     return _Measured(values, stderr, input_values, tuple(dict.fromkeys(width)), order_agreement(replicates))
 

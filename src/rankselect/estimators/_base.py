@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
+import torch
 
-from rankselect.errors import ArgumentError, PointsError
+from rankselect.errors import PointsError
+from rankselect.estimators.half_samples import check_splits
 from rankselect.neighbors import nearest_neighbors
 
 if TYPE_CHECKING:
-    import torch
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Estimator", "IDEstimate", "NeighborEstimator", "check_splits", "half_samples"]
+__all__ = ["Estimator", "IDEstimate", "NeighborEstimator"]
 
 
 @final
@@ -43,16 +44,19 @@ class Estimator(ABC):
     Estimators are values: make them frozen dataclasses, so that they can be compared, hashed and printed.
 
     Attributes:
-        n_splits: How many half-samples a profile should draw for its intervals; lower it if an estimate is slow.
+        n_splits: Into how many pairs of halves a profile should split the points for its intervals; lower it if an
+            estimate is slow.
 
     Example:
         >>> from dataclasses import dataclass
+        >>> import numpy as np
+        >>> import rankselect as rs
         >>> @dataclass(frozen=True)
-        ... class Columns(Estimator):
+        ... class Columns(rs.Estimator):
         ...     def estimate(self, points):
-        ...         return IDEstimate(float(np.shape(points)[1]), 0.0, len(points), 0)
-        >>> Columns().resample(np.eye(4), half_samples(4, 2, seed=0))[1]
-        array([4., 4.])
+        ...         return rs.IDEstimate(float(np.shape(points)[1]), 0.0, len(points), 0)
+        >>> Columns().estimate(np.eye(4)).value
+        4.0
     """
 
     n_splits: ClassVar[int] = 8
@@ -73,30 +77,25 @@ class Estimator(ABC):
     ) -> tuple[IDEstimate, NDArray[np.float64]]:
         """Estimate from all points, and again from each of several subsets of their rows.
 
-        The subsets are half-samples, drawn *without* replacement. The ordinary bootstrap draws some texts twice, and
-        a text drawn twice is its own nearest neighbour at distance zero. The spread of a statistic over subsets of
-        m out of n points, times sqrt(m / (n - m)), estimates its standard error on n points; at m = n / 2 that
-        factor is one.
+        The subsets are half-samples, drawn *without* replacement. The ordinary bootstrap draws some texts twice,
+        and a text drawn twice is its own nearest neighbour at distance zero. `half_sample_stderr` turns the values
+        into a standard error.
 
         Args:
             points: Shape (n, d), as for `estimate`.
-            splits: One subset a row, shape (r, n); see `half_samples`.
+            splits: One subset per row, shape (r, n); see `half_samples`.
 
         Returns:
             The estimate from all points, and the value from each subset, shape (r,), float64.
 
         Raises:
             ArgumentError: If splits is not boolean or not of shape (r, n).
-            PointsError: If all points or some subset cannot be estimated.
-
-        References:
-            Politis and Romano, Large sample confidence regions based on subsamples under minimal assumptions,
-            Annals of Statistics 22 (1994), doi:10.1214/aos/1176325770.
+            PointsError: If all points, or those of some subset, cannot be estimated.
         """
-        rows = points if hasattr(points, "shape") else np.asarray(points)
+        rows = _indexable(points)
         check_splits(splits, len(rows))
         estimate = self.estimate(rows)
-        values = [self.estimate(_rows_of(rows, split)).value for split in splits]
+        values = [self.estimate(rows[np.flatnonzero(split)]).value for split in splits]
         return estimate, np.array(values, dtype=np.float64)
 
 
@@ -144,10 +143,10 @@ class NeighborEstimator(Estimator):
     ) -> tuple[IDEstimate, NDArray[np.float64]]:
         """Estimate from all points, and again from each of several subsets, searching for neighbours once.
 
-        The search keeps more neighbours than needed. In a half-sample each of them is present with probability 1/2, so
-        among 2k + 6 sqrt(k) + 12 of them at least k are, but for 1 point in 600,000 (k = 2) to 1 in 100,000
-        (k = 64). A subset with a point that does miss neighbours is searched anew, so the values are always those of
-        `estimate` on the subset. See `Estimator.resample` for arguments, errors, and why half-samples.
+        The search keeps more neighbours than needed. In a half-sample each of them is present with probability 1/2,
+        so among 2k + 6 sqrt(k) + 12 of them at least k are, but for 1 point in a million (k = 2) to 1 in 300,000
+        (k = 64). A subset with a point that does miss neighbours is searched anew, so the values are always those
+        of `estimate` on the subset. See `Estimator.resample` for arguments, errors, and why half-samples.
         """
         k = self.neighbors_needed
         neighbors = nearest_neighbors(points, k, extra=k + math.ceil(6 * math.sqrt(k)) + 12)
@@ -158,8 +157,7 @@ class NeighborEstimator(Estimator):
         for number, split in enumerate(splits):
             distances = neighbors.subset(split, k)
             if len(distances) < len(np.unique(neighbors.point_of_row[split])):
-                rows = points if hasattr(points, "shape") else np.asarray(points)
-                values[number] = self.estimate(_rows_of(rows, split)).value
+                values[number] = self.estimate(_indexable(points)[np.flatnonzero(split)]).value
             else:
                 values[number] = self._checked(distances)[0]
         return estimate, values
@@ -186,44 +184,6 @@ class NeighborEstimator(Estimator):
         return float(value), float(stderr)
 
 
-def half_samples(n: int, n_splits: int, seed: int) -> NDArray[np.bool_]:
-    """Draw random halves of n rows.
-
-    Args:
-        n: The number of rows.
-        n_splits: How many halves.
-        seed: Of the random number generator.
-
-    Returns:
-        Shape (n_splits, n), n // 2 of each row True.
-
-    Example:
-        >>> half_samples(6, 2, seed=0).sum(axis=1)
-        array([3, 3])
-    """
-    generator = np.random.default_rng(seed)
-    order = generator.permuted(np.tile(np.arange(n), (n_splits, 1)), axis=1)
-    return order < n // 2
-
-
-def check_splits(splits: NDArray[np.bool_], n: int) -> None:
-    """Raise unless splits has one row per subset and one column per row of the points.
-
-    Args:
-        splits: What to check.
-        n: The number of rows of the points.
-
-    Raises:
-        ArgumentError: If splits is not boolean or not of shape (r, n).
-    """
-    if splits.dtype != np.bool_ or splits.ndim != 2 or splits.shape[1] != n:
-        raise ArgumentError(
-            f"splits that are booleans of shape (r, {n})",
-            f"{splits.dtype} of shape {splits.shape}",
-            "Draw them with half_samples.",
-        )
-
-
-def _rows_of(points: Any, split: NDArray[np.bool_]) -> Any:
-    """The rows of a subset; torch tensors stay on their device."""
-    return points[np.flatnonzero(split)]
+def _indexable(points: ArrayLike | torch.Tensor) -> Any:
+    """Points whose rows can be chosen by an integer array: torch tensors stay on their device."""
+    return points if isinstance(points, torch.Tensor) else np.asarray(points)

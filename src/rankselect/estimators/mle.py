@@ -47,9 +47,11 @@ class MLE(NeighborEstimator):
         P. Bickel (2005), http://www.inference.org.uk/mackay/dimension/.
 
     Example:
+        >>> import numpy as np
+        >>> import rankselect as rs
         >>> points = np.random.default_rng(0).normal(size=(500, 3)) @ np.eye(3, 50)
-        >>> round(MLE().estimate(points).value, 1)
-        2.8
+        >>> round(rs.MLE().estimate(points).value, 1)
+        3.1
     """
 
     n_neighbors: int = 20
@@ -59,9 +61,7 @@ class MLE(NeighborEstimator):
         if self.n_neighbors < 2:
             raise ArgumentError("n_neighbors of at least 2", str(self.n_neighbors), "The usual number is 20.")
         if self.aggregate not in {"mle", "mean", "median"}:
-            raise ArgumentError(
-                'aggregate "mle", "mean" or "median"', repr(self.aggregate), 'The usual one is "mle".'
-            )
+            raise ArgumentError('aggregate "mle", "mean" or "median"', repr(self.aggregate), 'The usual one is "mle".')
 
     @property
     def neighbors_needed(self) -> int:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from rankselect.errors import ArgumentError, MissingExtraError, PointsError, UnknownNameError
-from rankselect.estimators._base import Estimator, IDEstimate, check_splits, half_samples
+from rankselect.estimators._base import Estimator, IDEstimate
+from rankselect.estimators.half_samples import check_splits, half_sample_stderr, half_samples
 from rankselect.points import DistinctPoints
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["SkDim"]
 
 _SEED = 0
+_SPLITS = 4
 
 
 @final
@@ -33,8 +35,8 @@ class SkDim(Estimator):
     """An estimator of scikit-dimension, by the name of its class in `skdim.id`.
 
     Exact duplicates are dropped before. scikit-dimension draws from numpy's global random numbers; here it gets a
-    fixed seed, and the global state is put back afterwards. The standard error is the spread over 8 half-samples
-    (see `Estimator.resample`), so one estimate runs scikit-dimension nine times.
+    fixed seed, and the global state is put back afterwards. The standard error comes from 8 half-samples (see
+    `half_sample_stderr`), so one estimate runs scikit-dimension nine times.
 
     Args:
         name: The name of the class, for example "lPCA".
@@ -54,8 +56,10 @@ class SkDim(Estimator):
         estimation, Entropy 23 (2021), doi:10.3390/e23101368.
 
     Example:
+        >>> import numpy as np
+        >>> import rankselect as rs
         >>> points = np.random.default_rng(0).normal(size=(100, 3)) @ np.eye(3, 50)
-        >>> SkDim("lPCA", ver="FO").estimate(points)
+        >>> rs.SkDim("lPCA", ver="FO").estimate(points)
         IDEstimate(value=3.0, stderr=0.0, n_points=100, n_duplicates=0)
     """
 
@@ -95,29 +99,36 @@ class SkDim(Estimator):
                 them or on half of them, warns about them, or answers anything but a finite positive number.
         """
         distinct = DistinctPoints.of(points)
-        return self._resample(distinct, half_samples(len(distinct.values), self.n_splits, _SEED))[0]
+        distinct.require(4)
+        return self._resample(distinct, half_samples(len(distinct), _SPLITS, _SEED)[:, distinct.point_of_row])[0]
 
     def resample(
         self, points: ArrayLike | torch.Tensor, splits: NDArray[np.bool_]
     ) -> tuple[IDEstimate, NDArray[np.float64]]:
-        """Estimate from all points, and again from each of at least two half-samples.
+        """Estimate from all points, and again from each of several half-samples, which also give the standard error.
 
-        The standard error of the estimate is the spread over these half-samples. See `Estimator.resample` for
-        arguments and errors.
+        Args:
+            points: Shape (n, d), as for `estimate`.
+            splits: Pairs of disjoint halves, shape (r, n); see `half_samples`.
+
+        Returns:
+            The estimate from all points, and the value from each half, shape (r,), float64.
+
+        Raises:
+            ArgumentError: If splits is not of that kind.
+            PointsError: If all points, or those of some half, cannot be estimated.
         """
         distinct = DistinctPoints.of(points)
         check_splits(splits, len(distinct.values))
-        if len(splits) < 2:
-            raise ArgumentError("at least two half-samples", str(len(splits)), "Draw more with half_samples.")
+        if len(splits) < 2 or len(splits) % 2 or (splits[::2] & splits[1::2]).any():
+            raise ArgumentError("splits in pairs of disjoint halves", "others", "Draw them with half_samples.")
         return self._resample(distinct, splits)
 
-    def _resample(
-        self, distinct: DistinctPoints, splits: NDArray[np.bool_]
-    ) -> tuple[IDEstimate, NDArray[np.float64]]:
+    def _resample(self, distinct: DistinctPoints, splits: NDArray[np.bool_]) -> tuple[IDEstimate, NDArray[np.float64]]:
         rows = distinct.rows(slice(None)).double().cpu().numpy()
         value = self._value(rows)
         values = np.array([self._value(rows[np.unique(distinct.point_of_row[split])]) for split in splits])
-        stderr = float(values.std(ddof=1))
+        stderr = float(half_sample_stderr(values))
         return IDEstimate(value, stderr, len(distinct), distinct.n_duplicates), values
 
     def _value(self, rows: NDArray[np.float64]) -> float:

@@ -47,9 +47,11 @@ class TwoNN(NeighborEstimator):
         information, Scientific Reports 7 (2017), doi:10.1038/s41598-017-11873-y.
 
     Example:
+        >>> import numpy as np
+        >>> import rankselect as rs
         >>> points = np.random.default_rng(0).normal(size=(500, 3)) @ np.eye(3, 50)
-        >>> round(TwoNN().estimate(points).value, 1)
-        3.2
+        >>> round(rs.TwoNN().estimate(points).value, 1)
+        3.1
     """
 
     discard_fraction: float = 0.1
@@ -57,9 +59,7 @@ class TwoNN(NeighborEstimator):
 
     def __post_init__(self) -> None:
         if not 0 <= self.discard_fraction < 1:
-            raise ArgumentError(
-                "discard_fraction in [0, 1)", str(self.discard_fraction), "The usual fraction is 0.1."
-            )
+            raise ArgumentError("discard_fraction in [0, 1)", str(self.discard_fraction), "The usual fraction is 0.1.")
         if self.method not in {"fit", "ml"}:
             raise ArgumentError('method "fit" or "ml"', repr(self.method), 'The usual method is "fit".')
 

@@ -51,7 +51,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """The model inside PEFT, `torch.compile` and data-parallel wrappers; an injected adapter stays in place."""
     while True:
         if hasattr(model, "_orig_mod"):  # torch.compile
-            model = model._orig_mod  # noqa: SLF001
+            model = model.get_submodule("_orig_mod")
         elif isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             model = model.module
         elif hasattr(model, "peft_config") and callable(getattr(model, "get_base_model", None)):

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 __all__ = ["default_target_modules", "matching", "refused"]
 
 
-def default_target_modules(model: nn.Module) -> str | list[str] | None:
+def default_target_modules(model: nn.Module) -> str | Sequence[str] | None:
     """PEFT's own choice for the model family, or None where it has none."""
-    model_type = getattr(getattr(model, "config", None), "model_type", None)
-    return TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(model_type)  # type: ignore[no-any-return]
+    model_type = str(getattr(getattr(model, "config", None), "model_type", ""))
+    return TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(model_type)
 
 
 def matching(target_modules: str | Sequence[str], names: Sequence[str]) -> list[str]:

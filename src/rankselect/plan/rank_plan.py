@@ -133,7 +133,8 @@ class RankPlan:
         targets = self.target_modules if isinstance(self.target_modules, str) else list(self.target_modules)
         return LoraConfig(
             r=value_patterns(self.ranks)[0],
-            lora_alpha=_whole(value_patterns(self.alphas)[0]),  # type: ignore[arg-type]  (PEFT only divides by it)
+            # annotated as an int, but PEFT only divides by it
+            lora_alpha=_whole(value_patterns(self.alphas)[0]),  # type: ignore[arg-type]
             target_modules=targets,
             rank_pattern=self.rank_pattern,
             alpha_pattern=self.alpha_pattern,

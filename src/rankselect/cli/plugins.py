@@ -1,0 +1,62 @@
+"""`rankselect strategies` and `rankselect estimators`: what is installed, and from which package."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from rankselect.cli.console import one_line, simple_table, stdout
+from rankselect.registry import available
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+__all__ = ["estimators", "strategies"]
+
+
+_MARKUP = re.compile(r":\w+:(?=`)|`+")  # of reStructuredText, which a terminal does not show
+
+
+def strategies() -> None:
+    """List the strategies that rankselect plan can use.
+
+    Packages add theirs with an entry point in the group rankselect.strategies.
+    """
+    _list("strategy")
+
+
+def estimators() -> None:
+    """List the estimators that rankselect profile can use.
+
+    Packages add theirs with an entry point in the group rankselect.estimators.
+    """
+    _list("estimator")
+
+
+def _list(kind: str) -> None:
+    table = simple_table("name", "arguments", "what it does", "package")
+    for name, point in available(kind).items():
+        arguments, description = _described(point)
+        package = point.dist.name if point.dist is not None else "unknown"
+        table.add_row(*(Text(cell) for cell in (name, arguments, description, package)))
+    stdout().print(table)
+
+
+def _described(point: EntryPoint) -> tuple[str, str]:
+    """Arguments and first line of the docstring; of a plug-in that cannot be loaded, why."""
+    try:
+        plugin = point.load()
+    except Exception as error:  # noqa: BLE001  (another package's fault must not hide the others)
+        return "", f"cannot be loaded: {one_line(error)}"
+    arguments = [_argument(parameter) for parameter in inspect.signature(plugin).parameters.values()]
+    first_line = (inspect.getdoc(plugin) or "").partition("\n")[0]
+    return "\n".join(arguments), _MARKUP.sub("", first_line)
+
+
+def _argument(parameter: inspect.Parameter) -> str:
+    if parameter.kind is parameter.VAR_KEYWORD:
+        return "…"
+    return parameter.name if parameter.default is parameter.empty else f"{parameter.name}={parameter.default}"

@@ -1,0 +1,174 @@
+"""`rankselect profile`: measure the intrinsic dimension of every layer."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+import rankselect as rs
+from rankselect.cli import sources
+from rankselect.cli.console import show, simple_table, stdout
+from rankselect.cli.outputs import check_folder, check_picture
+from rankselect.registry import create
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from transformers import PreTrainedModel
+
+    from rankselect.calibration.id_profile import IDProfile
+
+__all__ = ["profile"]
+
+_INTRINSIC = {
+    "intrinsic-min": "IntrinsicMin",
+    "intrinsic-mean": "IntrinsicMean",
+    "intrinsic-max": "IntrinsicMax",
+    "per-layer-id": "PerLayerID",
+}
+_TEXTS, _MEASURING, _MODEL, _OUTPUT = "Texts", "Measurement", "Model", "Output"
+
+
+def profile(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A folder with a model, or its name on the Hugging Face hub.")
+    ],
+    *,
+    data: Annotated[
+        str,
+        typer.Option(
+            help="A .jsonl file; medical-qa for the texts that come with rankselect; or a data set on the hub, "
+            "with :SPLIT after its name if not train.",
+            rich_help_panel=_TEXTS,
+        ),
+    ],
+    field: Annotated[str, typer.Option(help="The field that holds the text.", rich_help_panel=_TEXTS)] = "text",
+    max_samples: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Use a random sample of so many texts.", rich_help_panel=_TEXTS)
+    ] = None,
+    max_length: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Cut texts after so many tokens.", rich_help_panel=_TEXTS)
+    ] = 512,
+    estimator: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME[:ARGUMENT=VALUE,…]",
+            help="How points become a dimension; see rankselect estimators.",
+            rich_help_panel=_MEASURING,
+        ),
+    ] = "twonn",
+    pooling: Annotated[
+        Literal["mean", "last"],
+        typer.Option(
+            help="The point of a text: the mean over its tokens, or its last token. Never compare across it.",
+            rich_help_panel=_MEASURING,
+        ),
+    ] = "mean",
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="Stop reading texts when every layer's ID is known to so many ranks (95 % interval).",
+            rich_help_panel=_MEASURING,
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, help="The seed of samples and intervals.", rich_help_panel=_MEASURING)
+    ] = 0,
+    batch_size: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Texts that the model reads at once.", rich_help_panel=_MODEL)
+    ] = 8,
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        typer.Option(help="The precision of the weights; auto is as they are stored.", rich_help_panel=_MODEL),
+    ] = "auto",
+    quantization: Annotated[
+        Literal["none", "nf4", "int8"],
+        typer.Option(help="Quantize the weights while loading (bitsandbytes).", rich_help_panel=_MODEL),
+    ] = "none",
+    device_map: Annotated[
+        str,
+        typer.Option(help="Where the weights go: auto (GPUs first), cpu, cuda:0, ….", rich_help_panel=_MODEL),
+    ] = "auto",
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.", rich_help_panel=_MODEL)
+    ] = False,
+    out: Annotated[
+        Path, typer.Option(help="The file for the profile; replaced if it exists.", rich_help_panel=_OUTPUT)
+    ] = Path("profile.json"),
+    plot: Annotated[
+        Path | None, typer.Option(help="A file for a picture: .png, .pdf or .svg.", rich_help_panel=_OUTPUT)
+    ] = None,
+    no_progress: Annotated[
+        bool, typer.Option("--no-progress", help="Show no progress bars.", rich_help_panel=_OUTPUT)
+    ] = False,
+) -> None:
+    """Measure the intrinsic dimension (ID) of every layer of MODEL on your texts.
+
+    Every text becomes one point for each layer. The ID of these points is the number of directions in which the texts
+    really differ there; the strategies of `rankselect plan` turn it into ranks. Use some hundred texts at least, like
+    those you will train on.
+
+    Example:
+
+        rankselect profile Qwen/Qwen3-0.6B --data train.jsonl --field text --plot profile.png
+    """
+    chosen = create("estimator", estimator)
+    check_folder(out)
+    if plot is not None:
+        check_picture(plot)
+    progress = sys.stderr.isatty() and not no_progress
+    sources.show_progress(wanted=progress)
+    texts = sources.load_texts(data, field)
+    tokenizer = sources.load_tokenizer(model, trust_remote_code=trust_remote_code)
+    loaded = sources.load_model(
+        model, dtype=dtype, quantization=quantization, device_map=device_map, trust_remote_code=trust_remote_code
+    )
+    measured = rs.id_profile(
+        loaded,
+        tokenizer,
+        texts,
+        estimator=chosen,
+        pooling=pooling,
+        max_length=max_length,
+        batch_size=batch_size,
+        max_samples=max_samples,
+        tolerance=tolerance,
+        seed=seed,
+        progress=progress,
+    )
+    measured.save(out)
+    if plot is not None:
+        measured.plot().figure.savefig(plot, dpi=150, bbox_inches="tight")
+    _report(measured, loaded, model, out, plot)
+
+
+def _report(measured: IDProfile, model: PreTrainedModel, name: str, out: Path, plot: Path | None) -> None:
+    console = stdout()
+    lines = str(measured).splitlines()
+    n_layers = len(measured.layers)
+    show(console, "\n".join(lines[:n_layers]))
+    show(console, " ".join(lines[n_layers:]), wrap=True)
+    ranks = _ranks(measured, model)
+    if ranks.row_count:
+        console.print(ranks)
+    show(console, f"Wrote {out}" + (f" and {plot}" if plot is not None else ""))
+    show(console, f"Next: rankselect plan {name} --strategy per-layer-id --profile {out}")
+
+
+def _ranks(measured: IDProfile, model: PreTrainedModel) -> Table:
+    """What the intrinsic strategies make of the profile, with PEFT's default target modules."""
+    table = simple_table("strategy", "ranks", "trainable parameters", numbers=2)
+    for name, strategy in _INTRINSIC.items():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                planned = getattr(rs, strategy)().plan(model, measured)
+        except rs.RankSelectError:  # a model for which target modules have to be named
+            continue
+        least, greatest = min(planned.ranks.values()), max(planned.ranks.values())
+        ranks = str(least) if least == greatest else f"{least} to {greatest}"
+        table.add_row(name, ranks, f"{planned.trainable_parameters:,}")
+    return table

@@ -1,0 +1,41 @@
+"""`import rankselect` is cheap, and every public name is where it says."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rankselect as rs
+
+
+def test_importing_does_not_load_torch():
+    code = "import sys, rankselect; print([m for m in ('torch', 'transformers', 'peft', 'scipy', 'numpy') if m in sys.modules])"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
+
+
+def test_every_public_name_can_be_loaded():
+    for name in rs.__all__:
+        assert getattr(rs, name) is not None
+    assert set(dir(rs)) == set(rs.__all__)
+
+
+def test_the_names_for_type_checkers_are_those_of_run_time():
+    tree = ast.parse(Path(rs.__file__).with_suffix(".pyi").read_text())
+    imported = {
+        alias.asname: node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    assert set(imported) == set(rs.__all__)
+    for name, module in imported.items():
+        if name != "__version__":
+            assert rs._HOME_OF[name] == module
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        rs.nothing  # noqa: B018
