@@ -8,9 +8,11 @@ It takes one to two minutes on two CPU cores and leaves ``profile.png``, ``profi
 from __future__ import annotations
 
 import argparse
+import logging
+import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from peft import get_peft_model
 from rich.console import Console
 from rich.table import Table
 
@@ -18,53 +20,64 @@ import rankselect as rs
 from rankselect.embedded import medical_qa, small_phi
 from rankselect.embedded.small_phi import DEFAULT_STEPS
 
-STRATEGIES = (rs.Fixed(8), rs.IntrinsicMin(), rs.IntrinsicMean(), rs.IntrinsicMax(), rs.PerLayerID(), rs.GeLoRA())
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+STRATEGIES = {
+    "Fixed(8)": rs.Fixed(8),
+    "Intrinsic\nMin": rs.IntrinsicMin(),
+    "Intrinsic\nMean": rs.IntrinsicMean(),
+    "Intrinsic\nMax": rs.IntrinsicMax(),
+    "PerLayerID": rs.PerLayerID(),
+    "GeLoRA": rs.GeLoRA(),
+}
+console = Console()
 
 
 def main() -> None:
     """Train, profile, compare, build; the files go to the folder that --out names."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(description="A first plan, without a download.")
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for the results (default: demo)")
     parser.add_argument("--steps", type=int, default=DEFAULT_STEPS, help="training steps of the small model")
     arguments = parser.parse_args()
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    console = Console()
+    show_only_our_news()
 
     console.rule("1. A small model")
     texts = [pair.text for pair in medical_qa()]
     model, tokenizer = small_phi(steps=arguments.steps)
-    console.print(f"{model.num_parameters():,} parameters, trained on {len(texts):,} short medical texts.")
+    print(f"{model.num_parameters():,} parameters; its texts: {len(texts):,} medical questions with answers")
 
     console.rule("2. Its profile: the intrinsic dimension (ID) of each layer on these texts")
     profile = rs.id_profile(model, tokenizer, texts)
     print(profile)
     profile.save(out / "profile.json")
-    profile.plot().figure.savefig(out / "profile.png")
+    profile.plot().figure.savefig(out / "profile.png", dpi=150, bbox_inches="tight")
 
-    console.rule("3. What each strategy makes of it: the rank per layer")
-    plans = [strategy.plan(model, profile) for strategy in STRATEGIES]
+    console.rule("3. What each strategy makes of it: the rank in each layer")
+    plans = {name: strategy.plan(model, profile) for name, strategy in STRATEGIES.items()}
     console.print(side_by_side(plans, profile.layers))
+    print(ABOUT_THE_STRATEGIES)
 
     console.rule("4. The adapter of one plan, built by PEFT and checked")
-    plan = plans[STRATEGIES.index(rs.PerLayerID())]
-    peft_model = get_peft_model(model, plan.to_lora_config(task_type="CAUSAL_LM"))
-    plan.verify(peft_model)
+    plan = plans["PerLayerID"]
+    build(model, plan)
     plan.save(out / "plan.json")
-    console.print(f"PEFT built exactly the plan of {plan.summary}.")
-    console.print(CLOSING.format(out=out))
+    print(plan.summary)
+    print(CLOSING.format(out=out))
 
 
-def side_by_side(plans: list[rs.RankPlan], layers: tuple[str, ...]) -> Table:
-    """One row per layer, one column per plan, and what each plan trains below."""
-    table = Table("layer")
-    for plan in plans:
-        table.add_column(plan.strategy, justify="right")
+def side_by_side(plans: dict[str, rs.RankPlan], layers: tuple[str, ...]) -> Table:
+    """One row per layer, one column per plan; below, what each plan trains."""
+    table = Table("layer", *plans)
+    for column in table.columns[1:]:
+        column.justify = "right"
     for layer in layers:
-        table.add_row(layer, *(rank_in(plan, layer) for plan in plans))
+        table.add_row(layer, *(rank_in(plan, layer) for plan in plans.values()))
     table.add_section()
-    table.add_row("trainable parameters", *(f"{plan.trainable_parameters:,}" for plan in plans))
-    table.add_row("of all parameters", *(f"{plan.trainable_percentage:.2f} %" for plan in plans))
+    table.add_row("trainable", *(f"{plan.trainable_parameters:,}" for plan in plans.values()))
+    table.add_row("of all", *(f"{plan.trainable_percentage:.2f} %" for plan in plans.values()))
     return table
 
 
@@ -74,14 +87,42 @@ def rank_in(plan: rs.RankPlan, layer: str) -> str:
     return " to ".join(str(rank) for rank in dict.fromkeys((ranks[0], ranks[-1])))
 
 
-CLOSING = """
-{out}/profile.png and profile.json hold the profile, {out}/plan.json the plan; rs.RankPlan.load reads it back, and
-plan.to_lora_config() gives the LoraConfig that any trainer takes.
+def build(model: PreTrainedModel, plan: rs.RankPlan) -> None:
+    """Let PEFT build the adapter, and make sure that it is what the plan says."""
+    from peft import get_peft_model  # noqa: PLC0415  (slow to import, and needed only here)
 
-What this shows: how many dimensions each layer uses on these texts, with its uncertainty, and which ranks follow.
-What it does not show: that one of these plans trains better than another. A profile alone cannot tell. Plans differ
-in how much they train, so compare them trained, over several seeds, each with its own best learning rate, and with
-a uniform rank of as many parameters beside them: where the layers hardly differ in ID, so will the results."""
+    peft_model = get_peft_model(model, plan.to_lora_config(task_type="CAUSAL_LM"))
+    plan.verify(peft_model)
+
+
+def show_only_our_news() -> None:
+    """Show what rankselect logs, and keep notices of other packages out of the picture."""
+    logging.basicConfig(format="%(message)s", level=logging.ERROR)
+    logging.getLogger("rankselect").setLevel(logging.INFO)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+
+
+ABOUT_THE_STRATEGIES = """\
+Fixed(8) looks at nothing. IntrinsicMin, -Mean and -Max give all layers one
+number of the profile, PerLayerID gives each layer its own, and GeLoRA counts
+by how much a layer raises the ID, plus one: where the ID falls, rank 1 is left."""
+
+CLOSING = """\
+PEFT built exactly this plan: every module, rank and alpha was checked.
+
+Made:   {out}/profile.png, {out}/profile.json, {out}/plan.json
+To use: rs.RankPlan.load("{out}/plan.json").to_lora_config() is the LoraConfig
+        for your own trainer.
+
+What this shows: how many dimensions each layer uses on these texts, how sure
+that is, and which ranks follow from it.
+
+What it does not show: that one of these plans trains better than another. No
+profile can show that. The plans differ in how much they train; where the
+intervals of the layers overlap, a rank for each layer may be no better than
+one for all. To find out, train them on your task: several seeds, the learning
+rate tuned for each plan, and beside them a uniform rank with as many
+parameters."""
 
 
 if __name__ == "__main__":

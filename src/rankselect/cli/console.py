@@ -20,7 +20,7 @@ from rankselect.errors import RankSelectError, RankSelectWarning
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["one_line", "reporting", "show", "simple_table", "stderr", "stdout"]
+__all__ = ["first_sentence", "one_line", "reporting", "show", "simple_table", "stderr", "stdout"]
 
 _NOISY = ("accelerate", "bitsandbytes", "datasets", "huggingface_hub", "peft", "transformers")
 
@@ -65,6 +65,12 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
+def first_sentence(error: Exception) -> str:
+    """The beginning of another library's message, short enough to stand inside one of ours."""
+    sentence = one_line(error).split(". ")[0].rstrip(".:")
+    return sentence if len(sentence) <= 160 else f"{sentence[:159]}…"
+
+
 @contextmanager
 def reporting(*, debug: bool) -> Iterator[None]:
     """Turn errors into one line and an exit code, warnings into one line, and keep libraries quiet.
@@ -81,7 +87,7 @@ def reporting(*, debug: bool) -> Iterator[None]:
         except (typer.Exit, typer.Abort, BrokenPipeError):  # Typer's own business
             raise
         except KeyboardInterrupt:
-            _labelled("interrupted", "nothing was written.", "red")
+            _labelled("error", "interrupted.", "red")
             raise typer.Exit(130) from None
         except Exception as error:
             if debug:

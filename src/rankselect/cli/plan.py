@@ -41,9 +41,7 @@ def plan(
     ],
     profile: Annotated[
         Path | None,
-        typer.Option(
-            help="What rankselect profile wrote; all strategies but fixed need it.", rich_help_panel=_RANKS
-        ),
+        typer.Option(help="What rankselect profile wrote; all strategies but fixed need it.", rich_help_panel=_RANKS),
     ] = None,
     target_modules: Annotated[
         str | None,
@@ -56,7 +54,9 @@ def plan(
     alpha_ratio: Annotated[
         float, typer.Option(help="Alpha is this times the rank, in every module.", rich_help_panel=_RANKS)
     ] = 8.0,
-    min_rank: Annotated[int, typer.Option(metavar="N", min=1, help="No rank is below this.", rich_help_panel=_RANKS)] = 1,
+    min_rank: Annotated[
+        int, typer.Option(metavar="N", min=1, help="No rank is below this.", rich_help_panel=_RANKS)
+    ] = 1,
     max_rank: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="No rank is above this.", rich_help_panel=_RANKS)
     ] = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import warnings
 from pathlib import Path
@@ -47,7 +48,8 @@ def profile(
     ],
     field: Annotated[str, typer.Option(help="The field that holds the text.", rich_help_panel=_TEXTS)] = "text",
     max_samples: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Use a random sample of so many texts.", rich_help_panel=_TEXTS)
+        int | None,
+        typer.Option(metavar="N", min=1, help="Use a random sample of so many texts.", rich_help_panel=_TEXTS),
     ] = None,
     max_length: Annotated[
         int, typer.Option(metavar="N", min=1, help="Cut texts after so many tokens.", rich_help_panel=_TEXTS)
@@ -155,7 +157,8 @@ def _report(measured: IDProfile, model: PreTrainedModel, name: str, out: Path, p
     if ranks.row_count:
         console.print(ranks)
     show(console, f"Wrote {out}" + (f" and {plot}" if plot is not None else ""))
-    show(console, f"Next: rankselect plan {name} --strategy per-layer-id --profile {out}")
+    command = ["rankselect", "plan", name, "--strategy", "per-layer-id", "--profile", str(out)]
+    show(console, f"Next: {shlex.join(command)}")
 
 
 def _ranks(measured: IDProfile, model: PreTrainedModel) -> Table:

@@ -8,14 +8,14 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rankselect.cli.console import one_line
+from rankselect.cli.console import first_sentence
 from rankselect.cli.texts import load_texts
 from rankselect.errors import MissingExtraError, ModelError, RankSelectWarning
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["empty_model", "load_model", "load_texts", "load_tokenizer"]
+__all__ = ["empty_model", "load_model", "load_texts", "load_tokenizer", "show_progress"]
 
 Quantization = Literal["none", "nf4", "int8"]
 
@@ -102,16 +102,23 @@ def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> PreTrainedT
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelError(
             "a text model with a tokenizer",
-            f"{name}, whose tokenizer cannot be loaded ({_first_sentence(error)})",
+            f"{name}, whose tokenizer cannot be loaded ({first_sentence(error)})",
             "Save the tokenizer beside the model. The command line profiles text models only: for images or audio, "
             "use id_profile in Python, which takes model inputs as dicts.",
         ) from error
 
 
+def show_progress(*, wanted: bool) -> None:
+    """Switch the progress bars of transformers on or off."""
+    from transformers.utils import logging  # noqa: PLC0415
+
+    (logging.enable_progress_bar if wanted else logging.disable_progress_bar)()
+
+
 def _load_config(name: str, *, trust_remote_code: bool) -> PreTrainedConfig:
     from transformers import AutoConfig  # noqa: PLC0415
 
-    folder = Path(name).expanduser()
+    folder = Path(name)
     if not folder.is_dir() and (folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1):
         got = "which is a file" if folder.exists() else "which does not exist"
         raise ModelError("a folder with a model, or a name on the hub", f"{name}, {got}", "Check the path.")
@@ -157,7 +164,7 @@ def _quantization_config(quantization: Quantization) -> Any:
 
 
 def _cannot_load(expected: str, name: str, error: Exception) -> ModelError:
-    return ModelError(expected, f"{name}: {_first_sentence(error)}", _remedy(name, error))
+    return ModelError(expected, f"{name}: {first_sentence(error)}", _remedy(name, error))
 
 
 def _remedy(name: str, error: Exception) -> str:
@@ -171,15 +178,3 @@ def _remedy(name: str, error: Exception) -> str:
     if os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "ON", "YES", "TRUE"}:
         return "HF_HUB_OFFLINE is set and the model is not in the cache: unset it, or give a folder."
     return "Check name and connection, log in with `hf auth login` if the model is private or gated, or give a folder."
-
-
-def _first_sentence(error: Exception) -> str:
-    sentence = one_line(error).split(". ")[0].rstrip(".:")
-    return sentence if len(sentence) <= 160 else f"{sentence[:159]}…"
-
-
-def show_progress(*, wanted: bool) -> None:
-    """Switch the progress bars of transformers on or off."""
-    from transformers.utils import logging  # noqa: PLC0415
-
-    (logging.enable_progress_bar if wanted else logging.disable_progress_bar)()

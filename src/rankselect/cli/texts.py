@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankselect.cli.console import one_line
+from rankselect.cli.console import first_sentence
 from rankselect.errors import FileFormatError, MissingExtraError, RankSelectWarning, TextsError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _texts_of_dataset(data: str, field: str) -> list[str]:
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise TextsError(
             f"the name of a .jsonl file, {_EMBEDDED}, or a data set with the split {split!r}",
-            f"{data} ({one_line(error).split('. ')[0].rstrip('.')})",
+            f"{data} ({first_sentence(error)})",
             "Check name, split and connection, or save the texts as JSON Lines.",
         ) from error
     if field not in rows.column_names:

@@ -6,10 +6,12 @@ import re
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rankselect.plan.peft_limits import matching
+from rankselect.plan.peft_limits import adapted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+
+    from torch import nn
 
 __all__ = ["expression", "shortest_target_modules", "value_patterns"]
 
@@ -59,25 +61,29 @@ def value_patterns(values: Mapping[str, Value]) -> tuple[Value, dict[str, Value]
     return default, {expression(groups[value]): value for value in sorted(groups)}
 
 
-def shortest_target_modules(names: Sequence[str], all_names: Sequence[str]) -> str | list[str]:
+def shortest_target_modules(names: Sequence[str], model: nn.Module) -> str | list[str]:
     r"""The shortest `target_modules` that makes PEFT adapt exactly these modules of a model.
 
     Args:
         names: The full names of the modules to adapt.
-        all_names: The names of all modules of the model.
+        model: The model.
 
     Returns:
-        A list of last name parts where that is exact, as people write it by hand; else one regular expression.
+        A list of last name parts where that is exact, as people write it by hand; else one regular expression; else
+        (PEFT reduces expressions to last name parts where it knows of fused experts) the full names.
 
     Example:
-        >>> every = ["layers.0", "layers.0.q", "layers.0.fc", "pooler.q"]
-        >>> shortest_target_modules(["layers.0.fc"], every), shortest_target_modules(["layers.0.q"], every)
+        >>> from torch import nn
+        >>> block = nn.ModuleDict({"q": nn.Linear(4, 4), "fc": nn.Linear(4, 8)})
+        >>> model = nn.ModuleDict({"layers": nn.ModuleList([block]), "pooler": nn.ModuleDict({"q": nn.Linear(4, 4)})})
+        >>> shortest_target_modules(["layers.0.fc"], model), shortest_target_modules(["layers.0.q"], model)
         (['fc'], '^layers\\.0\\.q')
     """
     endings = list(dict.fromkeys(name.rsplit(".", 1)[-1] for name in names))
-    if set(matching(endings, all_names)) == set(names):
-        return endings
-    return expression(names)
+    for candidate in (endings, expression(names)):
+        if set(adapted(candidate, model)) == set(names):
+            return candidate
+    return list(names)
 
 
 def _alternatives(node: dict[str, Any]) -> str:

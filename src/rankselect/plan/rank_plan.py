@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
+from peft import LoraConfig
+
 from rankselect.errors import ArgumentError, FileFormatError
 from rankselect.files import field, read_document, write_document
 from rankselect.plan import table
@@ -17,14 +19,19 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    from peft import LoraConfig
     from torch import nn
 
 __all__ = ["PlannedModule", "RankPlan"]
 
 _FORMAT, _VERSION = "rankselect.rank_plan", 1
 _SET_BY_THE_PLAN = ("r", "lora_alpha", "target_modules", "rank_pattern", "alpha_pattern")
-_CHANGE_THE_TARGETS = ("exclude_modules", "layers_to_transform", "layers_pattern", "layer_replication")
+_CHANGE_THE_TARGETS = (
+    "exclude_modules",
+    "layers_to_transform",
+    "layers_pattern",
+    "layer_replication",
+    "target_parameters",
+)
 
 
 @final
@@ -82,6 +89,13 @@ class RankPlan:
     model_name: str
     base_parameters: int
 
+    def __post_init__(self) -> None:
+        if not self.modules:
+            raise ArgumentError("a plan of at least one module", "none", "Name target modules that the model has.")
+        twice = len(self.modules) - len(self.ranks)
+        if twice:
+            raise ArgumentError("a plan with each module once", f"{twice} named twice", "Give one rank to a module.")
+
     @property
     def ranks(self) -> dict[str, int]:
         """``{full module name: rank}`` of every target module, in model order."""
@@ -121,8 +135,6 @@ class RankPlan:
         Raises:
             ArgumentError: If an argument is given that the plan decides, or that would change the targets.
         """
-        from peft import LoraConfig  # noqa: PLC0415  (slow to import, and a plan can be read without it)
-
         for name in (*_SET_BY_THE_PLAN, *_CHANGE_THE_TARGETS):
             if name in lora_config_arguments:
                 raise ArgumentError(
@@ -172,13 +184,16 @@ class RankPlan:
         """
         document = read_document(path, _FORMAT, _VERSION)
         targets = field(document, "target_modules", (str, list), path)
-        return cls(
-            modules=tuple(_module(entry, path) for entry in field(document, "modules", list, path)),
-            target_modules=targets if isinstance(targets, str) else tuple(targets),
-            strategy=field(document, "strategy", str, path),
-            model_name=field(document, "model_name", str, path),
-            base_parameters=field(document, "base_parameters", int, path),
-        )
+        try:
+            return cls(
+                modules=tuple(_module(entry, path) for entry in field(document, "modules", list, path)),
+                target_modules=targets if isinstance(targets, str) else tuple(targets),
+                strategy=field(document, "strategy", str, path),
+                model_name=field(document, "model_name", str, path),
+                base_parameters=field(document, "base_parameters", int, path),
+            )
+        except ArgumentError as error:
+            raise FileFormatError(error.expected, f"{error.got} in {path}", "The file is damaged: make it again.") from error
 
     def __str__(self) -> str:
         return table.as_text(self.modules) + "\n" + self.summary

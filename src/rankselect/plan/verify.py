@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from peft.tuners.lora import LoraLayer
 
 from rankselect.errors import PlanMismatchError
 from rankselect.plan.layers import unwrapped
@@ -29,15 +31,13 @@ def verify(peft_model: nn.Module, ranks: Mapping[str, int], alphas: Mapping[str,
     Raises:
         PlanMismatchError: If a module is missing, is one too many, or differs in rank, alpha or scaling.
     """
-    adapter = _active_adapter(peft_model)
-    built = {
-        name: module
-        for name, module in unwrapped(peft_model).named_modules()
-        if adapter in getattr(module, "r", ()) and hasattr(module, "scaling")
-    }
+    base = unwrapped(peft_model)
+    layers = {name: module for name, module in base.named_modules() if isinstance(module, LoraLayer)}
+    adapter = _active_adapter(layers, peft_model)
+    built = {name: layer for name, layer in layers.items() if adapter in layer.r}
     differences = [f"{name} has no adapter" for name in ranks if name not in built]
     differences += [f"{name} has an adapter that was not planned" for name in built if name not in ranks]
-    config = getattr(peft_model, "peft_config", {}).get(adapter)
+    config = getattr(base, "peft_config", {}).get(adapter)
     rslora = bool(getattr(config, "use_rslora", False))
     for name in ranks.keys() & built.keys():
         differences += _compare(name, built[name], adapter, ranks[name], alphas[name], rslora=rslora)
@@ -51,33 +51,30 @@ def verify(peft_model: nn.Module, ranks: Mapping[str, int], alphas: Mapping[str,
         )
 
 
-def _active_adapter(peft_model: nn.Module) -> str:
-    active = getattr(peft_model, "active_adapters", None)
-    if callable(active):  # transformers has a method where PEFT has a property
-        try:
-            active = active()
-        except ValueError:  # transformers, where no adapter was put on
-            active = None
-    if not active:
+def _active_adapter(layers: Mapping[str, LoraLayer], peft_model: nn.Module) -> str:
+    active = {adapter for layer in layers.values() for adapter in layer.active_adapters}
+    if len(active) != 1:
         raise PlanMismatchError(
-            "a model with an active adapter", type(peft_model).__name__, "Pass what get_peft_model returned."
+            "a model with LoRA layers and one active adapter",
+            f"a {type(peft_model).__name__} with {' and '.join(sorted(active)) or 'none'}",
+            "Pass what get_peft_model returned, with the planned adapter active.",
         )
-    return str(active[0])
+    return active.pop()
 
 
-def _compare(name: str, module: Any, adapter: str, rank: int, alpha: float, *, rslora: bool) -> Iterator[str]:
+def _compare(name: str, layer: LoraLayer, adapter: str, rank: int, alpha: float, *, rslora: bool) -> Iterator[str]:
     scaling = alpha / math.sqrt(rank) if rslora else alpha / rank
-    if module.r[adapter] != rank:
-        yield f"{name} has rank {module.r[adapter]}, not {rank}"
-    elif _rows_of_a(module, adapter) != rank:
-        yield f"{name} has {_rows_of_a(module, adapter)} rows in lora_A, not {rank}"
-    if not math.isclose(module.lora_alpha[adapter], alpha, rel_tol=1e-9):
-        yield f"{name} has alpha {module.lora_alpha[adapter]}, not {alpha}"
-    elif not math.isclose(module.scaling[adapter], scaling, rel_tol=1e-9):
-        yield f"{name} has scaling {module.scaling[adapter]}, not {scaling}"
+    if layer.r[adapter] != rank:
+        yield f"{name} has rank {layer.r[adapter]}, not {rank}"
+    elif _rows_of_a(layer, adapter) != rank:
+        yield f"{name} has {_rows_of_a(layer, adapter)} rows in lora_A, not {rank}"
+    if not math.isclose(layer.lora_alpha[adapter], alpha, rel_tol=1e-9):
+        yield f"{name} has alpha {layer.lora_alpha[adapter]}, not {alpha}"
+    elif not math.isclose(layer.scaling[adapter], scaling, rel_tol=1e-9):
+        yield f"{name} has scaling {layer.scaling[adapter]}, not {scaling}"
 
 
-def _rows_of_a(module: Any, adapter: str) -> int:
-    if adapter in module.lora_A:
-        return int(module.lora_A[adapter].weight.shape[0])
-    return int(module.lora_embedding_A[adapter].shape[0])
+def _rows_of_a(layer: LoraLayer, adapter: str) -> int:
+    if adapter in layer.lora_A:
+        return int(layer.lora_A[adapter].weight.shape[0])
+    return int(layer.lora_embedding_A[adapter].shape[0])

@@ -98,8 +98,7 @@ class RankStrategy(ABC):
         targets = find_targets(model, target_modules)
         wishes = self._wishes(targets, self._evidence_for(model, evidence))
         ranks = _clipped(targets, wishes, min_rank, max_rank)
-        names = [name for name, _ in model.named_modules()]
-        spec = shortest_target_modules([target.name for target in targets], names)
+        spec = shortest_target_modules([target.name for target in targets], model)
         return RankPlan(
             modules=tuple(PlannedModule(t, ranks[t.name], alpha_ratio * ranks[t.name]) for t in targets),
             target_modules=spec if isinstance(spec, str) else tuple(spec),

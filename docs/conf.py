@@ -1,0 +1,53 @@
+"""Sphinx configuration."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+from rankselect import __version__
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+project = "rankselect"
+author = "the rankselect authors"
+copyright = "the rankselect authors"  # noqa: A001  (Sphinx wants this name)
+release = __version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.doctest",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+]
+html_theme = "furo"
+html_title = f"rankselect {__version__}"
+html_static_path = ["_static"]
+exclude_patterns = ["_build"]
+myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
+myst_heading_anchors = 3
+default_role = "code"
+
+autodoc_typehints = "signature"
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+
+# The types of other packages have no pages here, and their inventories are not fetched: the build works offline.
+nitpick_ignore_regex = [
+    (r"py:.*", r"(np|numpy|torch|nn|peft|transformers|matplotlib|collections|typing|typing_extensions|os|abc)(\..*)?"),
+    (r"py:.*", r"(ArrayLike|NDArray.*|Axes|LoraConfig|PreTrained.*|EntryPoint|importlib\..*|Self|Any|Callable|Literal.*)"),
+    (r"py:.*", r"(str|int|float|bool|tuple|list|dict|object|None|Mapping|Sequence|Collection|Iterator|ABC)"),
+    (r"py:.*", r"(Exception|UserWarning|ValueError|LookupError|ImportError|optional|'.*')"),
+]
+
+doctest_global_setup = """
+import logging, os, warnings
+os.environ["HF_HUB_OFFLINE"] = "1"
+warnings.simplefilter("ignore")
+import rankselect as rs
+"""
