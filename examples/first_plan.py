@@ -13,24 +13,17 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 import rankselect as rs
-from rankselect.embedded import medical_qa, small_phi
-from rankselect.embedded.small_phi import DEFAULT_STEPS
+from rankselect.embedded.medical_qa import medical_qa
+from rankselect.embedded.small_phi import DEFAULT_STEPS, small_phi
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-STRATEGIES = {
-    "Fixed(8)": rs.Fixed(8),
-    "Intrinsic\nMin": rs.IntrinsicMin(),
-    "Intrinsic\nMean": rs.IntrinsicMean(),
-    "Intrinsic\nMax": rs.IntrinsicMax(),
-    "PerLayerID": rs.PerLayerID(),
-    "GeLoRA": rs.GeLoRA(),
-}
 console = Console()
 
 
@@ -53,24 +46,37 @@ def main() -> None:
     profile = rs.id_profile(model, tokenizer, texts)
     print(profile)
     profile.save(out / "profile.json")
-    profile.plot().figure.savefig(out / "profile.png", dpi=150, bbox_inches="tight")
+    profile.plot().figure.savefig(out / "profile.png", dpi=150)  # type: ignore[union-attr]
 
     console.rule("3. What each strategy makes of it: the rank in each layer")
-    plans = {name: strategy.plan(model, profile) for name, strategy in STRATEGIES.items()}
+    plans = plans_of_all(model, profile)
     console.print(side_by_side(plans, profile.layers))
     print(ABOUT_THE_STRATEGIES)
 
     console.rule("4. The adapter of one plan, built by PEFT and checked")
-    plan = plans["PerLayerID"]
+    plan = plans["PerLayer\nID"]
     build(model, plan)
     plan.save(out / "plan.json")
     print(plan.summary)
     print(CLOSING.format(out=out))
 
 
+def plans_of_all(model: PreTrainedModel, profile: rs.IDProfile) -> dict[str, rs.RankPlan]:
+    """The plan of every strategy, under its name; a strategy that needs no profile ignores it."""
+    strategies: dict[str, rs.RankStrategy] = {
+        "Fixed(8)": rs.Fixed(8),
+        "Intrinsic\nMin": rs.IntrinsicMin(),
+        "Intrinsic\nMean": rs.IntrinsicMean(),
+        "Intrinsic\nMax": rs.IntrinsicMax(),
+        "PerLayer\nID": rs.PerLayerID(),
+        "GeLoRA": rs.GeLoRA(),
+    }
+    return {name: strategy.plan(model, profile) for name, strategy in strategies.items()}
+
+
 def side_by_side(plans: dict[str, rs.RankPlan], layers: tuple[str, ...]) -> Table:
     """One row per layer, one column per plan; below, what each plan trains."""
-    table = Table("layer", *plans)
+    table = Table("layer", *plans, box=box.SIMPLE, collapse_padding=True)
     for column in table.columns[1:]:
         column.justify = "right"
     for layer in layers:
@@ -89,7 +95,7 @@ def rank_in(plan: rs.RankPlan, layer: str) -> str:
 
 def build(model: PreTrainedModel, plan: rs.RankPlan) -> None:
     """Let PEFT build the adapter, and make sure that it is what the plan says."""
-    from peft import get_peft_model  # noqa: PLC0415  (slow to import, and needed only here)
+    from peft import get_peft_model  # noqa: PLC0415  (slow to import)
 
     peft_model = get_peft_model(model, plan.to_lora_config(task_type="CAUSAL_LM"))
     plan.verify(peft_model)
@@ -110,9 +116,9 @@ by how much a layer raises the ID, plus one: where the ID falls, rank 1 is left.
 CLOSING = """\
 PEFT built exactly this plan: every module, rank and alpha was checked.
 
-Made:   {out}/profile.png, {out}/profile.json, {out}/plan.json
-To use: rs.RankPlan.load("{out}/plan.json").to_lora_config() is the LoraConfig
-        for your own trainer.
+Made:   profile.png, profile.json and plan.json in {out}
+To use: rs.RankPlan.load("{out}/plan.json").to_lora_config()
+        is a LoraConfig for your own trainer.
 
 What this shows: how many dimensions each layer uses on these texts, how sure
 that is, and which ranks follow from it.

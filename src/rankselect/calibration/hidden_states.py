@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 import torch
 
 from rankselect.calibration.batches import padded_batches
-from rankselect.calibration.trunk import input_device, measuring, run_trunk, vocabulary_filler
+from rankselect.calibration.trunk import decoder_modules, input_device, measuring, run_trunk, vocabulary_filler
 from rankselect.errors import ModelError
 from rankselect.plan.layers import find_layers
 
@@ -52,6 +52,8 @@ class HiddenStates:
         self._pad_id = vocabulary_filler(model, tokenizer)
         self._pool = _mean if pooling == "mean" else _last
         self._modules = find_layers(model)
+        in_decoder = decoder_modules(model)
+        self._decoder_layers = {name for name, module in self._modules.items() if module in in_decoder}
         self._device = input_device(model)
         if not self._modules:
             raise ModelError(
@@ -74,12 +76,14 @@ class HiddenStates:
 
     def _read_batch(self, rows: torch.Tensor, batch: dict[str, torch.Tensor]) -> None:
         pooled: dict[tuple[str, str], torch.Tensor] = {}
-        mask = batch.get("attention_mask")
         handles: list[RemovableHandle] = []
 
         def keep(kind: str, name: str, output: Any) -> None:
+            if kind == "stack_inputs" and (kind, name) in pooled:
+                return  # a shared layer (ALBERT) runs again and again; only its first input enters the stack
             hidden = output if isinstance(output, torch.Tensor) else next(iter(output))
-            pooled[kind, name] = self._pool(_checked(hidden, len(rows), name), _fitting(mask, hidden, name))
+            hidden = _checked(hidden, len(rows), name)
+            pooled[kind, name] = self._pool(hidden, self._mask_of(name, hidden, batch))
 
         try:
             for name, module in self._modules.items():
@@ -98,6 +102,12 @@ class HiddenStates:
             for handle in handles:
                 handle.remove()
         self._store(rows, pooled)
+
+    def _mask_of(self, name: str, hidden: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The mask of the tokens that a layer reads."""
+        if "decoder_input_ids" in batch and name in self._decoder_layers:
+            return _fitting(batch.get("decoder_attention_mask"), hidden, name, text_only=True)
+        return _fitting(batch.get("attention_mask"), hidden, name, text_only=_is_text_only(batch))
 
     def _store(self, rows: torch.Tensor, pooled: dict[tuple[str, str], torch.Tensor]) -> None:
         for kind in ("layers", "stack_inputs"):
@@ -140,17 +150,34 @@ def _checked(hidden: torch.Tensor, batch: int, name: str) -> torch.Tensor:
     return hidden
 
 
-def _fitting(mask: torch.Tensor | None, hidden: torch.Tensor, name: str) -> torch.Tensor:
-    """The mask for these hidden states; where lengths differ (patches, audio frames) nothing may be padding."""
-    if mask is not None and mask.shape == hidden.shape[:2]:
+def _is_text_only(batch: dict[str, torch.Tensor]) -> bool:
+    """Whether there are neither images nor sounds beside the tokens."""
+    return not any(
+        tensor.is_floating_point() for name, tensor in batch.items() if not name.endswith(("mask", "inputs_embeds"))
+    )
+
+
+def _fitting(mask: torch.Tensor | None, hidden: torch.Tensor, name: str, *, text_only: bool) -> torch.Tensor:
+    """The mask for these hidden states, or all ones where they stand for no single tokens and nothing is padding.
+
+    Patches of an image may by chance be as many as the tokens beside it, whose mask is not theirs; so with images or
+    sounds nothing may be padded. Texts that get longer inside the model are padded there (Longformer).
+    """
+    if mask is None:
+        return torch.ones(hidden.shape[:2], dtype=torch.long, device=hidden.device)
+    full = bool(mask.all())
+    if mask.shape == hidden.shape[:2] and (full or text_only):
         return mask.to(hidden.device)
-    if mask is not None and not bool(mask.all()):
-        raise ModelError(
-            "hidden states as long as their attention mask",
-            f"{tuple(hidden.shape[:2])} from {name} for a mask of {tuple(mask.shape)}",
-            "Use batch_size=1 for this model.",
-        )
-    return torch.ones(hidden.shape[:2], dtype=torch.long, device=hidden.device)
+    shorter = hidden.shape[1] < mask.shape[1]
+    if full and (shorter or not text_only):
+        return torch.ones(hidden.shape[:2], dtype=torch.long, device=hidden.device)
+    raise ModelError(
+        "one hidden state for each token",
+        f"{tuple(hidden.shape[:2])} from {name} for a mask of {tuple(mask.shape)}",
+        "Use batch_size=1 for this model."
+        if shorter or not text_only
+        else "Such layouts are not supported; measure the IDs yourself and use IDProfile.from_values.",
+    )
 
 
 def _mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -27,7 +27,7 @@ def plot(profile: IDProfile, other: IDProfile | None, ax: Axes | None) -> Axes:
     if other is not None:
         _require_comparable(profile, other)
     if ax is None:
-        ax = Figure(figsize=(max(5.0, 2.5 + 0.25 * len(profile.layers)), 3.6), layout="constrained").subplots()
+        ax = Figure(figsize=(max(6.4, 2.5 + 0.25 * len(profile.layers)), 3.8), layout="constrained").subplots()
     for each, label, shift in ((profile, "before", -0.08), (other, "after", 0.08)):
         if each is not None:
             positions = np.arange(len(each.layers)) + (shift if other is not None else 0.0)
@@ -86,10 +86,8 @@ def _label(ax: Axes, profile: IDProfile) -> None:
         ax.spines[side].set_visible(False)
     how = profile.measurement
     if how is not None:
-        interval = "95 % interval over texts"
-        ax.set_title(
-            f"{how.model_name}\n{how.estimator}, {how.pooling} pooling, {how.n_texts} texts, {interval}", fontsize=8
-        )
+        setup = f"{how.estimator}, {how.pooling} pooling, {how.n_texts} texts, 95 % intervals over texts"
+        ax.set_title(f"{how.model_name}\n{setup}", fontsize=8)
 
 
 def _require_comparable(profile: IDProfile, other: IDProfile) -> None:

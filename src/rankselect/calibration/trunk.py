@@ -15,7 +15,7 @@ from rankselect.plan.layers import unwrapped
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["input_device", "longest_input", "measuring", "run_trunk", "vocabulary_filler"]
+__all__ = ["decoder_modules", "input_device", "longest_input", "measuring", "run_trunk", "vocabulary_filler"]
 
 _UNBOUNDED = 1_000_000  # tokenizers without a limit of their own report an enormous number
 
@@ -51,11 +51,18 @@ def run_trunk(model: nn.Module, batch: dict[str, torch.Tensor]) -> None:
         batch: Tensors with a leading batch dimension, on the model's input device.
     """
     base = unwrapped(model)
-    if getattr(getattr(base, "config", None), "is_encoder_decoder", False):
-        _run_encoder_decoder(base, batch)
+    decoder = _decoder_of(base)
+    if decoder is not None:
+        _run_encoder_decoder(base, decoder, batch)
     else:
         trunk = getattr(base, "base_model", base)
         trunk(**_accepted(trunk, {**batch, "use_cache": False}))
+
+
+def decoder_modules(model: nn.Module) -> set[nn.Module]:
+    """The modules of an encoder-decoder model that read the decoder's tokens; none in any other model."""
+    decoder = _decoder_of(unwrapped(model))
+    return set() if decoder is None else set(decoder.modules())
 
 
 def input_device(model: nn.Module) -> torch.device:
@@ -99,16 +106,26 @@ def vocabulary_filler(model: nn.Module, tokenizer: Any) -> int:
     return 0
 
 
-def _run_encoder_decoder(base: Any, batch: dict[str, torch.Tensor]) -> None:
+def _decoder_of(base: Any) -> nn.Module | None:
+    """The decoder of an encoder-decoder model; encoders taken out of one keep its config but have none."""
+    if not getattr(getattr(base, "config", None), "is_encoder_decoder", False):
+        return None
+    decoder: nn.Module = base.get_decoder()
+    return None if decoder is base else decoder
+
+
+def _run_encoder_decoder(base: Any, decoder: nn.Module, batch: dict[str, torch.Tensor]) -> None:
     batch = dict(batch)
-    given = batch.pop("decoder_input_ids", None)
-    encoder, decoder = base.get_encoder(), base.get_decoder()
+    ids, own_mask = batch.pop("decoder_input_ids", None), batch.pop("decoder_attention_mask", None)
+    encoder = base.get_encoder()
     encoded = encoder(**_accepted(encoder, batch))[0]
     mask = batch.get("attention_mask")
-    ids = given if given is not None else _shifted_right(base.config, batch, len(encoded), encoded.device)
+    if ids is None:
+        ids = _shifted_right(base.config, batch, len(encoded), encoded.device)
+        own_mask = mask if mask is not None and mask.shape == ids.shape else None
     inputs = {
         "input_ids": ids,
-        "attention_mask": mask if mask is not None and mask.shape == ids.shape else None,
+        "attention_mask": own_mask,
         "encoder_hidden_states": encoded,
         "encoder_attention_mask": mask if mask is not None and mask.shape == encoded.shape[:2] else None,
         "use_cache": False,

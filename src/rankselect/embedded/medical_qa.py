@@ -138,7 +138,7 @@ def medical_qa() -> tuple[QuestionAnswer, ...]:
     Example:
         >>> pairs = medical_qa()
         >>> len(pairs), pairs[0].question
-        (1024, 'Can you explain what acne is?')
+        (1024, 'What does the term acne mean?')
     """
     lines = resources.files(__package__).joinpath("conditions.jsonl").read_text(encoding="utf-8").splitlines()
     facts = [json.loads(line) for line in lines]

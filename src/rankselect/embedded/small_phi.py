@@ -23,7 +23,7 @@ __all__ = ["DEFAULT_STEPS", "small_phi"]
 logger = logging.getLogger(__name__)
 
 DEFAULT_STEPS = 300
-"""About two and a half rounds through the texts: 30 to 40 seconds on one CPU core."""
+"""A little over two rounds through the texts: 30 to 40 seconds on one CPU core."""
 
 _NAME = "rankselect/small-phi"
 _VOCABULARY, _CONTEXT = 1500, 512
@@ -39,8 +39,9 @@ def small_phi(
 
     The architecture is that of Phi-2 (attention and MLP side by side, partial rotary embeddings, modules ``q_proj``,
     ``k_proj``, ``v_proj``, ``dense``, ``fc1``, ``fc2``) with 8 layers of width 128, 4 heads and 2 million parameters;
-    the vocabulary is a byte-level BPE of 1,500 tokens, made from the same texts. The model learns the texts well, but
-    it is there to test and to teach with: what it says about medicine is not to be relied on.
+    the vocabulary is a byte-level BPE of 1,500 tokens, made from the same texts. It is there to test and to teach
+    with: by default its training loss ends near 2.6 nats per token, where the frequencies of the tokens alone give
+    6.0, so it has learned how the texts are worded, and nothing about medicine.
 
     On one machine the same seed gives the same model to the last bit. Training runs on one thread: the matrices are
     too small to gain from more, and sums over several threads would depend on how many there are. The global random
@@ -55,7 +56,7 @@ def small_phi(
         The model, on the CPU and in evaluation mode, and its tokenizer.
 
     Raises:
-        ArgumentError: If `steps` or `seed` is negative.
+        ArgumentError: If `steps` or `seed` is not a whole number of at least 0.
 
     Example:
         >>> model, tokenizer = small_phi(steps=0, progress=False)
@@ -63,8 +64,8 @@ def small_phi(
         (8, 1969884, 1500)
     """
     for name, value in (("seed", seed), ("steps", steps)):
-        if value < 0:
-            raise ArgumentError(f"a {name} of at least 0", repr(value), f"Choose another {name}.")
+        if not isinstance(value, int) or value < 0:
+            raise ArgumentError(f"a whole number of at least 0 for {name}", repr(value), "Choose another.")
     texts = [pair.text for pair in medical_qa()]
     tokenizer = _tokenizer(texts)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"), _one_thread():
@@ -109,8 +110,7 @@ def _tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
 
 
 def _config(tokenizer: PreTrainedTokenizerFast) -> PhiConfig:
-    return PhiConfig(
-        name_or_path=_NAME,
+    config = PhiConfig(
         vocab_size=len(tokenizer),
         hidden_size=128,
         intermediate_size=512,
@@ -122,6 +122,8 @@ def _config(tokenizer: PreTrainedTokenizerFast) -> PhiConfig:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
+    config.name_or_path = _NAME
+    return config
 
 
 def _rows(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, seed: int) -> torch.Tensor:
