@@ -81,16 +81,16 @@ def test_every_kind_of_points_is_searched_exactly(kind, dtype, screen, screen_in
 
 
 @given(
-    st.sampled_from(sorted(KINDS)),
-    st.sampled_from(NUMPY_TYPES),
-    st.integers(2, 90),
-    st.integers(1, 40),
-    st.integers(1, 20),
-    st.integers(1, 100),
-    st.integers(0, 2**32),
+    kind=st.sampled_from(sorted(KINDS)),
+    dtype=st.sampled_from(NUMPY_TYPES),
+    n=st.integers(2, 90),
+    d=st.integers(1, 40),
+    k=st.integers(1, 20),
+    block_size=st.integers(1, 100),
+    seed=st.integers(0, 2**32),
 )
 @settings(max_examples=150, deadline=None)
-def test_any_size_and_block_size(kind, dtype, n, d, k, block_size, seed):
+def test_any_size_and_block_size(*, kind, dtype, n, d, k, block_size, seed):
     points = KINDS[kind](np.random.default_rng(seed), n, d).astype(dtype)
     distinct = len(brute_force(points)[0])
     if distinct <= k:
@@ -103,15 +103,15 @@ def test_any_size_and_block_size(kind, dtype, n, d, k, block_size, seed):
 
 
 @given(
-    st.sampled_from(sorted(KINDS)),
-    st.sampled_from([torch.bfloat16, torch.float32, torch.float64]),
-    st.sampled_from(NUMPY_TYPES),
-    st.integers(3, 40),
-    st.integers(1, 70),
-    st.integers(0, 2**32),
+    kind=st.sampled_from(sorted(KINDS)),
+    screen=st.sampled_from([torch.bfloat16, torch.float32, torch.float64]),
+    dtype=st.sampled_from(NUMPY_TYPES),
+    n=st.integers(3, 40),
+    d=st.integers(1, 70),
+    seed=st.integers(0, 2**32),
 )
 @settings(max_examples=150, deadline=None)
-def test_bounds_hold_for_every_pair(kind, screen, dtype, n, d, seed):
+def test_bounds_hold_for_every_pair(*, kind, screen, dtype, n, d, seed):
     points = KINDS[kind](np.random.default_rng(seed), n, d).astype(dtype)
     kept, distance = brute_force(points)
     frame = Frame.of(DistinctPoints.of(points))
@@ -165,8 +165,9 @@ def test_read_only_arrays():
 
 def test_equal_distances_come_in_the_order_of_the_points():
     line = np.arange(40.0)[:, None] * np.ones((1, 3))
-    found = nearest_neighbors(np.vstack([line, line + [0, 0, 0.5]]), 6)
-    _, distance = brute_force(np.vstack([line, line + [0, 0, 0.5]]))
+    points = np.vstack([line, line + np.array([0, 0, 0.5])])
+    found = nearest_neighbors(points, 6)
+    _, distance = brute_force(points)
     np.testing.assert_array_equal(found.indices, np.argsort(distance, axis=1, kind="stable")[:, :6])
 
 

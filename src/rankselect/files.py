@@ -10,20 +10,23 @@ from typing import Any
 
 from rankselect.errors import FileFormatError
 
-__all__ = ["field", "read_document", "write_document", "write_text"]
+__all__ = ["as_json", "field", "read_document", "write_document", "write_text"]
 
 
-def write_document(path: str | os.PathLike[str], kind: str, version: int, body: dict[str, Any]) -> None:
-    """Write a JSON document that names its kind and version.
+def write_document(path: str | os.PathLike[str], document: dict[str, Any]) -> None:
+    """Write a JSON document.
 
     Args:
         path: Where to write; an existing file is replaced in one step.
-        kind: What the file holds, for example "rankselect.id_profile".
-        version: The version of the file's layout.
-        body: Its content: JSON values only, all numbers finite.
+        document: JSON values only, all numbers finite; "format" says what it holds (for example
+            "rankselect.id_profile") and "version" in which layout.
     """
-    document = {"format": kind, "version": version, **body}
-    write_text(path, json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(path, as_json(document))
+
+
+def as_json(document: dict[str, Any]) -> str:
+    """A document as the text that `write_document` writes."""
+    return json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -22,7 +22,7 @@ __all__ = ["DistinctPoints"]
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTS = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8)
 _LARGEST = 1e300  # beyond it, distances in float64 overflow
-_CHUNK = 1 << 18  # elements handled at a time, so that temporaries stay in the processor's cache
+_CHUNK = 1 << 19  # elements handled at a time: temporaries that a processor's cache still holds
 
 
 @final
@@ -185,7 +185,9 @@ def _largest_magnitude(values: torch.Tensor) -> float:
     largest = max(-low, high)
     if np.isfinite(low) and np.isfinite(high) and largest <= _LARGEST:
         return largest
-    bad = np.concatenate([(~(values[block].double().abs() <= _LARGEST)).any(dim=1).cpu().numpy() for block in _blocks(values)])
+    bad = np.concatenate(
+        [(~(values[block].double().abs() <= _LARGEST)).any(dim=1).cpu().numpy() for block in _blocks(values)]
+    )
     rows = np.flatnonzero(bad)
     raise PointsError(
         "points with finite values",

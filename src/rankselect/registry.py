@@ -21,13 +21,22 @@ def available(kind: str) -> dict[str, EntryPoint]:
     Returns:
         ``{name: entry point}``, sorted by name; nothing is imported yet.
 
+    Raises:
+        ArgumentError: If two packages declare the same name for different things.
+
     Example:
         >>> "per-layer-id" in available("strategy")
         True
     """
     group = "rankselect." + {"strategy": "strategies"}.get(kind, f"{kind}s")
-    found = entry_points(group=group)
-    return {point.name: point for point in sorted(found, key=lambda point: point.name)}
+    found: dict[str, EntryPoint] = {}
+    for point in sorted(entry_points(group=group), key=lambda point: point.name):
+        other = found.setdefault(point.name, point)
+        if other.value != point.value:
+            raise ArgumentError(
+                f"one {kind} of the name {point.name}", f"{other.value} and {point.value}", "Uninstall one of the two."
+            )
+    return found
 
 
 def create(kind: str, specification: str) -> Any:

@@ -101,7 +101,7 @@ class Sketch:
         squares = torch.empty(m, dtype=torch.float64, device=device)
         losses = torch.empty_like(squares)
         kept = torch.empty(m, _width(d), dtype=dtype, device=device) if dtype == torch.bfloat16 else None
-        size = max(1, (1 << 18) // max(1, d))
+        size = max(1, (1 << 19) // max(1, d))
         for start in range(0, m, size):
             block = slice(start, start + size)
             exact = frame.rows(block, working)

@@ -12,8 +12,7 @@ from zlib import crc32
 
 import pytest
 
-from rankselect.embedded.medical_qa import medical_qa
-from rankselect.embedded.medical_qa import ASPECTS, _listed
+from rankselect.embedded.medical_qa import ASPECTS, _listed, medical_qa
 
 PAIRS = medical_qa()
 FACTS = [

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from rankselect.embedded.medical_qa import medical_qa
-from rankselect.embedded.small_phi import small_phi
-from rankselect.embedded.small_phi import _batches, _share_of_peak
+from rankselect.embedded.small_phi import _batches, _share_of_peak, small_phi
 from rankselect.errors import ArgumentError
 
 TEXTS = [pair.text for pair in medical_qa()]

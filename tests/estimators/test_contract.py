@@ -106,7 +106,9 @@ def test_subsets_that_are_too_small(estimator):
         estimator.resample(POINTS, splits)
 
 
-@pytest.mark.parametrize("estimator", [TwoNN(), TwoNN(method="ml"), MLE(4), MLE(4, "mean"), MLE(4, "median"), Gride(4)], ids=repr)
+@pytest.mark.parametrize(
+    "estimator", [TwoNN(), TwoNN(method="ml"), MLE(4), MLE(4, "mean"), MLE(4, "median"), Gride(4)], ids=repr
+)
 def test_points_at_equal_distances(estimator):
     message = "Points on a lattice, or with many equal distances, have no intrinsic dimension"
     with pytest.raises(PointsError, match=message):
@@ -131,9 +133,9 @@ def test_discarding_nearly_everything():
         (lambda: TwoNN(discard_fraction=1.0), "expected discard_fraction in [0, 1), got 1.0."),
         (lambda: TwoNN(discard_fraction=-0.1), "got -0.1."),
         (lambda: TwoNN(discard_fraction=float("nan")), "got nan."),
-        (lambda: TwoNN(method="mle"), "expected method \"fit\" or \"ml\", got 'mle'."),
+        (lambda: TwoNN(method="mle"), 'expected method "fit" or "ml", got \'mle\'.'),
         (lambda: MLE(n_neighbors=1), "expected n_neighbors of at least 2, got 1."),
-        (lambda: MLE(aggregate="max"), "expected aggregate \"mle\", \"mean\" or \"median\", got 'max'."),
+        (lambda: MLE(aggregate="max"), 'expected aggregate "mle", "mean" or "median", got \'max\'.'),
         (lambda: Gride(range_max=1), "expected range_max that is a power of two, at least 2, got 1."),
         (lambda: Gride(range_max=48), "got 48."),
     ],
@@ -147,9 +149,9 @@ def test_gride_finds_the_plateau_between_noise_and_curvature():
     rng = np.random.default_rng(0)
     angles = rng.uniform(0, 2 * np.pi, size=(2000, 2))
     torus = np.concatenate([np.sin(angles), np.cos(angles)], axis=1) @ rng.normal(size=(4, 30))
-    points = torus + 0.02 * rng.normal(size=torus.shape)
+    points = torus + 0.05 * rng.normal(size=torus.shape)
     scaling = Gride().scaling(points)
-    assert scaling.values[0] > 3  # noise
+    assert scaling.values[0] > 4  # noise
     assert Gride().estimate(points).value == pytest.approx(2, rel=0.1)
 
 

@@ -30,7 +30,7 @@ few = settings(max_examples=15, deadline=None)
 
 def cloud(seed):
     rng = np.random.default_rng(seed)
-    n, latent, d = rng.integers(40, 120), rng.integers(1, 8), rng.integers(8, 30)
+    n, latent, d = rng.integers(60, 120), rng.integers(1, 8), rng.integers(8, 30)
     return np.tanh(rng.normal(size=(n, latent)) @ rng.normal(size=(latent, d))), rng
 
 

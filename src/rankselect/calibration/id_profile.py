@@ -135,7 +135,7 @@ class IDProfile(Evidence):
 
     @property
     def intervals(self) -> NDArray[np.float64] | None:
-        """(n_layers, 2) floats: 95 % intervals of the IDs over the choice of texts; None if not known.
+        """The 95 % intervals of the IDs over the choice of texts, (n_layers, 2) floats; None if not known.
 
         They say how far the value would move with other texts of the same kind. They do not say how far the
         estimator is from the true dimension of the data: that bias is shared by the layers.
@@ -147,7 +147,7 @@ class IDProfile(Evidence):
 
     @property
     def rank_intervals(self) -> NDArray[np.int64] | None:
-        """(n_layers, 2) integers: the intervals rounded as ranks are (nearest, half up, at least 1)."""
+        """The intervals rounded as ranks are (nearest, half up, at least 1), (n_layers, 2) integers."""
         if self.intervals is None:
             return None
         return np.maximum(np.floor(self.intervals + 0.5), 1).astype(np.int64)
@@ -214,14 +214,16 @@ class IDProfile(Evidence):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the profile as JSON; an existing file is replaced in one step."""
-        body = {
+        document = {
+            "format": _FORMAT,
+            "version": _VERSION,
             "layers": list(self.layers),
             "values": self.values.tolist(),
             "stderr": None if self.stderr is None else self.stderr.tolist(),
             "input_values": dict(self.input_values),
             "measurement": None if self.measurement is None else asdict(self.measurement),
         }
-        write_document(path, _FORMAT, _VERSION, body)
+        write_document(path, document)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> IDProfile:

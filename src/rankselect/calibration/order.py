@@ -19,7 +19,8 @@ def order_agreement(replicates: Sequence[NDArray[np.float64]]) -> float:
     """How far two disjoint halves of the texts agree on the order of the layers.
 
     Args:
-        replicates: For each layer its values on the halves, in the order of `half_samples`, the same halves for every layer.
+        replicates: For each layer its values on the halves, in the order of `half_samples`; the same halves for
+            every layer.
 
     Returns:
         The mean Spearman correlation between the orders that the two halves of a split give: 1 when the order is

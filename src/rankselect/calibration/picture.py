@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["as_text", "plot"]
 
-_WIDTH = 44
+_LINE, _NARROWEST, _WIDEST = 80, 24, 44  # columns of a line, and of the part that is drawn
 
 
 def plot(profile: IDProfile, other: IDProfile | None, ax: Axes | None) -> Axes:
@@ -47,23 +47,27 @@ def as_text(profile: IDProfile) -> str:
         >>> import rankselect as rs
         >>> values, stderr = {"layers.0": 4.0, "layers.1": 9.0}, {"layers.0": 0.5, "layers.1": 1.0}
         >>> print(rs.IDProfile.from_values(values, stderr=stderr))
-        layers.0  4.0 ± 1.0  ├────●────┤
-        layers.1  9.0 ± 2.0                         ├─────────●────────┤
+        layers.0  4.0 ± 1.0  ├────●─────┤
+        layers.1  9.0 ± 2.0                        ├─────────●──────────┤
     """
     half = np.zeros(len(profile.layers)) if profile.stderr is None else 1.96 * profile.stderr
-    low, high = profile.values - half, profile.values + half
-    left, span = low.min(), max(high.max() - low.min(), 1e-9)
-    width = max(len(name) for name in profile.layers)
     digits = max(len(f"{value:.1f}") for value in profile.values)
+    labels = [
+        f"{name:<{max(map(len, profile.layers))}}  {value:>{digits}.1f}" + (f" ± {error:.1f}" if error else "")
+        for name, value, error in zip(profile.layers, profile.values, half, strict=True)
+    ]
+    width = max(map(len, labels))
+    columns = max(_NARROWEST, min(_WIDEST, _LINE - width - 2))
+    left, right = (profile.values - half).min(), (profile.values + half).max()
+    scale = (columns - 1) / max(right - left, 1e-9)
     lines = []
-    for name, value, bounds in zip(profile.layers, profile.values, zip(low, high, strict=True), strict=True):
-        start, dot, end = (round((x - left) / span * (_WIDTH - 1)) for x in (bounds[0], value, bounds[1]))
-        bar = [" "] * _WIDTH
+    for label, value, error in zip(labels, profile.values, half, strict=True):
+        start, dot, end = (round((x - left) * scale) for x in (value - error, value, value + error))
+        bar = [" "] * columns
         if end > start:
             bar[start : end + 1] = ["├", *"─" * (end - start - 1), "┤"]
         bar[dot] = "●"
-        error = f" ± {value - bounds[0]:.1f}" if profile.stderr is not None else ""
-        lines.append(f"{name:<{width}}  {value:>{digits}.1f}{error}  {''.join(bar).rstrip()}")
+        lines.append(f"{label:<{width}}  {''.join(bar).rstrip()}")
     return "\n".join(lines + _caption(profile))
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["first_sentence", "one_line", "reporting", "show", "simple_table", "stderr", "stdout"]
 
 _NOISY = ("accelerate", "bitsandbytes", "datasets", "huggingface_hub", "peft", "transformers")
+_PLAIN = str.maketrans({"±": "+-", "●": "o", "─": "-", "├": "|", "┤": "|", "…": "..."})
 
 
 def stdout() -> Console:
@@ -43,8 +44,11 @@ def show(console: Console, text: str, *, wrap: bool = False) -> None:
         text: The text.
         wrap: Break lines between words at the terminal's width.
     """
-    printable = text.encode(console.encoding, "replace").decode(console.encoding)
-    console.print(printable, markup=False, soft_wrap=not wrap)
+    try:
+        text.encode(console.encoding)
+    except UnicodeEncodeError:
+        text = text.translate(_PLAIN).encode(console.encoding, "replace").decode(console.encoding)
+    console.print(text, markup=False, soft_wrap=not wrap)
 
 
 def simple_table(*header: str, numbers: int = 0) -> Table:
@@ -89,7 +93,7 @@ def reporting(*, debug: bool) -> Iterator[None]:
         except KeyboardInterrupt:
             _labelled("error", "interrupted.", "red")
             raise typer.Exit(130) from None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (a person asked for a result, not for a traceback)
             if debug:
                 traceback.print_exc()
             message, code = _explained(error)

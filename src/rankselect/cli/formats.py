@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 from rankselect.errors import ArgumentError
+from rankselect.files import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,10 +44,7 @@ def reader(kind: Format, path: Path) -> str:
 
 
 def _document(plan: RankPlan) -> str:
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "plan.json"
-        plan.save(path)
-        return path.read_text(encoding="utf-8")
+    return as_json(plan.to_dict())
 
 
 def _peft(plan: RankPlan) -> str:
@@ -77,13 +75,11 @@ def _axolotl(plan: RankPlan) -> str:
 
 def _yaml(keys: dict[str, Any]) -> str:
     """YAML in the given order, regular expressions in single quotes, where a backslash is just a backslash."""
-    import yaml  # noqa: PLC0415  (comes with transformers)
+    import yaml  # type: ignore[import-untyped]  # noqa: PLC0415  (comes with transformers)
 
-    class Dumper(yaml.SafeDumper):
-        pass
-
-    def quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    def quoted(dumper: Any, text: str) -> Any:
         return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isidentifier() else "'")
 
-    Dumper.add_representer(str, quoted)
-    return yaml.dump(keys, Dumper=Dumper, sort_keys=False, width=10_000)
+    dumper = type("Dumper", (yaml.SafeDumper,), {})  # a class of our own, since representers belong to the class
+    dumper.add_representer(str, quoted)  # type: ignore[attr-defined]
+    return str(yaml.dump(keys, Dumper=dumper, sort_keys=False, width=10_000))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path  # noqa: TC003  (Typer reads the annotations)
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -84,7 +84,7 @@ def plan(
     Only the model's config is read, no weights. The plan goes to --out or to standard output, the table for people to
     standard error.
 
-    Example:
+    For example:
 
         rankselect plan Qwen/Qwen3-0.6B --strategy per-layer-id --profile profile.json --out plan.json
     """

@@ -6,7 +6,7 @@ import shlex
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -49,7 +49,7 @@ def profile(
     field: Annotated[str, typer.Option(help="The field that holds the text.", rich_help_panel=_TEXTS)] = "text",
     max_samples: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Use a random sample of so many texts.", rich_help_panel=_TEXTS),
+        typer.Option(metavar="N", min=1, help="Use a random sample of that size.", rich_help_panel=_TEXTS),
     ] = None,
     max_length: Annotated[
         int, typer.Option(metavar="N", min=1, help="Cut texts after so many tokens.", rich_help_panel=_TEXTS)
@@ -113,7 +113,7 @@ def profile(
     really differ there; the strategies of `rankselect plan` turn it into ranks. Use some hundred texts at least, like
     those you will train on.
 
-    Example:
+    For example:
 
         rankselect profile Qwen/Qwen3-0.6B --data train.jsonl --field text --plot profile.png
     """
@@ -123,7 +123,7 @@ def profile(
         check_picture(plot)
     progress = sys.stderr.isatty() and not no_progress
     sources.show_progress(wanted=progress)
-    texts = sources.load_texts(data, field)
+    texts = sources.load_texts(data, field, progress=progress)
     tokenizer = sources.load_tokenizer(model, trust_remote_code=trust_remote_code)
     loaded = sources.load_model(
         model, dtype=dtype, quantization=quantization, device_map=device_map, trust_remote_code=trust_remote_code
@@ -143,7 +143,8 @@ def profile(
     )
     measured.save(out)
     if plot is not None:
-        measured.plot().figure.savefig(plot, dpi=150, bbox_inches="tight")
+        figure: Any = measured.plot().figure
+        figure.savefig(plot, dpi=150, bbox_inches="tight")
     _report(measured, loaded, model, out, plot)
 
 
@@ -153,24 +154,23 @@ def _report(measured: IDProfile, model: PreTrainedModel, name: str, out: Path, p
     n_layers = len(measured.layers)
     show(console, "\n".join(lines[:n_layers]))
     show(console, " ".join(lines[n_layers:]), wrap=True)
-    ranks = _ranks(measured, model)
-    if ranks.row_count:
-        console.print(ranks)
-    show(console, f"Wrote {out}" + (f" and {plot}" if plot is not None else ""))
     command = ["rankselect", "plan", name, "--strategy", "per-layer-id", "--profile", str(out)]
+    try:
+        console.print(_ranks(measured, model))
+    except rs.RankSelectError as error:
+        show(console, f"\nThe default target modules of this model do not fit: {error}\n", wrap=True)
+        command += ["--target-modules", "NAMES"]
+    show(console, f"Wrote {out}" + (f" and {plot}" if plot is not None else ""))
     show(console, f"Next: {shlex.join(command)}")
 
 
 def _ranks(measured: IDProfile, model: PreTrainedModel) -> Table:
-    """What the intrinsic strategies make of the profile, with PEFT's default target modules."""
+    """What the intrinsic strategies make of the profile, with the default target modules."""
     table = simple_table("strategy", "ranks", "trainable parameters", numbers=2)
     for name, strategy in _INTRINSIC.items():
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                planned = getattr(rs, strategy)().plan(model, measured)
-        except rs.RankSelectError:  # a model for which target modules have to be named
-            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of clipped ranks: they come again with the plan
+            planned = getattr(rs, strategy)().plan(model, measured)
         least, greatest = min(planned.ranks.values()), max(planned.ranks.values())
         ranks = str(least) if least == greatest else f"{least} to {greatest}"
         table.add_row(name, ranks, f"{planned.trainable_parameters:,}")

@@ -13,6 +13,8 @@ from rankselect.cli.texts import load_texts
 from rankselect.errors import MissingExtraError, ModelError, RankSelectWarning
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = ["empty_model", "load_model", "load_texts", "load_tokenizer", "show_progress"]
@@ -42,7 +44,7 @@ def load_model(
         MissingExtraError: If quantisation is asked for without bitsandbytes.
 
     Warns:
-        RankSelectWarning: If weights are missing, so that transformers filled in random ones.
+        RankSelectWarning: If weights of its layers are missing, so that transformers filled in random ones.
     """
     from safetensors import SafetensorError  # noqa: PLC0415  (slow to import, like all of transformers)
 
@@ -54,13 +56,7 @@ def load_model(
         model, loading = _model_class(config).from_pretrained(name, output_loading_info=True, **options)
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise _cannot_load("weights that can be loaded", name, error) from error
-    if missing := sorted(loading["missing_keys"]):
-        warnings.warn(
-            f"{name} lacks {len(missing)} weights of its own architecture, and got random ones instead "
-            f"(the first is {missing[0]}): what is measured may mean nothing.",
-            RankSelectWarning,
-            stacklevel=2,
-        )
+    _warn_of_random_weights(name, model, loading["missing_keys"])
     return model  # type: ignore[no-any-return]
 
 
@@ -98,7 +94,7 @@ def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> PreTrainedT
 
     _load_config(name, trust_remote_code=trust_remote_code)  # says more precisely what is wrong with a model
     try:
-        return AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)  # type: ignore[no-any-return]
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelError(
             "a text model with a tokenizer",
@@ -112,7 +108,10 @@ def show_progress(*, wanted: bool) -> None:
     """Switch the progress bars of transformers on or off."""
     from transformers.utils import logging  # noqa: PLC0415
 
-    (logging.enable_progress_bar if wanted else logging.disable_progress_bar)()
+    if wanted:
+        logging.enable_progress_bar()
+    else:
+        logging.disable_progress_bar()
 
 
 def _load_config(name: str, *, trust_remote_code: bool) -> PreTrainedConfig:
@@ -130,9 +129,10 @@ def _load_config(name: str, *, trust_remote_code: bool) -> PreTrainedConfig:
             "Give the folder or name of its base model." if adapter else "Save the model there with save_pretrained.",
         )
     try:
-        return AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _cannot_load("a model that transformers can load", name, error) from error
+    return config
 
 
 def _model_class(config: PreTrainedConfig) -> Any:
@@ -145,6 +145,21 @@ def _model_class(config: PreTrainedConfig) -> Any:
     kind = getattr(transformers, (config.architectures or [""])[0], None)
     known = isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
     return kind if known else transformers.AutoModel
+
+
+def _warn_of_random_weights(name: str, model: PreTrainedModel, missing: Iterable[str]) -> None:
+    """Random heads change nothing that is measured; random layers do."""
+    from rankselect.plan.layers import layer_names, layer_of  # noqa: PLC0415  (loads torch)
+
+    layers = layer_names(model)
+    inside = sorted(weight for weight in missing if layer_of(weight, layers) is not None)
+    if inside:
+        warnings.warn(
+            f"{name} lacks {len(inside)} weights of the model's layers, which are random now (the first is "
+            f"{inside[0]}): what is measured means nothing.",
+            RankSelectWarning,
+            stacklevel=3,
+        )
 
 
 def _quantization_config(quantization: Quantization) -> Any:

@@ -19,13 +19,14 @@ _EMBEDDED = "medical-qa"
 _SUFFIXES = {".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet", ".gz"}
 
 
-def load_texts(data: str, field: str) -> list[str]:
+def load_texts(data: str, field: str, *, progress: bool = True) -> list[str]:
     """Load one text for each sample; empty ones are left out.
 
     Args:
         data: A file in JSON Lines, ``medical-qa`` for the embedded texts, or the name of a data set on the hub (or a
             folder that `datasets` can read), with ``:split`` at its end if the split is not ``train``.
         field: The field of a sample that holds its text.
+        progress: Let `datasets` show its progress bars.
 
     Raises:
         TextsError: If there is no such file, data set or field, or the field does not hold text.
@@ -41,7 +42,7 @@ def load_texts(data: str, field: str) -> list[str]:
     elif path.is_file() or path.suffix in _SUFFIXES:
         texts = list(_texts_of_file(path, field))
     else:
-        texts = _texts_of_dataset(data, field)
+        texts = _texts_of_dataset(data, field, progress=progress)
     kept = [text for text in texts if text.strip()]
     if len(kept) < len(texts):
         warnings.warn(
@@ -87,11 +88,13 @@ def _samples(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         ) from error
 
 
-def _texts_of_dataset(data: str, field: str) -> list[str]:
+def _texts_of_dataset(data: str, field: str, *, progress: bool) -> list[str]:
     try:
         import datasets  # noqa: PLC0415  (optional)
     except ImportError as error:
         raise MissingExtraError("datasets", "data") from error
+    if not progress:
+        datasets.disable_progress_bars()
     name, colon, split = data.rpartition(":")
     if not colon or "/" in split or "\\" in split:
         name, split = data, "train"

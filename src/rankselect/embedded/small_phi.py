@@ -23,7 +23,7 @@ __all__ = ["DEFAULT_STEPS", "small_phi"]
 logger = logging.getLogger(__name__)
 
 DEFAULT_STEPS = 300
-"""A little over two rounds through the texts: 30 to 40 seconds on one CPU core."""
+"""A little over two rounds through the texts, which take 30 to 40 seconds on one CPU core."""
 
 _NAME = "rankselect/small-phi"
 _VOCABULARY, _CONTEXT = 1500, 512

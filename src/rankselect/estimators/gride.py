@@ -72,7 +72,7 @@ class Gride(NeighborEstimator):
         >>> rs.Gride(range_max=16).scaling(points).values.round(1)
         array([2.9, 3. , 3.2, 3.1])
         >>> round(rs.Gride(range_max=16).estimate(points).value, 1)
-        2.8
+        3.2
     """
 
     range_max: int = 64

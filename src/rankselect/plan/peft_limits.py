@@ -91,4 +91,4 @@ def _is_redirected(model: nn.Module, name: str) -> bool:
         _rewrite(config, model)
     except ValueError:  # a fused parameter that wants all of its old names at once
         return True
-    return config.target_modules != {name}
+    return set(config.target_modules or ()) != {name}

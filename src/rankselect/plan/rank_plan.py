@@ -164,16 +164,21 @@ class RankPlan:
         """
         verify(peft_model, self.ranks, self.alphas)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the plan as JSON; an existing file is replaced in one step."""
-        body = {
+    def to_dict(self) -> dict[str, Any]:
+        """The plan in JSON values, as `save` writes it."""
+        return {
+            "format": _FORMAT,
+            "version": _VERSION,
             "strategy": self.strategy,
             "model_name": self.model_name,
             "base_parameters": self.base_parameters,
             "target_modules": self.target_modules,
             "modules": [{**vars(m.target), "rank": m.rank, "alpha": m.alpha} for m in self.modules],
         }
-        write_document(path, _FORMAT, _VERSION, body)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the plan as JSON; an existing file is replaced in one step."""
+        write_document(path, self.to_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> RankPlan:
@@ -193,7 +198,9 @@ class RankPlan:
                 base_parameters=field(document, "base_parameters", int, path),
             )
         except ArgumentError as error:
-            raise FileFormatError(error.expected, f"{error.got} in {path}", "The file is damaged: make it again.") from error
+            raise FileFormatError(
+                error.expected, f"{error.got} in {path}", "The file is damaged: make it again."
+            ) from error
 
     def __str__(self) -> str:
         return table.as_text(self.modules) + "\n" + self.summary
@@ -203,7 +210,7 @@ class RankPlan:
 
     @property
     def summary(self) -> str:
-        """One line: the strategy, the range of ranks, and what is trained."""
+        """The strategy, the range of ranks and what is trained, in one line."""
         ranks: Sequence[int] = sorted(self.ranks.values())
         span = f"rank {ranks[0]}" if ranks[0] == ranks[-1] else f"ranks {ranks[0]} to {ranks[-1]}"
         return (

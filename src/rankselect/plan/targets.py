@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,7 @@ class Target:
 
     @property
     def max_rank(self) -> int:
-        """The rank above which a low-rank update is no longer low: ``min(d_in, d_out)``."""
+        """The smaller width, ``min(d_in, d_out)``; above it a low-rank update is no longer low."""
         return min(self.d_in, self.d_out)
 
     def parameters(self, rank: int) -> int:
@@ -99,6 +100,8 @@ def find_targets(model: nn.Module, target_modules: str | Sequence[str] | None = 
 
 def _named(wanted: str | Sequence[str], model: nn.Module, modules: dict[str, nn.Module]) -> list[str]:
     """What the caller asked for; every single entry must match, and everything it matches must be adaptable."""
+    if isinstance(wanted, str):
+        _check_expression(wanted)
     for entry in [wanted] if isinstance(wanted, str) else wanted:
         if not peft_limits.matching(entry if isinstance(wanted, str) else [entry], list(modules)):
             raise _nothing_matches(entry, modules)
@@ -133,10 +136,21 @@ def _by_default(model: nn.Module, modules: dict[str, nn.Module]) -> list[str]:
     return [name for name in names if name not in refused]
 
 
+def _check_expression(wanted: str) -> None:
+    try:
+        re.compile(wanted)
+    except re.error as error:
+        raise TargetError(
+            "a regular expression where target_modules is a string", f"{wanted!r} ({error})", "Or pass a list of names."
+        ) from error
+
+
 def _nothing_matches(entry: str, modules: dict[str, nn.Module]) -> TargetError:
     endings = sorted({name.rsplit(".", 1)[-1] for name, module in modules.items() if is_adaptable(module)})
     near = difflib.get_close_matches(entry.rsplit(".", 1)[-1], endings, n=3)
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
+    if entry in endings:  # a bare string
+        hint = f"A string is one regular expression over the full name; write [{entry!r}]. "
     return TargetError(
         "target_modules that name modules of this model",
         f"{entry!r}, which matches none",

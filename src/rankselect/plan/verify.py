@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from peft.tuners.lora import LoraLayer
 
@@ -44,9 +44,10 @@ def verify(peft_model: nn.Module, ranks: Mapping[str, int], alphas: Mapping[str,
     if differences:
         shown = "; ".join(sorted(differences)[:_SHOWN])
         more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+        count = "1 difference" if len(differences) == 1 else f"{len(differences)} differences"
         raise PlanMismatchError(
             "a PEFT model that is exactly the plan",
-            f"{len(differences)} differences: {shown}{more}",
+            f"{count}: {shown}{more}",
             "Build it with get_peft_model(model, plan.to_lora_config()), and plan on that very model.",
         )
 
@@ -59,10 +60,10 @@ def _active_adapter(layers: Mapping[str, LoraLayer], peft_model: nn.Module) -> s
             f"a {type(peft_model).__name__} with {' and '.join(sorted(active)) or 'none'}",
             "Pass what get_peft_model returned, with the planned adapter active.",
         )
-    return active.pop()
+    return str(active.pop())
 
 
-def _compare(name: str, layer: LoraLayer, adapter: str, rank: int, alpha: float, *, rslora: bool) -> Iterator[str]:
+def _compare(name: str, layer: Any, adapter: str, rank: int, alpha: float, *, rslora: bool) -> Iterator[str]:
     scaling = alpha / math.sqrt(rank) if rslora else alpha / rank
     if layer.r[adapter] != rank:
         yield f"{name} has rank {layer.r[adapter]}, not {rank}"
@@ -74,7 +75,7 @@ def _compare(name: str, layer: LoraLayer, adapter: str, rank: int, alpha: float,
         yield f"{name} has scaling {layer.scaling[adapter]}, not {scaling}"
 
 
-def _rows_of_a(layer: LoraLayer, adapter: str) -> int:
+def _rows_of_a(layer: Any, adapter: str) -> int:
     if adapter in layer.lora_A:
         return int(layer.lora_A[adapter].weight.shape[0])
     return int(layer.lora_embedding_A[adapter].shape[0])

@@ -22,9 +22,11 @@ __all__ = ["GeLoRA"]
 @final
 @dataclass(frozen=True)
 class GeLoRA(RankStrategy):
-    r"""The growth of the ID across each block, plus one: :math:`r_i = \max(d_i - d_{i-1}, 0) + 1`.
+    r"""The growth of the intrinsic dimension across each layer, plus one.
 
-    :math:`d_i` is the ID of what leaves block i and :math:`d_{i-1}` of what enters it. The paper shows that a block
+    .. math:: r_i = \max(d_i - d_{i-1}, 0) + 1
+
+    with :math:`d_i` the ID of what leaves block i and :math:`d_{i-1}` of what enters it. The paper shows that a block
     whose update is to raise the dimension from one to the other needs at least the difference as its rank; the one
     added keeps every block trainable.
 

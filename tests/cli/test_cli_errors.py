@@ -1,0 +1,111 @@
+"""Errors on the terminal: one line on standard error with the remedy, exit code 2, a traceback only under --debug."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rankselect as rs
+from rankselect.cli import sources
+
+
+def test_bad_input_is_one_line_and_exit_code_2(run, model, texts, profile, tmp_path):
+    measure, choose = ("profile", model, "--data", texts), ("plan", model, "--strategy")
+    out = ("--out", tmp_path / "out.json")
+    for arguments, message in [
+        ((*measure, *out), "expected a field 'text', got none"),
+        ((*measure, *out, "--estimator", "twon"), "Did you mean twonn?"),
+        ((*measure, *out, "--estimator", "twonn:method=best"), 'The usual method is "fit"'),
+        ((*measure, *out, "--field", "question"), "expected at least"),
+        ((*measure, *out, "--field", "answer", "--tolerance", "0"), "a tolerance above 0"),
+        ((*measure, "--out", tmp_path / "no" / "p.json"), "mkdir -p"),
+        ((*measure, "--out", tmp_path), "which is a folder"),
+        ((*measure, *out, "--plot", tmp_path / "p.txt"), "Name it .png, .pdf or .svg"),
+        (("profile", tmp_path / "no", "--data", texts, "--field", "answer", *out), "which does not exist"),
+        ((*choose, "per-layer"), "Did you mean per-layer-id"),
+        ((*choose, "per-layer-id"), "Give --profile FILE; rankselect profile writes it"),
+        ((*choose, "per-layer-id", "--profile", tmp_path / "no.json"), "No such file or directory. Check the path"),
+        ((*choose, "per-layer-id", "--profile", texts), "is not JSON"),
+        ((*choose, "fixed"), "Write fixed:name=value"),
+        ((*choose, "fixed:rank=4", "--target-modules", "q_pro"), "Did you mean q_proj"),
+        ((*choose, "fixed:rank=4", "--max-rank", "2", "--min-rank", "3"), "a max_rank of at least min_rank"),
+        ((*choose, "fixed:rank=3", "--alpha-ratio", "1.5", "--format", "axolotl"), "Use a whole --alpha-ratio"),
+    ]:
+        result = run(*arguments)
+        assert result.exit_code == 2, (arguments, result.output)
+        assert result.stdout == ""
+        assert len(result.stderr.splitlines()) == 1, result.stderr
+        assert result.stderr.startswith("error: ")
+        assert message in result.stderr
+
+
+def test_a_profile_of_another_model(run, model, tmp_path):
+    other = tmp_path / "profile.json"
+    rs.IDProfile.from_values({"transformer.h.0": 4.0}).save(other)
+    result = run("plan", model, "--strategy", "per-layer-id", "--profile", other)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: expected a profile of this model")
+
+
+def test_debug_adds_the_traceback(run, model):
+    result = run("--debug", "plan", model, "--strategy", "per-layer-id")
+    assert result.exit_code == 2
+    assert "Traceback (most recent call last)" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("error: expected a profile for the strategy per-layer-id")
+
+
+def raising(error):
+    def raises(*args, **kwargs):
+        raise error
+
+    return raises
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (KeyboardInterrupt(), 130, "error: interrupted.\n"),
+        (type("OutOfMemoryError", (RuntimeError,), {})("1 GiB"), 2, "error: out of memory. Use a smaller --batch-size"),
+        (PermissionError(13, "Permission denied", "x.jsonl"), 2, "error: cannot use x.jsonl: Permission denied."),
+        (ZeroDivisionError("a\nb"), 1, "error: ZeroDivisionError: a b (unexpected: put --debug before the command"),
+    ],
+)
+def test_what_else_can_happen(run, monkeypatch, error, code, message):
+    monkeypatch.setattr(sources, "load_texts", raising(error))
+    result = run("profile", "model", "--data", "texts.jsonl")
+    assert result.exit_code == code
+    assert result.stderr.startswith(message)
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_hub_name_without_the_hub():
+    """In a process of its own, because HF_HUB_OFFLINE is read when the hub's library is imported."""
+    script = Path(sys.executable).with_name("rankselect")
+    result = subprocess.run(
+        [script, "plan", "some-organization/no-such-model", "--strategy", "fixed:rank=4"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr == (
+        "error: expected a model that transformers can load, got some-organization/no-such-model: We couldn't connect "
+        "to 'https://huggingface.co' to load the files, and couldn't find them in the cached files. HF_HUB_OFFLINE is "
+        "set and the model is not in the cache: unset it, or give a folder.\n"
+    )
+
+
+@pytest.mark.parametrize("package", ["typer", "rich"])
+def test_without_the_extra_the_remedy_is_one_line(package):
+    code = f"import sys; sys.modules[{package!r}] = None; from rankselect.cli import main; main()"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr == (
+        f'error: expected the package {package}, got none installed. Run: pip install "rankselect[cli]"\n'
+    )
