@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+import subprocess
 import sys
 import warnings
 
@@ -152,3 +153,15 @@ def test_missing_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "skdim.id", None)
     with pytest.raises(MissingExtraError, match=re.escape('Run: pip install "rankselect[skdim]"')):
         SkDim("lPCA")
+
+
+def test_importing_scikit_dimension_does_not_silence_other_warnings():
+    code = """
+import warnings
+from rankselect.estimators.skdim import SkDim
+before = list(warnings.filters)
+SkDim("lPCA")
+print(warnings.filters == before)
+"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.split() == ["True"]

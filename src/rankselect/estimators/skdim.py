@@ -163,7 +163,8 @@ class SkDim(Estimator):
 
 def _estimator_class(name: str) -> Any:
     try:
-        module = importlib.import_module("skdim.id")
+        with warnings.catch_warnings():  # importing it turns off every warning of the process
+            module = importlib.import_module("skdim.id")
     except ImportError as error:
         raise MissingExtraError("scikit-dimension", "skdim") from error
     known = dict(inspect.getmembers(module, inspect.isclass))
