@@ -25,7 +25,6 @@ extensions = [
 ]
 html_theme = "furo"
 html_title = f"rankselect {__version__}"
-html_static_path = ["_static"]
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3

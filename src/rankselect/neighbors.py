@@ -140,7 +140,7 @@ class _Search:
             pending = torch.cat([self._try(sketch, rows) for rows in pending.split(self.block_size)])
         if len(pending):
             sketch = Sketch.of(self.frame, torch.float64)
-            for rows in pending.split(max(1, self.block_size // 4)):
+            for rows in pending.split(max(1, self.block_size // 2)):
                 self._settle(sketch, rows)
 
     def _try(self, sketch: Sketch, rows: torch.Tensor) -> torch.Tensor:

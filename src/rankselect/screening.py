@@ -26,7 +26,7 @@ __all__ = ["Frame", "Sketch", "screening_dtype"]
 
 _TILE = 32  # matrix units work on 32 short numbers at a time
 _TINY = 2.0**-100  # more than what flushing subnormal numbers can change, in a frame whose largest value is near 1
-_COLUMNS = 2048  # how many points are rounded at a time where no rounded copy is kept
+_COLUMNS = 512  # how many points are rounded at a time where no rounded copy is kept
 
 
 def screening_dtype(device: torch.device) -> torch.dtype:

@@ -175,6 +175,7 @@ class TestFile:
     def test_it_can_be_read_by_people_and_other_programs(self, plan, tmp_path):
         plan.save(tmp_path / "plan.json")
         document = json.loads((tmp_path / "plan.json").read_text())
+        assert document == json.loads(json.dumps(plan.to_dict()))
         assert (document["format"], document["version"]) == ("rankselect.rank_plan", 1)
         assert document["modules"][-1] == {
             "name": "head",

@@ -1,0 +1,139 @@
+"""Files are written whole or not at all, and read with an error that says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+import rankselect as rs
+from rankselect.files import as_json, field, read_document, write_document, write_text
+
+
+def test_what_is_written_is_read(tmp_path):
+    body = {"text": "Größe …", "numbers": [1, 2.5, 1e-300], "none": None, "nested": {"a": [True]}}
+    path = tmp_path / "file.json"
+    document = {"format": "a kind", "version": 3, **body}
+    write_document(path, document)
+    assert read_document(path, "a kind", 3) == document
+    assert path.read_text(encoding="utf-8") == as_json(document)
+    assert "Größe …" in path.read_text(encoding="utf-8")
+
+
+def test_older_versions_are_read_and_newer_ones_are_not(tmp_path):
+    path = tmp_path / "file.json"
+    write_document(path, {"format": "a kind", "version": 1})
+    assert read_document(path, "a kind", 2)["version"] == 1
+    write_document(path, {"format": "a kind", "version": 3})
+    with pytest.raises(rs.FileFormatError) as caught:
+        read_document(path, "a kind", 2)
+    assert str(caught.value) == (
+        f"expected a a kind file (JSON, version 2 or older), got {path} of version 3. "
+        "Upgrade rankselect, or make the file again with this one."
+    )
+
+
+@pytest.mark.parametrize("version", [None, "1", True, 0, -1, 1.0])
+def test_a_version_that_is_none(tmp_path, version):
+    path = tmp_path / "file.json"
+    path.write_text(json.dumps({"format": "kind", "version": version}))
+    with pytest.raises(rs.FileFormatError, match=f"of version {version!r}"):
+        read_document(path, "kind", 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "which is not JSON"),
+        (b'{"format": "kind", "ver', "which is not JSON .* It is damaged or truncated"),
+        (b"\x80\x81", "which is not JSON"),
+        (b"[]", "whose format is 'list'"),
+        (b'"kind"', "whose format is 'str'"),
+        (b"{}", "whose format is None"),
+        (b'{"format": "other", "version": 1}', "whose format is 'other'. Give the path of the right file"),
+    ],
+)
+def test_another_file(tmp_path, content, message):
+    path = tmp_path / "file.json"
+    path.write_bytes(content)
+    with pytest.raises(rs.FileFormatError, match=f"a kind file .* got .*file.json.*{message}"):
+        read_document(path, "kind", 1)
+
+
+class TestWriting:
+    def test_replaces_a_file_and_leaves_nothing_beside_it(self, tmp_path):
+        path = tmp_path / "file.txt"
+        write_text(path, "old")
+        write_text(str(path), "new")
+        assert path.read_text() == "new"
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_a_failure_while_writing_leaves_the_old_file(self, tmp_path, monkeypatch):
+        path = tmp_path / "file.txt"
+        write_text(path, "old")
+
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Path, "replace", full)
+        with pytest.raises(OSError, match="No space left"):
+            write_text(path, "new")
+        assert path.read_text() == "old"
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_an_interrupt_leaves_the_old_file(self, tmp_path, monkeypatch):
+        path = tmp_path / "file.txt"
+        write_text(path, "old")
+
+        def interrupted(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Path, "chmod", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write_text(path, "new")
+        assert path.read_text() == "old"
+        assert list(tmp_path.iterdir()) == [path]
+
+    @pytest.mark.parametrize("body", [{"x": float("nan")}, {"x": float("inf")}, {"x": object()}])
+    def test_what_json_cannot_hold_leaves_the_old_file(self, tmp_path, body):
+        path = tmp_path / "file.json"
+        write_document(path, {"format": "kind", "version": 1, "x": 1})
+        with pytest.raises((ValueError, TypeError)):
+            write_document(path, body)
+        assert read_document(path, "kind", 1)["x"] == 1
+        assert list(tmp_path.iterdir()) == [path]
+
+    @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+    def test_permissions_are_those_of_any_new_file(self, tmp_path, umask, mode):
+        before = os.umask(umask)
+        try:
+            write_text(tmp_path / "file.txt", "text")
+            assert os.umask(umask) == umask
+        finally:
+            os.umask(before)
+        assert (tmp_path / "file.txt").stat().st_mode & 0o777 == mode
+
+    def test_a_folder_that_is_not_there_is_the_systems_own_error(self, tmp_path):
+        with pytest.raises(FileNotFoundError):
+            write_text(tmp_path / "nowhere" / "file.txt", "text")
+
+
+class TestField:
+    def test_gives_the_value(self):
+        assert field({"a": 1}, "a", int, "f") == 1
+        assert field({"a": None}, "a", (str, type(None)), "f") is None
+
+    @pytest.mark.parametrize(
+        ("document", "kind", "message"),
+        [
+            ({}, int, "a field 'a' of type int, got none in f.json. The file is damaged"),
+            ({"a": "1"}, int, "a field 'a' of type int, got '1' in f.json"),
+            ({"a": None}, (int, float), "a field 'a' of type int or float, got None in f.json"),
+            ({"a": 1}, (str, type(None)), "a field 'a' of type str or NoneType, got 1 in f.json"),
+        ],
+    )
+    def test_names_what_is_missing_or_of_another_type(self, document, kind, message):
+        with pytest.raises(rs.FileFormatError, match=message):
+            field(document, "a", kind, "f.json")

@@ -1,0 +1,118 @@
+"""Plug-ins by name: what a person may type, and what they are told otherwise."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint
+
+import pytest
+
+import rankselect as rs
+from rankselect import registry
+from rankselect.registry import available, create
+
+
+class Chatty:
+    """A plug-in of a third party."""
+
+    def __init__(self, words=("a",), *, loud=False):
+        if words == "none":
+            raise rs.ArgumentError("words", "none", "Say something.")
+        self.words, self.loud = words, loud
+
+
+@pytest.fixture
+def third_party(monkeypatch):
+    points = [
+        EntryPoint("chatty", f"{__name__}:Chatty", "rankselect.metrics"),
+        EntryPoint("absent", "no_such_package:Thing", "rankselect.metrics"),
+    ]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points if group == "rankselect.metrics" else [])
+
+
+def test_our_own_are_available_under_the_names_of_their_kind():
+    assert list(available("strategy")) == sorted(available("strategy"))
+    assert {"fixed", "per-layer-id"} <= available("strategy").keys()
+    assert {"twonn", "mle", "gride", "skdim"} <= available("estimator").keys()
+    assert available("nothing") == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "specification", "made"),
+    [
+        ("strategy", "per-layer-id", rs.PerLayerID()),
+        ("strategy", "per-layer-id:", rs.PerLayerID()),
+        ("strategy", "fixed:rank=16", rs.Fixed(16)),
+        ("strategy", "fixed: rank = 16 ", rs.Fixed(16)),
+        ("estimator", "twonn:method=ml,discard_fraction=0.2", rs.TwoNN(discard_fraction=0.2, method="ml")),
+    ],
+)
+def test_a_name_and_arguments_make_a_plug_in(kind, specification, made):
+    assert create(kind, specification) == made
+
+
+def test_two_packages_with_the_same_name_for_different_things_are_refused(monkeypatch):
+    points = [EntryPoint("same", f"{where}:Thing", "rankselect.metrics") for where in ("one", "one", "two")]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points[:2])
+    assert list(available("metric")) == ["same"]  # one package, found twice
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    with pytest.raises(rs.ArgumentError, match=r"one metric of the name same, got one:Thing and two:Thing\. Uninstall"):
+        available("metric")
+
+
+def test_a_value_is_json_or_else_a_string(third_party):
+    assert create("metric", "chatty:words=hello world,loud=true").words == "hello world"
+    assert create("metric", "chatty:words=null,loud=true").loud is True
+    assert create("metric", 'chatty:words="7"').words == "7"
+    assert create("metric", "chatty:words=a=b").words == "a=b"
+
+
+def test_a_plug_in_of_another_package_is_found_and_loaded_only_when_used(third_party):
+    assert list(available("metric")) == ["absent", "chatty"]
+    assert isinstance(create("metric", "chatty"), Chatty)
+    with pytest.raises(ModuleNotFoundError, match="no_such_package"):
+        create("metric", "absent")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("per-layer", "per-layer-id"), ("Fixed", "fixed"), ("GELORA", "gelora"), ("intrinsic", "intrin")]
+)
+def test_an_unknown_name_gets_near_matches(name, hint):
+    with pytest.raises(rs.UnknownNameError, match=f"the name of a strategy, got '{name}'. Did you mean .*{hint}"):
+        create("strategy", name)
+
+
+def test_a_name_like_no_other_gets_the_whole_list(third_party):
+    with pytest.raises(rs.UnknownNameError) as caught:
+        create("metric", "zzz")
+    assert str(caught.value) == "expected the name of a metric, got 'zzz'. Known: absent, chatty."
+    with pytest.raises(rs.UnknownNameError, match=r"Known: none\."):
+        create("strategy", "fixed")
+
+
+@pytest.mark.parametrize("arguments", ["16", "rank", "=16", "rank=16,16", "ra nk=16", "1rank=16"])
+def test_malformed_arguments(arguments):
+    with pytest.raises(rs.ArgumentError) as caught:
+        create("strategy", f"fixed:{arguments}")
+    assert str(caught.value) == (
+        f"expected arguments as name=value,name=value, got {arguments!r}. For example fixed:rank=16."
+    )
+
+
+@pytest.mark.parametrize(
+    ("specification", "message"),
+    [
+        ("fixed", "missing 1 required positional argument: 'rank'"),
+        ("fixed:size=16", "unexpected keyword argument 'size'"),
+        ("per-layer-id:rank=4", "per-layer-id takes, got 'rank=4'"),
+    ],
+)
+def test_arguments_that_the_plug_in_does_not_take(specification, message):
+    with pytest.raises(rs.ArgumentError, match=message):
+        create("strategy", specification)
+
+
+def test_the_plug_ins_own_error_comes_through():
+    with pytest.raises(rs.ArgumentError, match="a whole rank of at least 1, got 0"):
+        create("strategy", "fixed:rank=0")
+    with pytest.raises(rs.ArgumentError, match="a whole rank of at least 1, got 'many'"):
+        create("strategy", "fixed:rank=many")
