@@ -31,6 +31,7 @@ def test_an_error_survives_pickling_and_copying(kind):
     for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):  # noqa: S301
         assert type(twin) is kind
         assert str(twin) == str(error)
+        assert twin.args == error.args
         assert (twin.expected, twin.got, twin.remedy) == (error.expected, error.got, error.remedy)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -40,3 +41,12 @@ def test_the_names_for_type_checkers_are_those_of_run_time():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         rs.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("name", sorted(set(rs.__all__) - {"__version__"}))
+def test_every_public_object_says_what_it_is_and_shows_it(name):
+    thing = getattr(rs, name)
+    text = inspect.getdoc(thing)
+    assert text
+    if not (inspect.isclass(thing) and issubclass(thing, (Exception, Warning))):
+        assert ">>>" in text

@@ -28,6 +28,12 @@ class Neighbors:
         indices: Which of the m distinct points the neighbours are, shape (m, k), int64.
         kept: The rows of the input that the distinct points are: the first of each group of equal rows, shape (m,).
         point_of_row: Which of the m distinct points each of the n rows of the input is, shape (n,).
+
+    Example:
+        >>> import rankselect as rs
+        >>> neighbors = rs.nearest_neighbors([[0.0], [1.0], [0.0], [3.0]], 1)
+        >>> neighbors.distances.ravel(), neighbors.indices.ravel(), neighbors.n_duplicates
+        (array([1., 1., 2.]), array([1, 0, 1]), 1)
     """
 
     distances: NDArray[np.float64]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from torch import nn
 
 import rankselect as rs
 from architectures import FAMILIES
@@ -46,6 +47,14 @@ def test_each_stack_starts_from_its_own_input():
         "decoder.block.0.layer.2.DenseReluDense.wo": 4,
         "decoder.block.1.layer.2.DenseReluDense.wo": 7,
     }
+
+
+def test_a_layer_starts_from_the_one_right_before_it():
+    blocks = [nn.ModuleDict({"fc": nn.Linear(32, 32)}) for _ in range(4)]
+    model = nn.ModuleDict({"layers": nn.ModuleList(blocks)})
+    values = {f"layers.{index}": value for index, value in enumerate([4.0, 9.0, 6.0, 7.0])}
+    found = ranks(model, values, {"layers.0": 2.0}, ["fc"])
+    assert list(found.values()) == [3, 6, 1, 2]
 
 
 @pytest.mark.parametrize("missing", ["encoder.block.0", "decoder.block.0"])

@@ -51,6 +51,19 @@ class Evidence(ABC):
 
     A new kind of evidence is a subclass with `measure`; a strategy asks for it by naming the class in its attribute
     ``evidence``. `check` may be overridden to refuse evidence about another model.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> import rankselect as rs
+        >>> from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
+        >>> @dataclass(frozen=True)
+        ... class Vocabulary(rs.Evidence):
+        ...     n_words: int
+        ...     @classmethod
+        ...     def measure(cls, calibration):
+        ...         return cls(len({word for text in calibration.texts for word in text.split()}))
+        >>> Vocabulary.measure(rs.Calibration(tiny_model(), tiny_tokenizer(), ["a pain", "a fever"])).n_words
+        3
     """
 
     @classmethod

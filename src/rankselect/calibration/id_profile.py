@@ -52,6 +52,14 @@ class Measurement:
         width: The width of each layer's hidden states.
         order_agreement: Mean rank correlation between the layers' orders on two halves of the texts; 1 is settled.
         versions: The versions of the packages that took part.
+
+    Example:
+        >>> import rankselect as rs
+        >>> from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
+        >>> texts = tiny_texts(60)
+        >>> how = rs.id_profile(tiny_model(), tiny_tokenizer(), texts + texts[:5], progress=False).measurement
+        >>> how.pooling, how.n_texts, how.n_duplicates, how.max_length, how.width
+        ('mean', 60, 5, 128, (32,))
     """
 
     estimator: str

@@ -30,6 +30,13 @@ class IDEstimate:
         stderr: Its standard error under the assumptions that the estimator documents.
         n_points: The number of distinct points it rests on.
         n_duplicates: How many exact duplicates were dropped before.
+
+    Example:
+        >>> import rankselect as rs
+        >>> points = np.random.default_rng(0).normal(size=(400, 3))
+        >>> estimate = rs.TwoNN().estimate(np.vstack([points, points[:7]]))
+        >>> estimate.n_points, estimate.n_duplicates, abs(estimate.value - 3) < 3 * estimate.stderr
+        (400, 7, True)
     """
 
     value: float
@@ -104,6 +111,18 @@ class NeighborEstimator(Estimator):
 
     Subclasses say how many neighbours they need and turn distances into a value; exact neighbours, duplicates,
     checks, and resampling at hardly any cost come with the class.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> import rankselect as rs
+        >>> @dataclass(frozen=True)
+        ... class MeanRatio(rs.NeighborEstimator):
+        ...     neighbors_needed = 2
+        ...     def from_distances(self, distances):
+        ...         value = 1 / float(np.log(distances[:, 1] / distances[:, 0]).mean())
+        ...         return value, value / len(distances) ** 0.5
+        >>> round(MeanRatio().estimate(np.random.default_rng(0).normal(size=(500, 4))).value)
+        4
     """
 
     n_splits: ClassVar[int] = 50

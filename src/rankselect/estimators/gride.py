@@ -29,6 +29,13 @@ class GrideScaling:
         stderr: Its standard error from the observed Fisher information, shape (s,). It takes the points as
             independent, and is too small where their neighbourhoods overlap, the more so the larger the scale.
         scales: The mean distance to the two neighbours, in the units of the points, shape (s,).
+
+    Example:
+        >>> import numpy as np
+        >>> import rankselect as rs
+        >>> scaling = rs.Gride(range_max=8).scaling(np.random.default_rng(0).normal(size=(500, 2)))
+        >>> len(scaling.values), bool((np.diff(scaling.scales) > 0).all())
+        (3, True)
     """
 
     values: NDArray[np.float64]

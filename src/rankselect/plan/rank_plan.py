@@ -43,6 +43,16 @@ class PlannedModule:
         target: The module.
         rank: The rank of its adapter, from 1 to ``target.max_rank``.
         alpha: PEFT's ``lora_alpha`` for it; the update is scaled by ``alpha / rank``.
+
+    Raises:
+        ArgumentError: If the rank is not possible for the module, or alpha is not positive.
+
+    Example:
+        >>> from rankselect.plan.targets import Target
+        >>> PlannedModule(Target("layers.0.fc1", "layers.0", d_in=64, d_out=256), rank=65, alpha=8.0)
+        Traceback (most recent call last):
+            ...
+        rankselect.errors.ArgumentError: expected a rank from 1 to 64 for layers.0.fc1, got 65. Clip the rank.
     """
 
     target: Target
