@@ -136,7 +136,8 @@ def test_peft_builds_a_plan_for_some_modules_of_some_layers(family, model):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_adapter_takes_part_in_the_forward_pass_and_trains(family, model):
     plan = RandomRanks().plan(model, target_modules="all-linear")
-    peft_model = get_peft_model(model, plan.to_lora_config()).train()
+    peft_model = get_peft_model(model, plan.to_lora_config())
+    peft_model.train(family in ("torch", "llama-4bit"))  # others may drop layers, these two bypass modules otherwise
     output = peft_model(**one_batch(family, inputs_for(family)[1]))
     sum(tensor.float().square().sum() for tensor in _differentiable(output)).backward()
     idle = [n for n, p in peft_model.named_parameters() if ".lora_B." in n and (p.grad is None or not p.grad.any())]

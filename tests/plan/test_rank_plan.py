@@ -143,9 +143,9 @@ class TestAsAValue:
             assert hash(twin) == hash(plan)
         assert plan != dataclasses.replace(plan, strategy="Other()")
 
-    @pytest.mark.parametrize("rank", [0, -1, 17])
-    def test_a_rank_outside_the_module_is_refused(self, rank):
-        with pytest.raises(rs.ArgumentError, match=rf"a rank from 1 to 16 for q, got {rank}\. Clip"):
+    @pytest.mark.parametrize("rank", [0, -1, 17, 2.5, 2.0, True])
+    def test_a_rank_outside_the_module_or_not_whole_is_refused(self, rank):
+        with pytest.raises(rs.ArgumentError, match=rf"a whole rank from 1 to 16 for q, got {rank}\. Clip"):
             planned("q", rank, 8.0)
 
     @pytest.mark.parametrize("alpha", [0.0, -1.0, float("nan"), float("inf")])
@@ -198,9 +198,13 @@ class TestFile:
             (lambda d: d["modules"].append(d["modules"][0]), "each module once, got 1 named twice in .*damaged"),
             (lambda d: d["modules"].append("head"), "modules that are JSON objects, got 'head' in"),
             (lambda d: d["modules"][0].update(rank="2"), "a field 'rank' of type int, got '2' in"),
-            (lambda d: d["modules"][0].update(rank=0), "a rank from 1 to 16 for layers.1.q, got 0 in .*damaged"),
-            (lambda d: d["modules"][0].update(rank=99), "a rank from 1 to 16 for layers.1.q, got 99 in .*damaged"),
-            (lambda d: d["modules"][0].update(d_in=-4), "a rank from 1 to -4 for layers.1.q, got 2 in .*damaged"),
+            (lambda d: d["modules"][0].update(rank=0), "a whole rank from 1 to 16 for layers.1.q, got 0 in .*damaged"),
+            (lambda d: d["modules"][0].update(rank=True), "a whole rank from 1 to 16 for layers.1.q, got True in"),
+            (
+                lambda d: d["modules"][0].update(rank=99),
+                "a whole rank from 1 to 16 for layers.1.q, got 99 in .*damaged",
+            ),
+            (lambda d: d["modules"][0].update(d_in=-4), "a whole rank from 1 to -4 for layers.1.q, got 2 in .*damaged"),
             (lambda d: d["modules"][0].update(alpha=float("nan")), "a positive alpha for layers.1.q, got nan in"),
             (lambda d: d["modules"][0].pop("d_out"), "a field 'd_out' of type int, got none in"),
         ],

@@ -52,7 +52,7 @@ class PlannedModule:
         >>> PlannedModule(Target("layers.0.fc1", "layers.0", d_in=64, d_out=256), rank=65, alpha=8.0)
         Traceback (most recent call last):
             ...
-        rankselect.errors.ArgumentError: expected a rank from 1 to 64 for layers.0.fc1, got 65. Clip the rank.
+        rankselect.errors.ArgumentError: expected a whole rank from 1 to 64 for layers.0.fc1, got 65. Clip the rank.
     """
 
     target: Target
@@ -60,9 +60,12 @@ class PlannedModule:
     alpha: float
 
     def __post_init__(self) -> None:
-        if not 1 <= self.rank <= self.target.max_rank:
+        whole = isinstance(self.rank, int) and not isinstance(self.rank, bool)
+        if not whole or not 1 <= self.rank <= self.target.max_rank:
             raise ArgumentError(
-                f"a rank from 1 to {self.target.max_rank} for {self.target.name}", repr(self.rank), "Clip the rank."
+                f"a whole rank from 1 to {self.target.max_rank} for {self.target.name}",
+                repr(self.rank),
+                "Clip the rank.",
             )
         if not (math.isfinite(self.alpha) and self.alpha > 0):
             raise ArgumentError(f"a positive alpha for {self.target.name}", repr(self.alpha), "Use an alpha above 0.")
