@@ -132,3 +132,8 @@ def test_images_of_different_size_are_refused():
     )
     with pytest.raises(TextsError, match="inputs 'pixel_values' of one shape"):
         list(padded_batches(samples, np.arange(2), 2, 0))
+
+
+def test_mappings_longer_than_the_model_reads_are_refused():
+    with pytest.raises(TextsError, match="model inputs of at most 4 tokens, got one of 5. Cut them"):
+        encode(None, [{"input_ids": torch.arange(5)}, {"input_ids": torch.arange(3)}], 4, None, 0)

@@ -66,7 +66,8 @@ def encode(
         seed: The seed of that draw.
 
     Raises:
-        TextsError: If there are no texts, an empty one, one of another type, or no tokenizer for strings.
+        TextsError: If there are no texts, an empty one, one of another type, no tokenizer for strings, or a mapping
+            longer than `max_length`.
     """
     samples = _checked(texts, tokenizer)
     distinct = _first_of_each(samples)
@@ -75,6 +76,7 @@ def encode(
         inputs, n_truncated = _tokenize(tokenizer, chosen, max_length)
     else:
         inputs, n_truncated = [dict(sample) for sample in chosen], 0
+        _require_short(inputs, max_length)
     kept = _first_of_each(inputs)
     return Samples(
         inputs=[inputs[row] for row in kept],
@@ -149,6 +151,16 @@ def _tokenize(tokenizer: Any, texts: list[str], max_length: int) -> tuple[list[d
             fast = getattr(encoded, "encodings", None)
             n_truncated += bool(fast[index].overflowing) if fast else len(ids) >= max_length
     return inputs, n_truncated
+
+
+def _require_short(inputs: Sequence[Mapping[str, Any]], max_length: int) -> None:
+    longest = max(_length(sample) for sample in inputs)
+    if longest > max_length:
+        raise TextsError(
+            f"model inputs of at most {max_length} tokens",
+            f"one of {longest}",
+            "Cut them, or raise max_length if the model has more positions.",
+        )
 
 
 def _first_of_each(samples: Sequence[Any]) -> list[int]:

@@ -126,6 +126,8 @@ def measure_profile(calibration: Calibration) -> IDProfile:
     input_device(calibration.model)  # a model without weights is refused before the texts are tokenized
     limit = longest_input(calibration.model, calibration.tokenizer, calibration.max_length)
     samples = encode(calibration.tokenizer, calibration.texts, limit, calibration.max_samples, calibration.seed)
+    if limit < calibration.max_length and samples.n_truncated:
+        logger.info("%d texts are cut at %d tokens, all that the model reads.", samples.n_truncated, limit)
     _require_enough(samples, calibration.estimator)
     states = HiddenStates(
         calibration.model,
