@@ -132,6 +132,8 @@ class TestField:
             ({"a": "1"}, int, "a field 'a' of type int, got '1' in f.json"),
             ({"a": None}, (int, float), "a field 'a' of type int or float, got None in f.json"),
             ({"a": 1}, (str, type(None)), "a field 'a' of type str or NoneType, got 1 in f.json"),
+            ({}, (str, type(None)), "a field 'a' of type str or NoneType, got none in f.json"),
+            ({"a": True}, int, "a field 'a' of type int, got True in f.json"),
         ],
     )
     def test_names_what_is_missing_or_of_another_type(self, document, kind, message):

@@ -76,8 +76,9 @@ def field(document: dict[str, Any], name: str, kind: type | tuple[type, ...], pa
         FileFormatError: If the field is missing or of another type.
     """
     value = document.get(name)
-    if not isinstance(value, kind):
-        kinds = kind if isinstance(kind, tuple) else (kind,)
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    is_flag = isinstance(value, bool) and bool not in kinds  # to Python True is an int
+    if name not in document or is_flag or not isinstance(value, kinds):
         raise FileFormatError(
             f"a field {name!r} of type {' or '.join(each.__name__ for each in kinds)}",
             f"{value!r} in {path}" if name in document else f"none in {path}",

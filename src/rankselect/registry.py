@@ -6,7 +6,7 @@ import json
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from rankselect.errors import ArgumentError, RankSelectError, UnknownNameError
+from rankselect.errors import ArgumentError, UnknownNameError
 
 __all__ = ["available", "create"]
 
@@ -62,8 +62,6 @@ def create(kind: str, specification: str) -> Any:
     factory = known[name].load()
     try:
         return factory(**_parsed(arguments))
-    except RankSelectError:
-        raise
     except TypeError as error:
         raise ArgumentError(
             f"arguments that {name} takes", repr(arguments), f"{_sentence(error)} Write {name}:name=value,name=value."

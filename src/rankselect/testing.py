@@ -70,9 +70,9 @@ def check_strategy(strategy: RankStrategy) -> None:
     for architecture in ("llama", "gpt2"):
         model = tiny_model(architecture)
         calibration = Calibration(model, tiny_tokenizer(), tiny_texts(60), progress=False)
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         evidence = None if strategy.evidence is None else strategy.evidence.measure(calibration)
         targets = find_targets(model, "all-linear")
-        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         first, again = strategy.ranks(targets, evidence), strategy.ranks(targets, evidence)
         names = [target.name for target in targets]
         _require(sorted(first) == sorted(names), "a rank for every target and no other", sorted(first)[:3])

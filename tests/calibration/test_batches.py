@@ -109,6 +109,7 @@ def test_mappings_with_token_ids_of_different_length_are_padded():
         (["heart", "  ", ""], "2 empty, the first at index 1"),
         (["heart", {"input_ids": [1]}], "all strings, or all mappings"),
         ([b"heart"], "got bytes"),
+        ([{"input_ids": [1]}, {"pixel_values": [1.0]}], r"got \('input_ids',\) and \('pixel_values',\)"),
     ],
 )
 def test_unusable_texts_are_refused(texts, message):

@@ -96,6 +96,20 @@ def test_the_decoder_has_a_mask_of_its_own():
         torch.testing.assert_close(together.layers[f"{stack}.block.0"][1], first, rtol=1e-4, atol=1e-5)
 
 
+def test_the_decoder_is_given_a_mask_where_there_is_none():
+    model = FAMILIES["whisper"]()
+    replies = [text(length, length)["input_ids"] for length in (4, 9, 6)]
+    inputs = [{**item, "decoder_input_ids": ids} for item, ids in zip(inputs_for("whisper", 3), replies, strict=True)]
+    alone, together = streamed(model, inputs, 1), streamed(model, inputs, 3)
+    for layer in rs.layer_names(model):
+        torch.testing.assert_close(together.layers[layer], alone.layers[layer], rtol=1e-4, atol=1e-5)
+
+
+def test_sounds_of_different_lengths_are_refused():
+    with pytest.raises(rs.TextsError, match=r"inputs 'input_values' of one shape, got shapes \(300,\) and \(400,\)"):
+        streamed(FAMILIES["wav2vec2"](), [{"input_values": torch.randn(length)} for length in (400, 300)], 2)
+
+
 def test_a_shared_layer_shows_what_enters_the_first_pass_and_leaves_the_last():
     model = FAMILIES["albert"]()
     sample = text(6)

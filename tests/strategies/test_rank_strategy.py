@@ -115,6 +115,12 @@ class TestArguments:
         with pytest.raises(rs.ArgumentError, match=r"a min_rank of at least 1, got 0\. PEFT has no rank 0"):
             Wish().plan(LLAMA, min_rank=0)
 
+    @pytest.mark.parametrize("rank", [1.5, float("nan"), True, "4"])
+    @pytest.mark.parametrize("name", ["min_rank", "max_rank"])
+    def test_bounds_must_be_whole(self, name, rank):
+        with pytest.raises(rs.ArgumentError, match=f"a whole {name}, got {rank!r}. Ranks are whole numbers"):
+            Wish().plan(LLAMA, **{name: rank})
+
     def test_max_rank_must_not_be_below_min_rank(self):
         with pytest.raises(rs.ArgumentError, match=r"a max_rank of at least min_rank \(4\), got 3\. Raise it"):
             Wish().plan(LLAMA, min_rank=4, max_rank=3)

@@ -82,6 +82,22 @@ class Meddling(Sound):
 
 
 @dataclass(frozen=True)
+class Destructive(TheModel):
+    @classmethod
+    def measure(cls, calibration):
+        with torch.no_grad():
+            next(calibration.model.parameters()).add_(1.0)
+        return cls(calibration.model)
+
+
+@dataclass(frozen=True)
+class MeasuredToPieces(Sound):
+    """Its evidence changes the model while measuring it."""
+
+    evidence: ClassVar = Destructive
+
+
+@dataclass(frozen=True)
 class EasilyPleased(Sound):
     """It plans without the evidence that it says it needs."""
 
@@ -104,6 +120,7 @@ def test_a_sound_strategy_passes():
         (Moody(), "the same ranks for the same evidence"),
         (Nameless(), "a repr that says how it was made"),
         (Meddling(), "a model that is left as it was"),
+        (MeasuredToPieces(), "a model that is left as it was"),
         (EasilyPleased(), "EvidenceError for plan without evidence"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, rs.RankStrategy) else "",

@@ -118,6 +118,9 @@ def _checked(texts: Any, tokenizer: Any) -> list[Any]:
     if len(kinds) > 1 or not kinds <= {str, dict}:
         names = ", ".join(sorted(kind.__name__ for kind in kinds))
         raise TextsError("texts that are all strings, or all mappings of model inputs", names, "Convert them first.")
+    if kinds == {dict} and len(names := {tuple(sorted(sample)) for sample in samples}) > 1:
+        first, second, *_ = sorted(names)
+        raise TextsError("mappings with the same names", f"{first} and {second}", "Give every sample the same inputs.")
     if kinds == {str}:
         empty = [index for index, text in enumerate(samples) if not text.strip()]
         if empty:
@@ -191,19 +194,21 @@ def _pad(samples: list[dict[str, Any]], pad_id: int) -> dict[str, torch.Tensor]:
     batch: dict[str, torch.Tensor] = {}
     for name in samples[0]:
         tensors = [torch.as_tensor(sample[name]) for sample in samples]
-        if tensors[0].ndim == 1:
+        if len({tensor.shape for tensor in tensors}) == 1:
+            batch[name] = torch.stack(tensors)
+        elif tensors[0].ndim == 1 and name.endswith(("_ids", "_mask")):  # tokens; a sound has no mask of its own
             fill = pad_id if name.endswith("input_ids") else 0
             batch[name] = torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=fill)
-        elif len({tensor.shape for tensor in tensors}) == 1:
-            batch[name] = torch.stack(tensors)
         else:
             shapes = sorted({tuple(tensor.shape) for tensor in tensors})
             raise TextsError(
                 f"inputs {name!r} of one shape", f"shapes {shapes[0]} and {shapes[-1]}", "Resize or pad them first."
             )
-    if "input_ids" in batch:
-        batch["input_ids"] = batch["input_ids"].long()
-        if "attention_mask" not in batch:
-            lengths = torch.tensor([len(sample["input_ids"]) for sample in samples])
-            batch["attention_mask"] = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
+    for name in ("input_ids", "decoder_input_ids"):
+        mask = name.replace("input_ids", "attention_mask")
+        if name in batch:
+            batch[name] = batch[name].long()
+            if mask not in batch:
+                lengths = torch.tensor([len(sample[name]) for sample in samples])
+                batch[mask] = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
     return batch

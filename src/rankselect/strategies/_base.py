@@ -162,6 +162,9 @@ def _clipped(
 def _check_arguments(alpha_ratio: float, min_rank: int, max_rank: int | None) -> None:
     if not (math.isfinite(alpha_ratio) and alpha_ratio > 0):
         raise ArgumentError("an alpha_ratio above 0", repr(alpha_ratio), "Alpha is alpha_ratio x rank: try 2 or 8.")
+    for name, rank in (("min_rank", min_rank), ("max_rank", max_rank)):
+        if rank is not None and (isinstance(rank, bool) or not isinstance(rank, int)):
+            raise ArgumentError(f"a whole {name}", repr(rank), "Ranks are whole numbers: round it, as an int.")
     if min_rank < 1:
         raise ArgumentError(
             "a min_rank of at least 1", repr(min_rank), "PEFT has no rank 0: leave such modules out of target_modules."
