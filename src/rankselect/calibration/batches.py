@@ -118,8 +118,9 @@ def _checked(texts: Any, tokenizer: Any) -> list[Any]:
     if len(kinds) > 1 or not kinds <= {str, dict}:
         names = ", ".join(sorted(kind.__name__ for kind in kinds))
         raise TextsError("texts that are all strings, or all mappings of model inputs", names, "Convert them first.")
-    if kinds == {dict} and len(names := {tuple(sorted(sample)) for sample in samples}) > 1:
-        first, second, *_ = sorted(names)
+    layouts = {tuple(sorted(sample)) for sample in samples} if kinds == {dict} else set()
+    if len(layouts) > 1:
+        first, second, *_ = sorted(layouts)
         raise TextsError("mappings with the same names", f"{first} and {second}", "Give every sample the same inputs.")
     if kinds == {str}:
         empty = [index for index, text in enumerate(samples) if not text.strip()]
