@@ -42,7 +42,7 @@ def measure(n: int) -> dict[str, float]:
     """Peak bytes of one batch and of a profile of n texts, above what was resident before each."""
     warnings.simplefilter("ignore")
     config = BertConfig(
-        vocab_size=32, hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=12, intermediate_size=3072
+        vocab_size=32, hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=12, intermediate_size=WIDTH
     )
     model, tokenizer, texts = BertModel(config), tiny_tokenizer(), tiny_texts(n)
     samples = encode(tokenizer, texts[:64], 512, None, 0)

