@@ -10,27 +10,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from rankselect import errors
 from rankselect._version import __version__
 
 _HOMES = {
     "calibration.evidence": ("Calibration", "Evidence"),
     "calibration.id_profile": ("IDProfile", "Measurement"),
     "calibration.measure": ("id_profile",),
-    "errors": (
-        "ArgumentError",
-        "ContractError",
-        "EvidenceError",
-        "FileFormatError",
-        "MissingExtraError",
-        "ModelError",
-        "PlanMismatchError",
-        "PointsError",
-        "RankSelectError",
-        "RankSelectWarning",
-        "TargetError",
-        "TextsError",
-        "UnknownNameError",
-    ),
+    "errors": errors.__all__,
     "estimators._base": ("Estimator", "IDEstimate", "NeighborEstimator"),
     "estimators.gride": ("Gride", "GrideScaling"),
     "estimators.mle": ("MLE",),

@@ -36,7 +36,7 @@ class Calibration:
     model: nn.Module
     tokenizer: Any
     texts: Sequence[str] | Sequence[Mapping[str, Any]]
-    estimator: Estimator = field(default_factory=TwoNN, kw_only=True)
+    estimator: Estimator = field(default=TwoNN(), kw_only=True)
     pooling: Literal["mean", "last"] = field(default="mean", kw_only=True)
     max_length: int = field(default=512, kw_only=True)
     batch_size: int = field(default=8, kw_only=True)

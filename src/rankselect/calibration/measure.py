@@ -20,6 +20,7 @@ from rankselect.calibration.trunk import input_device, longest_input
 from rankselect.errors import ArgumentError, PointsError, RankSelectWarning, TextsError
 from rankselect.estimators._base import NeighborEstimator
 from rankselect.estimators.half_samples import half_sample_stderr, half_samples
+from rankselect.estimators.twonn import TwoNN
 from rankselect.plan.layers import unwrapped
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def id_profile(
     tokenizer: Any,
     texts: Sequence[str] | Sequence[Mapping[str, Any]],
     *,
-    estimator: Estimator | None = None,
+    estimator: Estimator = TwoNN(),  # noqa: B008  (immutable)
     pooling: Literal["mean", "last"] = "mean",
     max_length: int = 512,
     batch_size: int = 8,
@@ -65,7 +66,7 @@ def id_profile(
         tokenizer: Its tokenizer (no padding token needed), or None if `texts` are model inputs.
         texts: Texts like those you will train on, some hundred at least; or one mapping of model inputs for each
             sample, without batch dimension, for example ``{"pixel_values": tensor}``. Equal ones are used once.
-        estimator: How points become a dimension; `TwoNN()` if None.
+        estimator: How points become a dimension.
         pooling: ``"mean"`` over a text's tokens or its ``"last"`` token. It decides the ID more than the estimator
             does; never compare profiles across it.
         max_length: Texts are cut after so many tokens (or where the model's positions end); the cut ones are counted.
@@ -102,12 +103,12 @@ def id_profile(
         >>> bool((profile.intervals[:, 0] < profile.values).all())
         True
     """
-    options: dict[str, Any] = {} if estimator is None else {"estimator": estimator}
     return measure_profile(
         Calibration(
             model,
             tokenizer,
             texts,
+            estimator=estimator,
             pooling=pooling,
             max_length=max_length,
             batch_size=batch_size,
@@ -115,7 +116,6 @@ def id_profile(
             tolerance=tolerance,
             seed=seed,
             progress=progress,
-            **options,
         )
     )
 
