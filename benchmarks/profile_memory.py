@@ -24,7 +24,7 @@ from rankselect.calibration.batches import encode, padded_batches
 from rankselect.calibration.trunk import measuring, run_trunk
 from rankselect.testing import tiny_texts, tiny_tokenizer
 
-LAYERS, WIDTH, BATCH = 12, 768, 8
+LAYERS, WIDTH, BATCH = 12, 768, 32
 
 
 def resident(field: str) -> int:
@@ -47,7 +47,9 @@ def measure(n: int) -> dict[str, float]:
     model, tokenizer, texts = BertModel(config), tiny_tokenizer(), tiny_texts(n)
     samples = encode(tokenizer, texts[:64], 512, None, 0)
     batches = [batch for _, batch in padded_batches(samples, np.arange(64), BATCH, 0)]
-    rs.id_profile(model, tokenizer, texts[:64], progress=False)  # loads libraries, fills the allocator's pools
+    rs.id_profile(
+        model, tokenizer, texts[:64], batch_size=BATCH, progress=False
+    )  # loads libraries, fills the allocator's pools
     before = resident("VmRSS")
     reset_high_water_mark()
     with measuring(model):
@@ -55,14 +57,14 @@ def measure(n: int) -> dict[str, float]:
     batch = max(resident("VmHWM") - before, 0)
     before = resident("VmRSS")
     reset_high_water_mark()
-    rs.id_profile(model, tokenizer, texts, progress=False)
+    rs.id_profile(model, tokenizer, texts, batch_size=BATCH, progress=False)
     return {"batch": batch, "peak": resident("VmHWM") - before}
 
 
 def main() -> None:
     """Measure each number of texts in its own process and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--texts", type=int, nargs="+", default=[1000, 4000, 16000])
+    parser.add_argument("--texts", type=int, nargs="+", default=[1000, 4000, 8000])
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child is not None:

@@ -22,7 +22,7 @@ __all__ = ["DistinctPoints"]
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTS = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8)
 _LARGEST = 1e300  # beyond it, distances in float64 overflow
-_CHUNK = 1 << 19  # elements handled at a time: temporaries that a processor's cache still holds
+_CHUNK = 1 << 18  # elements handled at a time: temporaries that a processor's cache still holds
 
 
 @final

@@ -168,7 +168,9 @@ class NeighborEstimator(Estimator):
         of `estimate` on the subset. See `Estimator.resample` for arguments, errors, and why half-samples.
         """
         k = self.neighbors_needed
-        neighbors = nearest_neighbors(points, k, extra=k + math.ceil(6 * math.sqrt(k)) + 12)
+        # a profile holds all layers in memory while one is searched: smaller blocks than the fastest
+        block = max(128, (1 << 20) // max(1, splits.shape[-1]))
+        neighbors = nearest_neighbors(points, k, extra=k + math.ceil(6 * math.sqrt(k)) + 12, block_size=block)
         check_splits(splits, len(neighbors.point_of_row))
         value, stderr = self._checked(neighbors.distances[:, :k])
         estimate = IDEstimate(value, stderr, neighbors.n_points, neighbors.n_duplicates)
