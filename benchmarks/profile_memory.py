@@ -24,7 +24,7 @@ from rankselect.calibration.batches import encode, padded_batches
 from rankselect.calibration.trunk import measuring, run_trunk
 from rankselect.testing import tiny_texts, tiny_tokenizer
 
-LAYERS, WIDTH, BATCH = 12, 768, 32
+LAYERS, WIDTH = 12, 768
 
 
 def resident(field: str) -> int:
@@ -38,7 +38,7 @@ def reset_high_water_mark() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def measure(n: int) -> dict[str, float]:
+def measure(n: int, batch_size: int) -> dict[str, float]:
     """Peak bytes of one batch and of a profile of n texts, above what was resident before each."""
     warnings.simplefilter("ignore")
     config = BertConfig(
@@ -46,9 +46,9 @@ def measure(n: int) -> dict[str, float]:
     )
     model, tokenizer, texts = BertModel(config), tiny_tokenizer(), tiny_texts(n)
     samples = encode(tokenizer, texts[:64], 512, None, 0)
-    batches = [batch for _, batch in padded_batches(samples, np.arange(64), BATCH, 0)]
+    batches = [batch for _, batch in padded_batches(samples, np.arange(64), batch_size, 0)]
     rs.id_profile(
-        model, tokenizer, texts[:64], batch_size=BATCH, progress=False
+        model, tokenizer, texts[:64], batch_size=batch_size, progress=False
     )  # loads libraries, fills the allocator's pools
     before = resident("VmRSS")
     reset_high_water_mark()
@@ -57,7 +57,7 @@ def measure(n: int) -> dict[str, float]:
     batch = max(resident("VmHWM") - before, 0)
     before = resident("VmRSS")
     reset_high_water_mark()
-    rs.id_profile(model, tokenizer, texts, batch_size=BATCH, progress=False)
+    rs.id_profile(model, tokenizer, texts, batch_size=batch_size, progress=False)
     return {"batch": batch, "peak": resident("VmHWM") - before}
 
 
@@ -65,16 +65,17 @@ def main() -> None:
     """Measure each number of texts in its own process and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", type=int, nargs="+", default=[1000, 4000, 8000])
+    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child is not None:
-        print(json.dumps(measure(arguments.child)))
+        print(json.dumps(measure(arguments.child, arguments.batch)))
         return
-    print(f"\n{LAYERS} layers of width {WIDTH}, batches of {BATCH}; {describe('torch', 'transformers')}\n")
+    print(f"\n{LAYERS} layers of width {WIDTH}, batches of {arguments.batch}; {describe('torch', 'transformers')}\n")
     print("| texts | layers x texts x width x 4 bytes | one batch | peak above the model | (peak - batch) / states |")
     print("|---|---|---|---|---|")
     for n in arguments.texts:
-        command = [sys.executable, __file__, "--child", str(n)]
+        command = [sys.executable, __file__, "--child", str(n), "--batch", str(arguments.batch)]
         found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
         states = LAYERS * n * WIDTH * 4
         ratio = (found["peak"] - found["batch"]) / states
