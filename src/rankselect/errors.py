@@ -9,16 +9,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "AdapterError",
     "ArgumentError",
     "ContractError",
+    "DataError",
+    "EndpointError",
     "EvidenceError",
     "FileFormatError",
+    "MetricError",
     "MissingExtraError",
     "ModelError",
+    "NonFiniteLossError",
+    "OutOfMemoryError",
     "PlanMismatchError",
     "PointsError",
     "RankSelectError",
     "RankSelectWarning",
+    "SaveError",
     "TargetError",
     "TextsError",
     "UnknownNameError",
@@ -86,6 +93,34 @@ class FileFormatError(RankSelectError, ValueError):
     """A file that is damaged, truncated, of another kind, or of a newer version."""
 
 
+class DataError(RankSelectError, ValueError):
+    """Questions and answers that cannot be trained on or evaluated."""
+
+
+class AdapterError(RankSelectError, ValueError):
+    """An adapter folder that is incomplete or damaged, or that does not fit its base model."""
+
+
+class SaveError(RankSelectError, OSError):
+    """A folder or file that could not be written; nothing of it is left behind."""
+
+
+class NonFiniteLossError(RankSelectError, ArithmeticError):
+    """Training whose loss or weights are no longer finite numbers."""
+
+
+class OutOfMemoryError(RankSelectError, MemoryError):
+    """A training step that does not fit into memory, however small its micro-batch."""
+
+
+class MetricError(RankSelectError, ValueError):
+    """Predictions, references or scores that a metric cannot work with."""
+
+
+class EndpointError(RankSelectError, ConnectionError):
+    """A model endpoint that cannot be reached or that refuses the key."""
+
+
 class ContractError(RankSelectError):
     """A plug-in that breaks the contract which `rankselect.testing` checks."""
 
@@ -126,3 +161,14 @@ class UnknownNameError(RankSelectError, LookupError):
         hint = f"Did you mean {' or '.join(near)}? " if near else ""
         super().__init__(f"the name of a {kind}", repr(name), f"{hint}Known: {', '.join(names) or 'none'}.")
         self.args = (kind, name, names)
+
+
+def first_sentence(error: BaseException) -> str:
+    """The beginning of another library's message, short enough to stand inside one of ours.
+
+    Example:
+        >>> first_sentence(OSError("No such file. Try another one."))
+        'No such file'
+    """
+    sentence = " ".join(str(error).split()).split(". ")[0].rstrip(".:")
+    return sentence if len(sentence) <= 160 else f"{sentence[:159]}…"

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rankselect.errors import FileFormatError
+from rankselect.errors import FileFormatError, RankSelectError, SaveError, first_sentence
 
-__all__ = ["as_json", "field", "read_document", "write_document", "write_text"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["as_json", "field", "new_folder", "read_document", "write_document", "write_text"]
 
 
 def write_document(path: str | os.PathLike[str], document: dict[str, Any]) -> None:
@@ -85,3 +90,57 @@ def field(document: dict[str, Any], name: str, kind: type | tuple[type, ...], pa
             "The file is damaged: make it again.",
         )
     return value
+
+
+@contextmanager
+def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Fill a folder beside its place and rename it at the end, so that no reader ever meets half of it.
+
+    Args:
+        path: The folder to make. It must not exist, or be empty.
+
+    Yields:
+        An empty temporary folder in the same place, to write into. It becomes `path` when the block ends, and is
+        removed if the block raises.
+
+    Raises:
+        SaveError: If `path` holds something already, or cannot be written: no permission, a full disk.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "adapter"
+        >>> with new_folder(target) as folder:
+        ...     _ = (folder / "config.json").write_text("{}")
+        >>> [file.name for file in target.iterdir()]
+        ['config.json']
+    """
+    from safetensors import SafetensorError  # noqa: PLC0415  (numpy and more, not needed to read a plan)
+
+    target = Path(path)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise SaveError("a new or empty folder", f"{target}, which exists", "Choose another, or remove it first.")
+    temporary = target.parent / f".{target.name}.{os.getpid()}.partial"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        yield temporary
+        temporary.replace(target)
+    except SafetensorError as error:
+        if "IoError" not in str(error) and "I/O" not in str(error):
+            raise
+        raise _cannot_write(target, error) from error
+    except OSError as error:
+        if isinstance(error, RankSelectError):
+            raise
+        raise _cannot_write(target, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _cannot_write(target: Path, error: Exception) -> SaveError:
+    return SaveError(
+        "a folder that can be written",
+        f"{target} ({first_sentence(error)})",
+        "Free disk space or choose another place; nothing was left behind.",
+    )

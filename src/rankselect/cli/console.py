@@ -20,7 +20,7 @@ from rankselect.errors import RankSelectError, RankSelectWarning
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["first_sentence", "one_line", "reporting", "show", "simple_table", "stderr", "stdout"]
+__all__ = ["one_line", "reporting", "show", "simple_table", "stderr", "stdout"]
 
 _NOISY = ("accelerate", "bitsandbytes", "datasets", "huggingface_hub", "peft", "transformers")
 _PLAIN = str.maketrans({"±": "+-", "●": "o", "─": "-", "├": "|", "┤": "|", "…": "..."})
@@ -67,12 +67,6 @@ def simple_table(*header: str, numbers: int = 0) -> Table:
 def one_line(text: object) -> str:
     """Any text on one line."""
     return " ".join(str(text).split())
-
-
-def first_sentence(error: Exception) -> str:
-    """The beginning of another library's message, short enough to stand inside one of ours."""
-    sentence = one_line(error).split(". ")[0].rstrip(".:")
-    return sentence if len(sentence) <= 160 else f"{sentence[:159]}…"
 
 
 @contextmanager

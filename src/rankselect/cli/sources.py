@@ -8,9 +8,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rankselect.cli.console import first_sentence
 from rankselect.cli.texts import load_texts
-from rankselect.errors import MissingExtraError, ModelError, RankSelectWarning
+from rankselect.errors import MissingExtraError, ModelError, RankSelectWarning, first_sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,8 +7,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankselect.cli.console import first_sentence
-from rankselect.errors import FileFormatError, MissingExtraError, RankSelectWarning, TextsError
+from rankselect.errors import FileFormatError, MissingExtraError, RankSelectWarning, TextsError, first_sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

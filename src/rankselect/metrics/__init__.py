@@ -1,0 +1,1 @@
+"""Scores of generated answers: a base class, metrics with confidence intervals, and a judge."""
