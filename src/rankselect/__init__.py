@@ -14,6 +14,10 @@ from rankselect import errors
 from rankselect._version import __version__
 
 _HOMES = {
+    "adapters.attach": ("attach_adapter",),
+    "adapters.export": ("ExportReport", "export_adapter"),
+    "adapters.memory": ("MemoryEstimate", "fit"),
+    "adapters.merge": ("MergeReport", "merge_adapter"),
     "calibration.evidence": ("Calibration", "Evidence"),
     "calibration.id_profile": ("IDProfile", "Measurement"),
     "calibration.measure": ("id_profile",),
@@ -23,6 +27,17 @@ _HOMES = {
     "estimators.mle": ("MLE",),
     "estimators.skdim": ("SkDim",),
     "estimators.twonn": ("TwoNN",),
+    "metrics._base": ("Metric", "MetricResult"),
+    "metrics.answers": ("Answers",),
+    "metrics.bert_score": ("BertScore",),
+    "metrics.exact_match": ("ExactMatch",),
+    "metrics.harmonic": ("HarmonicMean",),
+    "metrics.judge": ("JudgeResult", "LLMJudge"),
+    "metrics.paired": ("PairedDifference", "paired_difference"),
+    "metrics.perplexity": ("Perplexity",),
+    "metrics.questeval": ("QuestEval", "QuestEvalCloze"),
+    "metrics.rouge": ("RougeL",),
+    "metrics.token_f1": ("TokenF1",),
     "neighbors": ("Neighbors", "nearest_neighbors"),
     "plan.layers": ("layer_names",),
     "plan.rank_plan": ("PlannedModule", "RankPlan"),
@@ -31,6 +46,14 @@ _HOMES = {
     "strategies.fixed": ("Fixed",),
     "strategies.gelora": ("GeLoRA",),
     "strategies.intrinsic": ("IntrinsicMax", "IntrinsicMean", "IntrinsicMin", "PerLayerID"),
+    "training.answer_losses": ("answer_losses",),
+    "training.encoding": ("encode_rows",),
+    "training.generation": ("GeneratedAnswer", "generate_answers"),
+    "training.loading": ("load_model", "load_tokenizer"),
+    "training.prompts": ("PromptTemplate",),
+    "training.record": ("TrainingRecord",),
+    "training.rows": ("QuestionAnswer", "load_rows"),
+    "training.trainer": ("RankSelectTrainer",),
 }
 _HOME_OF = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
 

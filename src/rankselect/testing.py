@@ -1,4 +1,4 @@
-"""What the author of a plug-in runs in their own tests: `check_strategy` and `check_estimator`."""
+"""What the author of a plug-in runs in their own tests: `check_strategy`, `check_estimator` and `check_metric`."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ import numpy as np
 import torch
 
 from rankselect.calibration.evidence import Calibration
-from rankselect.errors import ContractError, EvidenceError, PointsError
+from rankselect.errors import ContractError, EvidenceError, MetricError, PointsError
 from rankselect.plan.targets import find_targets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from rankselect.estimators._base import Estimator
+    from rankselect.metrics._base import Metric
     from rankselect.strategies._base import RankStrategy
 
-__all__ = ["check_estimator", "check_strategy", "tiny_model", "tiny_texts", "tiny_tokenizer"]
+__all__ = ["check_estimator", "check_metric", "check_strategy", "tiny_model", "tiny_texts", "tiny_tokenizer"]
 
 _WORDS = [
     "the",
@@ -139,6 +140,88 @@ def check_estimator(estimator: Estimator, *, tolerance: float = 1e-6) -> None:
     _require(not repr(estimator).startswith("<"), "a repr that says how it was made", repr(estimator))
 
 
+_PREDICTIONS = (
+    "Fever and a rash are the first signs of measles.",
+    "",
+    "The heart pumps blood to the lungs and to the body.",
+    "Patients with a rare disease of the liver may need surgery.",
+    "Aspirin.",
+)
+_REFERENCES = (
+    "Measles begins with fever, cough and a rash.",
+    "The liver cleans the blood.",
+    "The heart pumps blood to the lungs and to the body.",
+    "Doctors treat this disease with a diet and with drugs.",
+    "Aspirin thins the blood of patients with a heart disease.",
+)
+_BESIDE = {
+    "questions": (
+        "What are the signs of measles?",
+        "What does the liver do?",
+        "What does the heart do?",
+        "How is the disease treated?",
+        "Which drug thins the blood?",
+    ),
+    "losses": (0.5, 2.0, 0.1, 3.0, 1.25),
+}
+
+
+def check_metric(metric: Metric, *, tolerance: float = 1e-6) -> None:
+    """Run a metric through everything that rankselect and its users rely on.
+
+    It must score every answer on its own: the same in another order, alone, and at the second call. An empty answer is
+    an answer. Its average must keep the leading axes, lie between the least and the greatest score, and not
+    depend on the order. References given as predictions must not score worse than other texts do.
+
+    Args:
+        metric: An instance of the metric.
+        tolerance: How far scores may differ absolutely; those of models that run on batches need more than the default.
+
+    Raises:
+        ContractError: If it breaks the contract; the message says which part.
+
+    Example:
+        >>> from rankselect.metrics.token_f1 import TokenF1
+        >>> check_metric(TokenF1())
+    """
+    _require(isinstance(metric.name, str) and bool(metric.name.strip()), "a name", metric.name)
+    _require(set(metric.requires) <= _BESIDE.keys(), f"requires among {sorted(_BESIDE)}", metric.requires)
+    _require(not repr(metric).startswith("<"), "a repr that says how it was made", repr(metric))
+    everything = range(len(_PREDICTIONS))
+    scores = _scores(metric, everything)
+    again = _scores(metric, everything)
+    _require(np.allclose(scores, again, rtol=0, atol=tolerance), "the same scores at the second call", again)
+    for what, order in (("in another order", [3, 1, 4, 0, 2]), ("for an answer alone", [0])):
+        others = _scores(metric, order)
+        same = np.allclose(scores[..., order], others, rtol=0, atol=tolerance)
+        _require(same, f"the same scores {what}", f"{others.tolist()} instead of {scores[..., order].tolist()}")
+    _check_average(metric, scores, tolerance)
+    best, sign = _scores(metric, everything, _REFERENCES), 1 if metric.higher_is_better else -1
+    difference = sign * float(metric.aggregate(best) - metric.aggregate(scores))
+    _require(difference >= -tolerance, "references that score no worse than other texts", f"{difference:g}")
+
+
+def _scores(metric: Metric, order: Iterable[int], predictions: Sequence[str] = _PREDICTIONS) -> NDArray[np.float64]:
+    """The metric's scores of these answers, given nothing but what it requires."""
+    order = list(order)
+    beside: dict[str, Any] = {what: [_BESIDE[what][index] for index in order] for what in metric.requires}
+    texts = [predictions[index] for index in order], [_REFERENCES[index] for index in order]
+    try:
+        return metric.evaluate(*texts, **beside, n_resamples=20).values
+    except MetricError as error:
+        raise ContractError(error.expected, error.got, error.remedy) from error
+
+
+def _check_average(metric: Metric, scores: NDArray[np.float64], tolerance: float) -> None:
+    several = metric.aggregate(np.stack([scores, scores[..., ::-1]]))
+    one = float(metric.aggregate(scores))
+    expected = "averages over the last axis, whatever the order, of scores with axes before it"
+    kept = np.shape(several) == (2,) and np.allclose(several, one, rtol=tolerance, atol=tolerance)
+    _require(kept, expected, f"{np.asarray(several).tolist()} instead of {[one, one]}")
+    between = scores.min() - tolerance <= one <= scores.max() + tolerance
+    _require(between, "an average between the least and the greatest score", one)
+
+
 def tiny_model(architecture: str = "llama") -> PreTrainedModel:
     """A random model of two layers that is built in a moment: width 32, for tests of plug-ins.
 
@@ -170,14 +253,15 @@ def tiny_model(architecture: str = "llama") -> PreTrainedModel:
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerBase:
-    """A tokenizer of whole words for `tiny_model` and `tiny_texts`; it has no padding token, as Llama's has none."""
+    """A tokenizer of whole words for `tiny_model` and `tiny_texts`; like that of Llama, it has no padding token."""
     from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: PLC0415
     from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
 
     vocabulary = {word: index for index, word in enumerate(["<unk>", "<s>", *_WORDS])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))  # noqa: S106
+    special = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "<s>"}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=special["unk_token"]))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>")  # noqa: S106
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
 
 
 def tiny_texts(n: int, seed: int = 0) -> list[str]:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from rankselect.testing import check_estimator, check_strategy
+from rankselect.registry import create
+from rankselect.testing import check_estimator, check_metric, check_strategy
 
 PACKAGE = Path(__file__).parent.parent / "plugin_package"
 RUN = (sys.executable, "-c", "from rankselect.cli import main; main()")
@@ -56,17 +57,29 @@ def test_its_estimator_measures(run, model, texts, tmp_path):
 
 
 @pytest.mark.usefixtures("found")
-def test_both_are_listed_and_keep_the_contract(run):
+def test_all_are_listed_and_keep_the_contract(run):
     listed = {line.split()[0]: line for line in run("strategies").stdout.splitlines() if line.strip()}
     assert listed["every-other"].split()[-1] == "rankselect-every-other"
     assert "A high and a low rank in turn, layer by layer." in listed["every-other"]
     assert "high=8" in listed["every-other"]
     assert listed["per-layer-id"].split()[-1] == "rankselect"
     assert "participation-ratio" in run("estimators").stdout
-    from rankselect_every_other import EveryOther, ParticipationRatio
+    from rankselect_every_other import EveryOther, ParticipationRatio, SimilarLength
+
+    metrics = {line.split()[0]: line for line in run("metrics").stdout.splitlines() if line.strip()}
+    assert metrics["similar-length"].split()[-1] == "rankselect-every-other"
+    assert metrics["rouge-l"].split()[-1] == "rankselect"
+    assert "stemming=False" in metrics["rouge-l"]
 
     check_strategy(EveryOther())
     check_estimator(ParticipationRatio())
+    check_metric(SimilarLength())
+
+
+@pytest.mark.usefixtures("found")
+def test_its_metric_scores_by_name():
+    result = create("metric", "similar-length").evaluate(["a rare fever"], ["the heart"])
+    assert result.mean == pytest.approx(2 / 3)
 
 
 @pytest.mark.usefixtures("found")
@@ -74,6 +87,13 @@ def test_a_name_that_is_almost_right(run, model):
     result = run("plan", model, "--strategy", "everyother")
     assert result.exit_code == 2
     assert "got 'everyother'. Did you mean every-other?" in result.stderr
+
+
+def test_defaults_that_are_objects_are_not_spelt_out(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    listed = run("metrics").stdout
+    assert "similarity=…" in listed
+    assert "<" not in listed
 
 
 def test_a_broken_plugin_does_not_hide_the_others(run, tmp_path, monkeypatch):

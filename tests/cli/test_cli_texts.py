@@ -55,6 +55,12 @@ def test_a_file_that_is_not_what_it_should_be(tmp_path, content, error, message)
         load_texts(str(path), "text")
 
 
+def test_a_csv_file(tmp_path):
+    path = tmp_path / "texts.csv"
+    path.write_text('id,text\n1,"a, b"\n2,c\n')
+    assert load_texts(str(path), "text") == ["a, b", "c"]
+
+
 @pytest.mark.parametrize("name", ["missing.jsonl", "missing.csv"])
 def test_a_file_that_does_not_exist(name):
     with pytest.raises(rs.TextsError, match="which does not exist"):

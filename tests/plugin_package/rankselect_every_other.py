@@ -1,4 +1,4 @@
-"""Plug-ins for rankselect from another package: a strategy and an estimator."""
+"""Plug-ins for rankselect from another package: a strategy, an estimator and a metric."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rankselect import Estimator, IDEstimate, PointsError, RankStrategy
+from rankselect import Estimator, IDEstimate, Metric, PointsError, RankStrategy
 
 
 @dataclass(frozen=True)
@@ -33,3 +33,15 @@ class ParticipationRatio(Estimator):
         variances = np.linalg.svd(distinct - distinct.mean(axis=0), compute_uv=False) ** 2
         value = variances.sum() ** 2 / (variances**2).sum()
         return IDEstimate(float(value), 0.0, len(distinct), len(points) - len(distinct))
+
+
+@dataclass(frozen=True)
+class SimilarLength(Metric):
+    """The number of words in the shorter of answer and reference over that in the longer."""
+
+    name = "similar-length"
+
+    def values(self, answers):
+        pairs = zip(answers.predictions, answers.references, strict=True)
+        lengths = [[len(text.split()) for text in pair] for pair in pairs]
+        return [min(pair) / max(pair) if max(pair) else 1.0 for pair in lengths]

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperCommand
 
 from rankselect._version import __version__
-from rankselect.cli import plan, plugins, profile
+from rankselect.cli import evaluate, plan, plugins, profile, train
 from rankselect.cli.console import reporting
 
 __all__ = ["app"]
@@ -55,5 +55,14 @@ def options(
     """What stands before the command."""
 
 
-for _command in (profile.profile, plan.plan, plugins.strategies, plugins.estimators):
+_COMMANDS = (
+    profile.profile,
+    plan.plan,
+    train.train,
+    evaluate.evaluate,
+    plugins.strategies,
+    plugins.estimators,
+    plugins.metrics,
+)
+for _command in _COMMANDS:
     app.command(cls=Command)(_command)

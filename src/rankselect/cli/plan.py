@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 import rankselect as rs
-from rankselect.cli import formats, sources
+from rankselect.cli import formats, options, sources
 from rankselect.cli.console import show, simple_table, stderr
 from rankselect.cli.outputs import check_folder
 from rankselect.errors import ArgumentError
@@ -22,14 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["plan"]
 
-_RANKS, _MODEL, _OUTPUT = "Ranks", "Model", "Output"
-_REGEX_CHARACTERS = frozenset("\\^$*+?()[]{}|")
+_RANKS, _OUTPUT = "Ranks", "Output"
 
 
 def plan(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A folder with a model, or its name on the Hugging Face hub.")
-    ],
+    model: options.Model,
     *,
     strategy: Annotated[
         str,
@@ -60,9 +57,7 @@ def plan(
     max_rank: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="No rank is above this.", rich_help_panel=_RANKS)
     ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.", rich_help_panel=_MODEL)
-    ] = False,
+    trust_remote_code: options.TrustRemoteCode = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -96,7 +91,7 @@ def plan(
     planned = chosen.plan(
         empty,
         evidence,
-        target_modules=_split(target_modules),
+        target_modules=options.split_target_modules(target_modules),
         alpha_ratio=alpha_ratio,
         min_rank=min_rank,
         max_rank=max_rank,
@@ -125,13 +120,6 @@ def _evidence(strategy: Any, name: str, path: Path | None) -> IDProfile | None:
             f"a profile for the strategy {name}", "none", "Give --profile FILE; rankselect profile writes it."
         )
     return rs.IDProfile.load(path)
-
-
-def _split(target_modules: str | None) -> str | list[str] | None:
-    """What was typed, as PEFT takes it: a list of names, the name of all, or one regular expression."""
-    if target_modules is None or target_modules == "all-linear" or _REGEX_CHARACTERS & set(target_modules):
-        return target_modules
-    return [name.strip() for name in target_modules.split(",") if name.strip()]
 
 
 def _report(planned: RankPlan) -> None:

@@ -1,4 +1,4 @@
-"""`rankselect strategies` and `rankselect estimators`: what is installed, and from which package."""
+"""`rankselect strategies`, `estimators` and `metrics`: what is installed, and from which package."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rankselect.registry import available
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["estimators", "strategies"]
+__all__ = ["estimators", "metrics", "strategies"]
 
 
 _MARKUP = re.compile(r":\w+:(?=`)|`+")  # of reStructuredText, which a terminal does not show
@@ -34,6 +34,14 @@ def estimators() -> None:
     Packages add theirs with an entry point in the group rankselect.estimators.
     """
     _list("estimator")
+
+
+def metrics() -> None:
+    """List the metrics that answers can be scored with.
+
+    Packages add theirs with an entry point in the group rankselect.metrics.
+    """
+    _list("metric")
 
 
 def _list(kind: str) -> None:
@@ -59,4 +67,7 @@ def _described(point: EntryPoint) -> tuple[str, str]:
 def _argument(parameter: inspect.Parameter) -> str:
     if parameter.kind is parameter.VAR_KEYWORD:
         return "…"
-    return parameter.name if parameter.default is parameter.empty else f"{parameter.name}={parameter.default}"
+    if parameter.default is parameter.empty:
+        return parameter.name
+    made = str(parameter.default) == "<factory>"  # how a dataclass shows a default that it makes anew each time
+    return f"{parameter.name}={'…' if made else parameter.default}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 import rankselect as rs
-from rankselect.cli import sources
+from rankselect.cli import options, sources
 from rankselect.cli.console import show, simple_table, stdout
 from rankselect.cli.outputs import check_folder, check_picture
 from rankselect.registry import create
@@ -34,9 +34,7 @@ _TEXTS, _MEASURING, _MODEL, _OUTPUT = "Texts", "Measurement", "Model", "Output"
 
 
 def profile(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A folder with a model, or its name on the Hugging Face hub.")
-    ],
+    model: options.Model,
     *,
     data: Annotated[
         str,
@@ -82,30 +80,17 @@ def profile(
     batch_size: Annotated[
         int, typer.Option(metavar="N", min=1, help="Texts that the model reads at once.", rich_help_panel=_MODEL)
     ] = 8,
-    dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"],
-        typer.Option(help="The precision of the weights; auto is as they are stored.", rich_help_panel=_MODEL),
-    ] = "auto",
-    quantization: Annotated[
-        Literal["none", "nf4", "int8"],
-        typer.Option(help="Quantize the weights while loading (bitsandbytes).", rich_help_panel=_MODEL),
-    ] = "none",
-    device_map: Annotated[
-        str,
-        typer.Option(help="Where the weights go: auto (GPUs first), cpu, cuda:0, ….", rich_help_panel=_MODEL),
-    ] = "auto",
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.", rich_help_panel=_MODEL)
-    ] = False,
+    dtype: options.DType = "auto",
+    quantization: options.Quantization = "none",
+    device_map: options.DeviceMap = "auto",
+    trust_remote_code: options.TrustRemoteCode = False,
     out: Annotated[
         Path, typer.Option(help="The file for the profile; replaced if it exists.", rich_help_panel=_OUTPUT)
     ] = Path("profile.json"),
     plot: Annotated[
         Path | None, typer.Option(help="A file for a picture: .png, .pdf or .svg.", rich_help_panel=_OUTPUT)
     ] = None,
-    no_progress: Annotated[
-        bool, typer.Option("--no-progress", help="Show no progress bars.", rich_help_panel=_OUTPUT)
-    ] = False,
+    no_progress: options.NoProgress = False,
 ) -> None:
     """Measure the intrinsic dimension (ID) of every layer of MODEL on your texts.
 

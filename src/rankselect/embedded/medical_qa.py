@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any, final
 
+from rankselect.training.prompts import PromptTemplate
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -121,7 +123,7 @@ class QuestionAnswer:
     @property
     def text(self) -> str:
         """Question and answer as one training text, in the form of an instruction and its reply."""
-        return f"### Instruction: {self.question} ### Assistant: {self.answer}"
+        return PromptTemplate().text(self.question, self.answer)
 
 
 @functools.cache

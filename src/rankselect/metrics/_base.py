@@ -3,71 +3,64 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, final
 
 import numpy as np
 
-from rankselect.errors import ArgumentError, MetricError
+from rankselect.errors import MetricError, first_sentence
+from rankselect.metrics.answers import Answers, checked_answers
+from rankselect.metrics.bootstrap import average_of, bootstrap_interval, check_bootstrap
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Answers", "Metric", "MetricResult"]
+__all__ = ["Answers", "Metric", "MetricResult", "checked_answers"]
 
 
 @final
-@dataclass(frozen=True)
-class Answers:
-    """What a metric scores: generated answers, and what is known of each.
-
-    Attributes:
-        predictions: The generated answers.
-        references: The right answer to each question.
-        questions: The questions, or nothing if none were given.
-        losses: The model's mean loss on each reference, in nats per token, or nothing if none were given.
-    """
-
-    predictions: tuple[str, ...]
-    references: tuple[str, ...]
-    questions: tuple[str, ...] = ()
-    losses: tuple[float, ...] = ()
-
-
-@final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MetricResult:
     """The scores of one set of answers.
 
     Attributes:
         metric: The metric's name.
-        values: (n,) one score for each answer.
+        values: (n,) one score for each answer, read-only; (k, n) if the metric combines averages of k scores.
         mean: The metric's average of them (for most metrics the arithmetic mean).
         low: The lower end of the bootstrap confidence interval of `mean`.
         high: Its upper end.
         confidence: The interval's level, for example 0.95.
         higher_is_better: Whether a higher score is a better one.
+        scored_by: The metric itself: its repr says how the scores were made.
+
+    Example:
+        >>> from rankselect.metrics.token_f1 import TokenF1
+        >>> result = TokenF1().evaluate(["The heart.", "a rare fever"], ["heart", "fever"])
+        >>> result.mean, result.values.tolist(), result.scored_by
+        (0.8333333333333333, [1.0, 0.6666666666666666], TokenF1())
     """
 
     metric: str
-    values: NDArray[np.float64]
+    values: NDArray[np.float64] = field(repr=False)
     mean: float
     low: float
     high: float
     confidence: float
     higher_is_better: bool
+    scored_by: Metric
 
     def __str__(self) -> str:
-        return f"{self.metric} {self.mean:.4f} ({self.confidence:.0%} interval {self.low:.4f} to {self.high:.4f})"
+        return f"{self.metric} {self.mean:.4f} ({100 * self.confidence:g}% interval {self.low:.4f} to {self.high:.4f})"
 
 
 class Metric(ABC):
     """The base of every metric.
 
     Subclass it, set `name`, and write `values`. Checking the input, averaging, and the confidence interval are done
-    here. A metric should be a frozen dataclass: its repr is recorded with its scores.
+    here. A metric should be a frozen dataclass: its repr is recorded with its scores, and two equal ones are the
+    same metric.
 
     Attributes:
         name: The name under which scores are recorded.
@@ -90,25 +83,36 @@ class Metric(ABC):
 
     @abstractmethod
     def values(self, answers: Answers) -> ArrayLike:
-        """One finite score for each answer, in their order."""
+        """One finite score for each answer, in their order: (n,).
+
+        A metric whose average is not one of scores of single answers may give k scores of each, (k, n), and say in
+        `aggregate` what becomes of them.
+        """
 
     def aggregate(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The average over the last axis: (..., n) to (...). The arithmetic mean unless a metric says otherwise."""
+        """The average over the last axis: (..., n) to (...). The arithmetic mean unless a metric says otherwise.
+
+        The interval averages many resamples in one call, so the leading axes must be kept.
+        """
         return np.asarray(values.mean(axis=-1))
 
     @final
     def evaluate(
         self,
-        predictions: Sequence[str],
-        references: Sequence[str],
+        predictions: Iterable[str],
+        references: Iterable[str],
         *,
-        questions: Sequence[str] | None = None,
-        losses: Sequence[float] | None = None,
+        questions: Iterable[str] | None = None,
+        losses: Iterable[float] | None = None,
         confidence: float = 0.95,
         n_resamples: int = 2000,
         seed: int = 0,
     ) -> MetricResult:
         """Score answers.
+
+        The interval says how far the average would move with other questions of the same kind. It knows only the
+        scores it is given: of a single answer, or of equal scores, it has no width, and of few answers it is too
+        narrow.
 
         Args:
             predictions: n generated answers; an empty string is an answer.
@@ -122,75 +126,40 @@ class Metric(ABC):
         Raises:
             MetricError: If there are no answers, lengths differ, something is not text, a loss is not finite, or
                 what the metric requires is missing.
-            ArgumentError: If `confidence` or `n_resamples` is out of range.
+            ArgumentError: If `confidence`, `n_resamples` or `seed` is out of range.
         """
-        if not 0 < confidence < 1:
-            raise ArgumentError("a confidence between 0 and 1", repr(confidence), "For example 0.95.")
-        if n_resamples < 1:
-            raise ArgumentError("at least 1 resample", repr(n_resamples), "For example 2000.")
+        check_bootstrap(confidence, n_resamples, seed)
         answers = checked_answers(predictions, references, questions, losses)
         for what in self.requires:
             if not getattr(answers, what):
                 raise MetricError(f"{what} for the metric {self.name}", "none", f"Pass {what}=, one for each answer.")
-        values = self._checked_values(answers)
-        low, high = self._interval(values, confidence, n_resamples, seed)
-        return MetricResult(
-            self.name, values, float(self.aggregate(values)), low, high, confidence, self.higher_is_better
+        values = self.checked_values(answers)
+        mean = float(average_of(self.aggregate, values, ()))
+        low, high = bootstrap_interval(
+            self.aggregate, values, confidence=confidence, n_resamples=n_resamples, seed=seed
         )
+        return MetricResult(self.name, values, mean, low, high, confidence, self.higher_is_better, self)
 
-    def _checked_values(self, answers: Answers) -> NDArray[np.float64]:
-        values = np.asarray(self.values(answers), dtype=np.float64)
+    @final
+    def checked_values(self, answers: Answers) -> NDArray[np.float64]:
+        """What `values` answers, as a read-only array: for metrics that build on others.
+
+        Raises:
+            MetricError: If it is not one finite score for each answer.
+        """
         n = len(answers.predictions)
-        if values.shape != (n,) or not np.isfinite(values).all():
-            raise MetricError(
-                f"{n} finite scores from the metric {self.name}",
-                f"an array of shape {values.shape} with {int((~np.isfinite(values)).sum())} that are not finite",
-                "This is an error in the metric: check its values().",
-            )
+        remedy = "This is an error in the metric: check its values()."
+        answered = self.values(answers)
+        try:
+            values = np.array(answered, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise MetricError(f"{n} scores from the metric {self.name}", first_sentence(error), remedy) from error
+        if values.ndim not in {1, 2} or values.shape[-1] != n:
+            raise MetricError(f"{n} scores from the metric {self.name}", f"shape {values.shape}", remedy)
+        finite = np.isfinite(values)
+        if not finite.all():
+            index = int(np.argmin(finite.reshape(-1, n).all(axis=0)))
+            got = f"{int((~finite).sum())} that are not, first for the answer at index {index}"
+            raise MetricError(f"finite scores from the metric {self.name}", got, remedy)
+        values.setflags(write=False)
         return values
-
-    def _interval(
-        self, values: NDArray[np.float64], confidence: float, n_resamples: int, seed: int
-    ) -> tuple[float, float]:
-        generator = np.random.default_rng(seed)
-        draws = [self.aggregate(values[generator.integers(len(values), size=len(values))]) for _ in range(n_resamples)]
-        low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
-        return float(low), float(high)
-
-
-def checked_answers(
-    predictions: Sequence[str],
-    references: Sequence[str],
-    questions: Sequence[str] | None = None,
-    losses: Sequence[float] | None = None,
-) -> Answers:
-    """What was given, as `Answers`, or one precise error.
-
-    Raises:
-        MetricError: If there are no answers, lengths differ, something is not text, or a loss is not finite.
-    """
-    n = len(_texts(predictions, "predictions"))
-    if n == 0:
-        raise MetricError("at least one prediction", "none", "Generate answers first.")
-    given = {"references": references, "questions": questions, "losses": losses}
-    for name, values in given.items():
-        if values is not None and len(values) != n:
-            raise MetricError(f"{n} {name}, one for each prediction", str(len(values)), "Give both in the same order.")
-    for index, loss in enumerate(losses or ()):
-        if not np.isfinite(loss):
-            raise MetricError("finite losses", f"{loss} at index {index}", "Check the model on that answer.")
-    return Answers(
-        predictions=_texts(predictions, "predictions"),
-        references=_texts(references, "references"),
-        questions=_texts(questions or (), "questions"),
-        losses=tuple(float(loss) for loss in losses or ()),
-    )
-
-
-def _texts(texts: Sequence[str], name: str) -> tuple[str, ...]:
-    if isinstance(texts, str):
-        raise MetricError(f"a sequence of {name}", "one string", "Put it into a list.")
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise MetricError(f"text in {name}", f"{type(text).__name__} at index {index}", "Leave such answers out.")
-    return tuple(texts)

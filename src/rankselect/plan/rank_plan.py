@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    import torch
     from torch import nn
+
+    from rankselect.adapters.memory import MemoryEstimate
 
 __all__ = ["PlannedModule", "RankPlan"]
 
@@ -176,6 +179,54 @@ class RankPlan:
             PlanMismatchError: If anything differs; the message lists the first differences.
         """
         verify(peft_model, self.ranks, self.alphas)
+
+    def memory(
+        self,
+        model: nn.Module,
+        *,
+        batch_size: int = 1,
+        length: int = 512,
+        quantization: str = "none",
+        dtype: torch.dtype | str | None = None,
+        adapter_dtype: torch.dtype | str = "float32",
+        optimizer: str = "adamw",
+        gradient_checkpointing: bool = False,
+        **settings: Any,
+    ) -> MemoryEstimate:
+        """Predict how much memory a training step with this plan takes at most, before anything is trained.
+
+        Args:
+            model: The base model; the meta device will do.
+            batch_size: Rows in a micro-batch.
+            length: Tokens in a row.
+            quantization: ``"none"`` for the model as it is, ``"nf4"`` or ``"int8"`` as bitsandbytes would load it.
+            dtype: The type of weights that are not quantised, or None for the model's own.
+            adapter_dtype: The type of the adapters' weights.
+            optimizer: ``"adamw"``, ``"adamw_8bit"``, ``"paged_adamw"``, ``"paged_adamw_8bit"``, ``"sgd"`` or
+                ``"sgd_momentum"``.
+            gradient_checkpointing: Compute activations twice instead of keeping them.
+            **settings: What else `rankselect.adapters.memory_step.TrainingStep` takes: ``autocast``, ``padding``, ….
+
+        Raises:
+            ArgumentError: If a number is out of range, or the length is beyond the model's positions.
+            UnknownNameError: If a name is unknown.
+            PlanMismatchError: If the plan is for another model.
+            ModelError: If the model's step cannot be run without data.
+        """
+        from rankselect.adapters.memory import estimate_memory  # noqa: PLC0415  (the adapters build on the plan)
+
+        return estimate_memory(
+            model,
+            self,
+            batch_size=batch_size,
+            length=length,
+            quantization=quantization,
+            dtype=dtype,
+            adapter_dtype=adapter_dtype,
+            optimizer=optimizer,
+            gradient_checkpointing=gradient_checkpointing,
+            **settings,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The plan in JSON values, as `save` writes it."""

@@ -1,0 +1,224 @@
+"""Reading and checking an adapter folder: PEFT's config and weights, without the base model."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from peft import LoraConfig, PeftConfig
+from peft.tuners.tuners_utils import check_target_module_exists
+from safetensors import SafetensorError, safe_open
+
+from rankselect.adapters.lora_delta import Kind, LoraModule, check_supported, resolved
+from rankselect.errors import AdapterError, first_sentence
+from rankselect.files import read_document
+
+if TYPE_CHECKING:
+    import os
+
+    import torch
+
+__all__ = ["AdapterFolder", "read_adapter"]
+
+CONFIG, WEIGHTS, RECORD = "adapter_config.json", "adapter_model.safetensors", "rankselect.json"
+_PREFIX = "base_model.model."
+_FACTOR = re.compile(r"^(?P<name>.+)\.lora_(?P<embedding>embedding_)?(?P<factor>[AB])(?:\.weight)?$")
+
+
+@final
+@dataclass(frozen=True)
+class AdapterFolder:
+    """A LoRA adapter on disk; its weights are read one tensor at a time.
+
+    Attributes:
+        path: The folder.
+        config: PEFT's config.
+        modules: The adapted modules, in the order of their names.
+        whole: ``{name of a parameter of the base model: key in the file}`` of what the adapter holds beside A and B:
+            biases, modules to save, embeddings.
+        record: The training record that stands beside the weights (`rankselect.json`), or an empty dict.
+    """
+
+    path: Path
+    config: LoraConfig
+    modules: tuple[LoraModule, ...]
+    whole: dict[str, str]
+    record: dict[str, Any]
+
+    def tensor(self, key: str) -> torch.Tensor:
+        """One tensor of the file.
+
+        Raises:
+            AdapterError: If it has entries that are not finite.
+        """
+        with safe_open(self.path / WEIGHTS, framework="pt") as file:
+            tensor: torch.Tensor = file.get_tensor(key)
+        if not bool(tensor.isfinite().all()):
+            raise AdapterError(
+                "an adapter of finite numbers",
+                f"NaN or infinity in {key} of {self.path}",
+                "Its training diverged: take an earlier checkpoint, or train with a lower learning rate.",
+            )
+        return tensor
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """The shape of one tensor of the file."""
+        return _shapes(self.path)[key]
+
+    def factors(self, module: LoraModule) -> tuple[torch.Tensor, torch.Tensor]:
+        """A and B of a module, as stored."""
+        a, b = module.keys
+        return self.tensor(a), self.tensor(b)
+
+    def delta(self, module: LoraModule) -> torch.Tensor:
+        """What a module adds to its weight, in float32."""
+        return module.delta(*self.factors(module))
+
+
+def read_adapter(path: str | os.PathLike[str]) -> AdapterFolder:
+    """Read an adapter folder and check everything that can be checked without its base model.
+
+    Args:
+        path: A folder that PEFT's `save_pretrained` wrote, with weights in safetensors.
+
+    Returns:
+        The adapter; its tensors are read when they are asked for.
+
+    Raises:
+        AdapterError: If the folder, its config or its weights are missing, it is no plain LoRA (DoRA, say), the
+            weights are truncated or pickled, A or B of a module is missing, or tensors are there that the config does
+            not speak of.
+        FileFormatError: If there is a training record that is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> from peft import get_peft_model
+        >>> from rankselect.testing import tiny_model
+        >>> folder = tempfile.mkdtemp()
+        >>> get_peft_model(tiny_model(), LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(folder)
+        >>> [(module.name, module.rank, module.scale) for module in read_adapter(folder).modules]
+        [('model.layers.0.self_attn.q_proj', 2, 4.0), ('model.layers.1.self_attn.q_proj', 2, 4.0)]
+    """
+    folder = Path(path)
+    config = _read_config(folder)
+    check_supported(config, besides=("bias", "modules_to_save"), remedy="Use PEFT itself (merge_and_unload).")
+    _check_files(folder)
+    shapes = _shapes(folder)
+    modules, whole = _modules(folder, config, shapes)
+    record = folder / RECORD
+    document = read_document(record, "rankselect.training_record", version=1) if record.is_file() else {}
+    return AdapterFolder(folder, config, modules, whole, document)
+
+
+def _read_config(folder: Path) -> LoraConfig:
+    wanted = f"a folder with an adapter ({CONFIG})"
+    if not folder.is_dir():
+        got = "which is a file" if folder.exists() else "which does not exist"
+        raise AdapterError(wanted, f"{folder}, {got}", "Check the path; download an adapter from the hub first.")
+    if not (folder / CONFIG).is_file():
+        is_model = (folder / "config.json").is_file()
+        raise AdapterError(
+            wanted,
+            f"{folder}, which holds a whole model" if is_model else f"{folder}, which has none",
+            "Give the folder that PEFT's save_pretrained wrote the adapter to.",
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of settings that a newer PEFT wrote
+            config = PeftConfig.from_pretrained(str(folder))
+    except (ValueError, TypeError, KeyError, OSError, AttributeError) as error:
+        raise AdapterError(
+            wanted, f"{folder / CONFIG}, which PEFT cannot read ({first_sentence(error)})", "Save the adapter again."
+        ) from error
+    if type(config) is not LoraConfig:
+        kind = str(getattr(config.peft_type, "value", config.peft_type))
+        raise AdapterError("a LoRA adapter", f"{folder}, an adapter of the type {kind}", "Use PEFT for this one.")
+    return config
+
+
+def _check_files(folder: Path) -> None:
+    if (folder / WEIGHTS).is_file():
+        return
+    pickled = next((file.name for file in sorted(folder.glob("adapter_model*.bin"))), None)
+    if pickled:
+        raise AdapterError(
+            f"weights in {WEIGHTS}",
+            f"{folder / pickled}, a pickle, which can run any code when it is read",
+            "If you trust where it comes from, load it with PEFT and save it again with save_pretrained.",
+        )
+    raise AdapterError(f"weights in {WEIGHTS}", f"none in {folder}", "Save the adapter again with save_pretrained.")
+
+
+def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    try:
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            return {key: tuple(file.get_slice(key).get_shape()) for key in sorted(file.keys())}
+    except (SafetensorError, OSError) as error:
+        raise AdapterError(
+            "an adapter whose weights are complete",
+            f"{folder / WEIGHTS}, which cannot be read ({first_sentence(error)})",
+            "The file is truncated or damaged: copy or save it again.",
+        ) from error
+
+
+def _modules(
+    folder: Path, config: LoraConfig, shapes: dict[str, tuple[int, ...]]
+) -> tuple[tuple[LoraModule, ...], dict[str, str]]:
+    factors: dict[tuple[str, Kind], dict[str, tuple[int, ...]]] = {}
+    whole: dict[str, str] = {}
+    for key, shape in shapes.items():
+        name = key.removeprefix(_PREFIX)
+        match = _FACTOR.match(name)
+        if not key.startswith(_PREFIX) or (match is None and "lora_" in name):
+            raise _extra(folder, key, "whose name is not one that PEFT gives to plain LoRA")
+        if match is None:
+            whole[name.replace(".base_layer.", ".")] = key
+            continue
+        kind: Kind = "embedding" if match["embedding"] else "linear"
+        factors.setdefault((match["name"], kind), {})[match["factor"]] = shape
+    if not factors:
+        raise AdapterError("an adapter with LoRA weights", f"none in {folder / WEIGHTS}", "Save the adapter again.")
+    modules = tuple(_module(folder, config, name, kind, pair) for (name, kind), pair in factors.items())
+    return modules, whole
+
+
+def _module(folder: Path, config: LoraConfig, name: str, kind: Kind, pair: dict[str, tuple[int, ...]]) -> LoraModule:
+    if len(pair) < 2:
+        there, missing = ("A", "B") if "A" in pair else ("B", "A")
+        raise AdapterError(
+            "A and B for every module",
+            f"only {there} for {name} in {folder / WEIGHTS}",
+            f"{missing} is missing: copy or save the adapter again.",
+        )
+    if config.target_modules and not check_target_module_exists(config, name):
+        raise _extra(folder, name, "which target_modules of its config does not name")
+    (rank, d_in), (d_out, of_b) = _matrix(folder, name, pair["A"]), _matrix(folder, name, pair["B"])
+    wanted, alpha, scale = resolved(config, name)
+    if not rank == of_b == wanted:
+        raise AdapterError(
+            f"rank {wanted} for {name}, as {folder / CONFIG} says",
+            f"A of rank {rank} and B of rank {of_b}",
+            "Config and weights are of different trainings: copy or save the adapter again.",
+        )
+    return LoraModule(name, kind, rank, alpha, scale, d_in, d_out)
+
+
+def _matrix(folder: Path, name: str, shape: tuple[int, ...]) -> tuple[int, int]:
+    if len(shape) != 2 or 0 in shape:
+        raise AdapterError(
+            "A and B as matrices",
+            f"one of shape {shape} for {name} in {folder / WEIGHTS}",
+            "Gather sharded weights (DeepSpeed, FSDP) before saving; convolutions are not supported.",
+        )
+    return shape[0], shape[1]
+
+
+def _extra(folder: Path, key: str, what: str) -> AdapterError:
+    return AdapterError(
+        "weights of the modules that the config names",
+        f"{key} in {folder / WEIGHTS}, {what}",
+        "Config and weights do not belong together, or it is no plain LoRA: save the adapter again.",
+    )

@@ -1,0 +1,61 @@
+"""Puts a saved adapter onto a loaded model, and says precisely why it does not fit."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+from peft import PeftModel
+
+from rankselect.adapters.adapter_folder import read_adapter
+from rankselect.errors import AdapterError, first_sentence
+from rankselect.plan.layers import unwrapped
+
+if TYPE_CHECKING:
+    import os
+
+    from torch import nn
+
+__all__ = ["attach_adapter"]
+
+
+def attach_adapter(model: nn.Module, path: str | os.PathLike[str]) -> PeftModel:
+    """Load an adapter folder onto its base model, with every tensor in its place.
+
+    Plain PEFT fills in fresh weights for tensors that are missing, with a warning only.
+
+    Args:
+        model: The base model, quantised or not.
+        path: A folder that `RankSelectTrainer.save_adapter` or PEFT's `save_pretrained` wrote.
+
+    Returns:
+        The PEFT model, in evaluation mode.
+
+    Raises:
+        AdapterError: If the folder is incomplete or damaged, or belongs to another base model.
+
+    Example:
+        >>> import tempfile
+        >>> from peft import LoraConfig, get_peft_model
+        >>> from rankselect.testing import tiny_model
+        >>> folder = tempfile.mkdtemp()
+        >>> get_peft_model(tiny_model(), LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(folder)
+        >>> attach_adapter(tiny_model(), folder).peft_config["default"].r
+        2
+    """
+    adapter = read_adapter(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Found missing adapter keys")
+            attached: PeftModel = PeftModel.from_pretrained(model, str(path))
+    except (RuntimeError, ValueError, UserWarning) as error:
+        raise _other_base(path, first_sentence(error)) from error
+    names = {name for name, _ in unwrapped(attached).named_modules()}
+    absent = [module.name for module in adapter.modules if module.name not in names]
+    if absent:
+        raise _other_base(path, f"the model has no module {absent[0]}")
+    return attached.eval()
+
+
+def _other_base(path: str | os.PathLike[str], why: str) -> AdapterError:
+    return AdapterError("an adapter of this base model", f"{path} ({why})", "Load the base model it was trained on.")

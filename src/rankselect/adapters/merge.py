@@ -1,0 +1,180 @@
+"""From an adapter and its base to a plain model folder, one weight at a time."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import TYPE_CHECKING
+
+from rankselect.adapters.adapter_folder import read_adapter
+from rankselect.adapters.merge_base import BaseModel, open_base, quantized_modules
+from rankselect.adapters.merge_logits import LogitDifference, compare, logits, token_sequences
+from rankselect.adapters.merge_output import copy_files, merged_config, merged_model, write_config, write_weights
+from rankselect.adapters.merge_reference import load_factors, parameter_name, peft_model
+from rankselect.adapters.merge_report import MergeReport
+from rankselect.adapters.merge_settings import MergeSettings, settle
+from rankselect.adapters.merge_weights import BaseWeights, MergedWeights, StoredWeights
+from rankselect.adapters.shards import Checkpoint, size_in_bytes
+from rankselect.errors import ModelError, RankSelectWarning, first_sentence
+from rankselect.files import new_folder
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    import torch
+    from peft import PeftModel
+
+__all__ = ["MergeReport", "merge_adapter"]
+
+logger = logging.getLogger(__name__)
+
+
+def merge_adapter(
+    adapter: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    base: str | os.PathLike[str] | None = None,
+    onto: str = "auto",
+    quantization: str | None = None,
+    dtype: str | torch.dtype = "auto",
+    max_shard_size: int | str = "5GB",
+    check_texts: Sequence[str] | None = None,
+    measure: bool = True,
+    trust_remote_code: bool = False,
+    progress: bool = True,
+) -> MergeReport:
+    """Merge a LoRA adapter into its base model and write a plain model folder.
+
+    An adapter that was trained on a 4- or 8-bit base has learned to correct that base, rounding errors and all. So by
+    default it is merged onto the *dequantised* weights, which is the model that was trained, only in a wider dtype.
+    Merging onto the original weights, or quantising the sum again, gives other models, near it.
+
+    Weights are read, changed and written one at a time: it takes the memory of one output file and a few copies of the
+    largest weight. Nothing appears under the name of `out` before everything is written and measured.
+
+    Args:
+        adapter: A folder that PEFT's `save_pretrained` wrote. Plain LoRA (also rank-stabilised, with rank and alpha
+            patterns) on linear, Conv1D and embedding modules; trained biases and modules to save are put in place.
+        out: The folder to write. It must not exist, or be empty.
+        base: The folder or hub name of the base model. The one that the adapter names, if left out.
+        onto: ``"dequantized"``: what the quantised base computed with in training; ``"original"``: the base as it was
+            before; ``"requantized"``: dequantised, merged, and quantised again, which makes a 4- or 8-bit folder;
+            ``"auto"``: dequantised if the training was on a quantised base, else original.
+        quantization: What the base was quantised to in training: ``"none"``, ``"nf4"`` (4 bits with double
+            quantisation) or ``"int8"``. If left out: what the base's weights are stored in, else what the training
+            record beside the adapter says, else ``"none"``.
+        dtype: The dtype to write in, ``"auto"`` for that of the base. In 16 bits the sums are rounded once more.
+        max_shard_size: The size of an output file, for example ``"5GB"``.
+        check_texts: Texts on which to compare logits. Four fixed sequences of 32 random tokens, if left out.
+        measure: Compare the logits of what was written with those of PEFT's unmerged adapter, in float32. Both models
+            run with one layer in memory at a time.
+        trust_remote_code: Run code that comes with the base model.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        What was done, and the measured difference of the logits.
+
+    Raises:
+        AdapterError: If the adapter folder is incomplete or damaged, does not fit the base, or is no plain LoRA.
+        ModelError: If the base is missing, damaged or quantised by something else than bitsandbytes.
+        ArgumentError: If the way of merging is not possible here.
+        UnknownNameError: If `onto` or `quantization` is no such name.
+        SaveError: If `out` exists, or cannot be written; nothing is left behind.
+        MissingExtraError: If weights have to be quantised and bitsandbytes is not installed.
+
+    Warns:
+        RankSelectWarning: If nothing says how the adapter was trained, or the logits could not be compared.
+
+    References:
+        Hu et al., 2021, LoRA, https://arxiv.org/abs/2106.09685; Dettmers et al., 2023, QLoRA,
+        https://arxiv.org/abs/2305.14314
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from peft import LoraConfig, get_peft_model
+        >>> from rankselect.testing import tiny_model
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> tiny_model().save_pretrained(folder / "base")
+        >>> get_peft_model(tiny_model(), LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(folder / "adapter")
+        >>> report = merge_adapter(folder / "adapter", folder / "merged", base=folder / "base", quantization="none",
+        ...                        progress=False)
+        >>> report.n_modules, report.difference.relative < 1e-5
+        (2, True)
+    """
+    lora = read_adapter(adapter)
+    size = size_in_bytes(max_shard_size)
+    found = open_base(str(base or lora.config.base_model_name_or_path or ""), trust_remote_code=trust_remote_code)
+    settings = settle(lora, found, onto=onto, quantization=quantization, dtype=dtype)
+    peft = peft_model(lora, found)
+    sequences = token_sequences(found, check_texts, trust_remote_code=trust_remote_code) if measure else []
+    quantized = _quantized(found, settings)
+    stored = StoredWeights(found.model, found.checkpoint, found.keys, found.parts)
+    loaded = "none" if found.stored != "none" else settings.quantization
+    trained = BaseWeights(stored, loaded, quantized, settings.load_dtype)
+    changes = {f"{module.name}.weight": module for module in lora.modules}
+    merged = MergedWeights(found, stored if settings.onto == "original" else trained, lora, changes)
+    config, untied = merged_config(found, merged)
+    model = merged_model(config, merged, trust_remote_code=trust_remote_code)
+    difference, reason = None, ""
+    with new_folder(out) as folder:
+        copy_files(folder, found.checkpoint.folder, lora.path)
+        write_config(folder, found, settings, untied=untied)
+        n_files = write_weights(folder, merged, model, settings, quantized, max_bytes=size, progress=progress)
+        if measure:
+            written = StoredWeights.of(model, Checkpoint.open(folder))
+            difference, reason = _measured(peft, trained, merged, written, sequences)
+    report = MergeReport(
+        out=str(out),
+        adapter=str(adapter),
+        base=found.name,
+        onto=settings.onto,
+        quantization=settings.quantization,
+        quantization_source=settings.source,
+        n_modules=len(lora.modules),
+        n_replaced=len(lora.whole),
+        n_files=n_files,
+        untied=untied,
+        difference=difference,
+        not_measured=reason,
+    )
+    logger.info("%s", report)
+    return report
+
+
+def _quantized(base: BaseModel, settings: MergeSettings) -> frozenset[str]:
+    """The modules that were quantised in training; each weight must stand by itself in the base's files."""
+    quantized = quantized_modules(base, settings.quantization)
+    apart = sorted(f"{module}.weight" for module in quantized if f"{module}.weight" not in base.keys)
+    if apart and settings.onto != "original":
+        raise ModelError(
+            "quantised modules whose weights stand by themselves in the base's files",
+            f"{apart[0]} ({len(apart)} such), which transformers makes from others",
+            "Load the base with transformers, save it with save_pretrained, and merge onto that.",
+        )
+    return quantized
+
+
+def _measured(
+    peft: PeftModel, trained: BaseWeights, merged: MergedWeights, written: StoredWeights, sequences: list[list[int]]
+) -> tuple[LogitDifference | None, str]:
+    """Compare what was written with the unmerged adapter; a merge is kept even if that cannot be done."""
+    adapter = merged.adapter
+
+    def unmerged(name: str) -> torch.Tensor:
+        plain = parameter_name(name)
+        if plain in adapter.whole and ".original_module." not in name:
+            return adapter.tensor(adapter.whole[plain])
+        return trained.tensor(plain)
+
+    try:
+        load_factors(peft, adapter)
+        trained.stored.fill_buffers(peft.get_base_model())
+        written.fill_buffers(written.model)
+        reference = logits(peft, unmerged, sequences)
+        return compare(reference, logits(written.model, written.tensor, sequences)), ""
+    except Exception as error:  # noqa: BLE001  (any model may fail in its own way, and the merge is done)
+        reason = f"{type(error).__name__}: {first_sentence(error)}"
+        warnings.warn(f"The logits could not be compared ({reason}).", RankSelectWarning, stacklevel=3)
+        return None, reason

@@ -1,0 +1,219 @@
+"""The base model of a merge: where it is, how it is built, and which weight of its files belongs to which module."""
+
+from __future__ import annotations
+
+import copy
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import torch
+
+from rankselect.adapters.merge_quantize import Quantization, config_of, require_bitsandbytes, weight_of
+from rankselect.adapters.shards import Checkpoint
+from rankselect.errors import ModelError, first_sentence
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+__all__ = ["BaseModel", "empty_model", "open_base", "parameter_keys", "quantized_modules", "scales", "ties"]
+
+_PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.tiktoken")
+
+
+@final
+@dataclass(frozen=True)
+class BaseModel:
+    """A base model on disk.
+
+    Attributes:
+        name: As the caller or the adapter names it.
+        config: Its config, without the settings of quantised weights.
+        stored: How its weights are stored: ``"none"`` (as they are), ``"nf4"`` (any 4-bit weights) or ``"int8"``.
+        stored_config: The settings of quantised weights, if they are.
+        checkpoint: Its weights.
+        model: The model on the meta device: names and shapes, with buffers that are computed.
+        keys: ``{name of a parameter: its key in the checkpoint}``.
+        fused: Parameters that transformers makes from several keys, or keys from which it makes several.
+        parts: ``{key of a quantised weight: keys of its scales}``.
+        dtype: The dtype that transformers loads the model in, unless told otherwise; None for that of each tensor.
+    """
+
+    name: str
+    config: PreTrainedConfig
+    stored: Quantization
+    stored_config: Any
+    checkpoint: Checkpoint
+    model: PreTrainedModel
+    keys: dict[str, str]
+    fused: frozenset[str]
+    parts: dict[str, tuple[str, ...]]
+    dtype: torch.dtype | None
+
+
+def open_base(name: str, *, trust_remote_code: bool = False) -> BaseModel:
+    """Find a base model and read everything but its weights.
+
+    Args:
+        name: A folder, or a name on the Hugging Face hub.
+        trust_remote_code: Run code that comes with the model.
+
+    Raises:
+        ModelError: If there is no such model, it cannot be built, or its weights are missing, damaged, pickled, or
+            quantised by something else than bitsandbytes.
+        MissingExtraError: If its weights are quantised and bitsandbytes is not installed.
+    """
+    from transformers import AutoConfig  # noqa: PLC0415  (slow to import)
+
+    folder = _folder(name)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(
+            "a base model that transformers can build",
+            f"{name}: {first_sentence(error)}",
+            "Upgrade transformers, pass trust_remote_code=True if the model brings its own code, or copy it again.",
+        ) from error
+    stored_config = getattr(config, "quantization_config", None)
+    stored = _stored(name, stored_config)
+    if stored_config is not None:
+        del config.quantization_config
+    dtype = getattr(config, "dtype", None)
+    model = empty_model(config, trust_remote_code=trust_remote_code)
+    checkpoint = Checkpoint.open(folder)
+    keys, fused = parameter_keys(model, checkpoint)
+    return BaseModel(name, config, stored, stored_config, checkpoint, model, keys, fused, scales(checkpoint), dtype)
+
+
+def empty_model(config: PreTrainedConfig, *, trust_remote_code: bool = False) -> PreTrainedModel:
+    """Build the model class that a config names, in float32 with its parameters on the meta device.
+
+    Buffers that are computed (rotary frequencies, masks) are real, so that the model can run once it has weights.
+    """
+    import transformers  # noqa: PLC0415  (slow to import)
+    from accelerate import init_empty_weights  # noqa: PLC0415
+
+    kind: Any = getattr(transformers, (config.architectures or [""])[0], None)
+    own_code = getattr(config, "auto_map", None) or {}
+    config = copy.deepcopy(config)  # whose dtype is changed by what follows
+    with init_empty_weights(include_buffers=False):
+        if kind is None or type(config).__module__.startswith("transformers_modules"):
+            auto: Any = (
+                transformers.AutoModelForCausalLM if "AutoModelForCausalLM" in own_code else transformers.AutoModel
+            )
+            model = auto.from_config(config, dtype=torch.float32, trust_remote_code=trust_remote_code)
+        else:
+            model = kind._from_config(config, dtype=torch.float32)  # noqa: SLF001  (its only way to set the dtype)
+    model.tie_weights()  # moving parameters to the meta device has cut the ties
+    model.eval()
+    return model  # type: ignore[no-any-return]
+
+
+def ties(model: PreTrainedModel) -> dict[str, tuple[str, ...]]:
+    """The parameters that share a tensor with others: ``{name: all the names of its tensor}``."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return {name: tuple(group) for group in names.values() if len(group) > 1 for name in group}
+
+
+def parameter_keys(model: PreTrainedModel, checkpoint: Checkpoint) -> tuple[dict[str, str], frozenset[str]]:
+    """Which key of the checkpoint belongs to which parameter, by transformers' own rules of renaming.
+
+    Returns:
+        ``{name of a parameter or buffer: key}``, several names for one key where weights are tied, and the names of
+        parameters that are not stored under one key.
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping  # noqa: PLC0415  (slow to import)
+    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key  # noqa: PLC0415
+
+    mapping = get_model_conversion_mapping(model)
+    renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
+    converters = [entry for entry in mapping if isinstance(entry, WeightConverter)]
+    prefix, names = model.base_model_prefix, model.state_dict()
+    keys: dict[str, str] = {}
+    fused: set[str] = set()
+    for key in checkpoint.files:
+        if weight_of(key) is not None:
+            continue
+        name, pattern = rename_source_key(key, renamings, converters, prefix, names)
+        if name not in names and key in names:
+            name, pattern = rename_source_key(key, [], [], prefix, names)
+        if pattern is not None:
+            fused.add(name)
+        elif name in names:
+            keys[name] = key
+    for name, group in ties(model).items():
+        other = next((other for other in group if other in keys), None)
+        if name not in keys and other is not None:
+            keys[name] = keys[other]
+    return keys, frozenset(fused)
+
+
+def quantized_modules(base: BaseModel, quantization: Quantization) -> frozenset[str]:
+    """The modules whose weights bitsandbytes quantises when transformers loads the model.
+
+    Those are the linear modules but the output head, tied ones, and those that transformers keeps in full precision.
+    """
+    if base.stored != "none":
+        return frozenset(name.removesuffix(".weight") for name, key in base.keys.items() if key in base.parts)
+    if quantization == "none":
+        return frozenset()
+    from bitsandbytes.nn import Linear4bit, Linear8bitLt  # type: ignore[attr-defined]  # noqa: PLC0415
+    from transformers.quantizers import AutoHfQuantizer  # type: ignore[attr-defined]  # noqa: PLC0415
+
+    model = empty_model(base.config)
+    quantizer = AutoHfQuantizer.from_config(config_of(quantization), pre_quantized=False)
+    quantizer.preprocess_model(model, device_map=None)
+    return frozenset(name for name, module in model.named_modules() if isinstance(module, (Linear4bit, Linear8bitLt)))
+
+
+def scales(checkpoint: Checkpoint) -> dict[str, tuple[str, ...]]:
+    """``{key of a quantised weight: keys of its scales}`` of a checkpoint."""
+    found: dict[str, tuple[str, ...]] = {}
+    for key in checkpoint.files:
+        weight = weight_of(key)
+        if weight is not None:
+            found[weight] = (*found.get(weight, ()), key)
+    return found
+
+
+def _folder(name: str) -> Path:
+    folder = Path(name)
+    wanted = "a base model (a folder with config.json, or a name on the hub)"
+    if not name:
+        raise ModelError(wanted, "none, and the adapter names none", "Give the base model with base (--base).")
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelError(wanted, f"{name}, which has no config.json", "Give the folder of the base model.")
+        return folder
+    if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        got = "which is a file" if folder.exists() else "which does not exist"
+        raise ModelError(wanted, f"{name}, {got}", "Give the folder of the base model with base (--base).")
+    from huggingface_hub import snapshot_download  # noqa: PLC0415  (slow to import)
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_PATTERNS)))
+    except (OSError, ValueError, RuntimeError) as error:
+        offline = os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "ON", "YES", "TRUE"}
+        raise ModelError(
+            wanted,
+            f"{name}, which is no folder and cannot be had from the hub"
+            + (" (HF_HUB_OFFLINE is set)" if offline else f" ({first_sentence(error)})"),
+            "Give the folder of the base model with base (--base), or check name, login and connection.",
+        ) from error
+
+
+def _stored(name: str, settings: Any) -> Quantization:
+    if settings is None:
+        return "none"
+    values: dict[str, Any] = settings if isinstance(settings, dict) else settings.to_dict()
+    if values.get("quant_method") != "bitsandbytes":
+        raise ModelError(
+            "a base model in full precision, or quantised by bitsandbytes",
+            f"{name}, quantised by {values.get('quant_method')}",
+            "Give the base model in full precision with base (--base).",
+        )
+    require_bitsandbytes()
+    return "int8" if values.get("load_in_8bit") else "nf4"

@@ -1,0 +1,133 @@
+"""Quantising and dequantising one weight, exactly as bitsandbytes does when transformers loads a model."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from rankselect.errors import MissingExtraError, ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Quantization", "config_of", "pack", "require_bitsandbytes", "round_trip", "unpack", "weight_of"]
+
+Quantization = Literal["none", "nf4", "int8"]
+
+_STATE = "weight.quant_state.bitsandbytes__"
+_PARTS = (
+    "weight.absmax",
+    "weight.quant_map",
+    "weight.nested_absmax",
+    "weight.nested_quant_map",
+    f"{_STATE}nf4",
+    f"{_STATE}fp4",
+    "SCB",
+    "weight_format",
+)
+
+
+def require_bitsandbytes() -> None:
+    """Raise unless bitsandbytes is installed.
+
+    Raises:
+        MissingExtraError: If it is not.
+    """
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise MissingExtraError("bitsandbytes", "quantized")
+
+
+def config_of(quantization: Quantization, compute_dtype: torch.dtype = torch.bfloat16) -> Any:
+    """The `BitsAndBytesConfig` that ``"nf4"`` (with double quantisation) or ``"int8"`` stands for."""
+    from transformers import BitsAndBytesConfig  # noqa: PLC0415  (slow to import)
+
+    require_bitsandbytes()
+    if quantization == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute_dtype,
+    )
+
+
+def pack(weight: torch.Tensor, quantization: Quantization) -> dict[str, torch.Tensor]:
+    """Quantise one weight.
+
+    Args:
+        weight: (d_out, d_in), in the dtype that the model is loaded in, which decides its rounding.
+        quantization: ``"nf4"`` (NF4 in blocks of 64, their scales quantised once more) or ``"int8"`` (LLM.int8, one
+            scale for each row).
+
+    Returns:
+        ``{name below the module: tensor}``, as `save_pretrained` of a quantised model writes them.
+
+    References:
+        Dettmers et al., 2023, QLoRA, https://arxiv.org/abs/2305.14314; Dettmers et al., 2022, LLM.int8(),
+        https://arxiv.org/abs/2208.07339
+
+    Example:
+        >>> packed = pack(torch.eye(4), "int8")
+        >>> packed["weight"].dtype, unpack(packed)[0]
+        (torch.int8, tensor([1., 0., 0., 0.]))
+    """
+    from bitsandbytes import functional  # noqa: PLC0415  (optional)
+
+    if quantization == "int8":
+        packed, scales, _ = functional.int8_vectorwise_quant(weight.contiguous().to(torch.float16))
+        return {"weight": packed, "SCB": scales, "weight_format": torch.tensor(0, dtype=torch.uint8)}
+    packed, state = functional.quantize_4bit(
+        weight.contiguous(), blocksize=64, compress_statistics=True, quant_type="nf4"
+    )
+    parts = {f"weight.{name}": part for name, part in state.as_dict(packed=True).items()}
+    return {"weight": packed, **parts}
+
+
+def unpack(parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Dequantise one weight from what `pack`, or a quantised checkpoint, holds of it.
+
+    Args:
+        parts: ``{name below the module: tensor}``.
+
+    Returns:
+        The weight: for 4 bits in the dtype that it had before, for 8 bits in float32.
+
+    Raises:
+        ModelError: If parts are missing.
+    """
+    from bitsandbytes import functional  # noqa: PLC0415  (optional)
+
+    weight = parts["weight"]
+    if "SCB" in parts:
+        return functional.int8_vectorwise_dequant(weight, parts["SCB"])  # type: ignore[no-any-return]
+    state = {name.removeprefix("weight."): part for name, part in parts.items() if name != "weight"}
+    if not any(name.startswith("quant_state") for name in state):
+        raise ModelError(
+            "4- or 8-bit weights with their scales",
+            f"a weight with {', '.join(state) or 'none'}",
+            "The base model is damaged: copy or download it again.",
+        )
+    return functional.dequantize_4bit(weight, functional.QuantState.from_dict(state, device=torch.device("cpu")))
+
+
+def round_trip(weight: torch.Tensor, quantization: Quantization) -> torch.Tensor:
+    """Quantise and dequantise: the weight that a quantised model computes with."""
+    return weight if quantization == "none" else unpack(pack(weight, quantization))
+
+
+def weight_of(key: str) -> str | None:
+    """The key of the weight that a scale or the like belongs to; None for a key that is a tensor of its own.
+
+    Example:
+        >>> weight_of("model.layers.0.mlp.up_proj.weight.absmax"), weight_of("model.layers.0.mlp.up_proj.SCB")
+        ('model.layers.0.mlp.up_proj.weight', 'model.layers.0.mlp.up_proj.weight')
+        >>> weight_of("model.norm.weight") is None
+        True
+    """
+    for part in _PARTS:
+        if key.endswith(f".{part}"):
+            return f"{key.removesuffix(part)}weight"
+    return None

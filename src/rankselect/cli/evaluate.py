@@ -1,0 +1,171 @@
+"""`rankselect evaluate`: generate answers and score them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path  # noqa: TC003  (Typer reads the annotations)
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+import rankselect as rs
+from rankselect.cli import options, sources
+from rankselect.cli.console import show, simple_table, stderr
+from rankselect.cli.outputs import check_folder
+from rankselect.cli.rows import load_rows
+from rankselect.errors import AdapterError
+from rankselect.files import write_text
+from rankselect.registry import create
+from rankselect.training.row_length import row_length
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["evaluate"]
+
+_SCORES = "Scores"
+_DEFAULT_METRICS = ("token-f1", "questeval-cloze", "perplexity")
+
+
+def evaluate(
+    model: options.Model,
+    *,
+    data: options.RowsData,
+    adapter: Annotated[
+        Path | None,
+        typer.Option(help="The folder of a trained adapter; the model alone if left out.", rich_help_panel="Model"),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="The first N rows only.", rich_help_panel=options.DATA)
+    ] = None,
+    template: options.Template = "### Instruction: {question} ### Assistant: {answer}",
+    max_length: options.MaxLength = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[:ARGUMENT=VALUE,…]",
+            help=f"See rankselect metrics; may be repeated. {', '.join(_DEFAULT_METRICS)} if left out.",
+            rich_help_panel=_SCORES,
+        ),
+    ] = None,
+    max_new_tokens: Annotated[
+        int, typer.Option(metavar="N", min=1, help="The longest answer.", rich_help_panel=_SCORES)
+    ] = 128,
+    dropout: Annotated[
+        bool,
+        typer.Option("--dropout", help="Leave dropout on while answering. It spoils answers.", rich_help_panel=_SCORES),
+    ] = False,
+    batch_size: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Answers that are written at once.", rich_help_panel=_SCORES)
+    ] = 8,
+    seed: options.Seed = 0,
+    dtype: options.DType = "auto",
+    quantization: options.OptionalQuantization = None,
+    device_map: options.DeviceMap = "auto",
+    trust_remote_code: options.TrustRemoteCode = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A .jsonl file for questions, answers and their scores.", rich_help_panel=options.OUTPUT),
+    ] = None,
+    as_json: options.Json = False,
+    no_progress: options.NoProgress = False,
+) -> None:
+    """Let MODEL answer the questions, and score the answers, each score with its 95 % interval.
+
+    For example:
+
+        rankselect evaluate Qwen/Qwen3-0.6B --adapter run/adapter --data eval.jsonl --metric token-f1
+    """
+    metrics = [create("metric", name) for name in metric or _DEFAULT_METRICS]
+    if out is not None:
+        check_folder(out)
+    progress = sys.stderr.isatty() and not no_progress
+    sources.show_progress(wanted=progress)
+    prompts = rs.PromptTemplate(template)
+    rows = load_rows(data, prompts)[:limit]
+    tokenizer = sources.load_tokenizer(model, trust_remote_code=trust_remote_code)
+    loaded: Any = rs.load_model(
+        model,
+        dtype=dtype,
+        quantization=quantization or _trained_with(adapter),
+        device_map=device_map,
+        trust_remote_code=trust_remote_code,
+    )
+    if adapter is not None:
+        loaded = rs.attach_adapter(loaded, adapter)
+    losses = None
+    if any("losses" in each.requires for each in metrics):
+        length = row_length(loaded, tokenizer, max_length)
+        losses = rs.answer_losses(loaded, tokenizer, rows, template=prompts, max_length=length, batch_size=batch_size)
+    questions, references = [row.question for row in rows], [row.answer for row in rows]
+    answers = rs.generate_answers(
+        loaded,
+        tokenizer,
+        questions,
+        template=prompts,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        dropout=dropout,
+        seed=seed,
+        progress=progress,
+    )
+    texts = [answer.text for answer in answers]
+    results = [each.evaluate(texts, references, questions=questions, losses=losses, seed=seed) for each in metrics]
+    if out is not None:
+        write_text(out, _as_lines(questions, references, answers, results))
+    _report(results, answers, out, as_json=as_json)
+
+
+def _trained_with(adapter: Path | None) -> Any:
+    """The quantisation that the adapter was trained on, as its record says; none if there is no record."""
+    if adapter is None or not (adapter / "rankselect.json").is_file():
+        return "none"
+    quantization = rs.TrainingRecord.load(adapter).quantization
+    if quantization not in {"none", "nf4", "int8"}:
+        raise AdapterError(
+            "an adapter trained on none, nf4 or int8", f"{quantization!r} in its record", "Give --quantization."
+        )
+    return quantization
+
+
+def _as_lines(
+    questions: Sequence[str],
+    references: Sequence[str],
+    answers: Sequence[rs.GeneratedAnswer],
+    results: Sequence[rs.MetricResult],
+) -> str:
+    lines = []
+    for index, (question, reference, answer) in enumerate(zip(questions, references, answers, strict=True)):
+        scores = {result.metric: float(result.values[index]) for result in results}
+        line = {"question": question, "reference": reference, "answer": answer.text, "seconds": answer.seconds}
+        lines.append(json.dumps({**line, "scores": scores}, ensure_ascii=False, allow_nan=False) + "\n")
+    return "".join(lines)
+
+
+def _report(
+    results: Sequence[rs.MetricResult], answers: Sequence[rs.GeneratedAnswer], out: Path | None, *, as_json: bool
+) -> None:
+    console = stderr()
+    table = simple_table("metric", "mean", "95 % interval", "better", numbers=0)
+    for result in results:
+        better = "higher" if result.higher_is_better else "lower"
+        table.add_row(result.metric, f"{result.mean:.4f}", f"{result.low:.4f} to {result.high:.4f}", better)
+    console.print(table)
+    seconds = [answer.seconds for answer in answers]
+    show(console, f"{len(answers)} answers, {np.mean(seconds):.3f} s each (median {np.median(seconds):.3f} s).")
+    if out is not None:
+        show(console, f"Wrote {out}")
+    if as_json:
+        scores = {
+            result.metric: {
+                "mean": result.mean,
+                "low": result.low,
+                "high": result.high,
+                "confidence": result.confidence,
+                "higher_is_better": result.higher_is_better,
+            }
+            for result in results
+        }
+        typer.echo(json.dumps({"n_answers": len(answers), "seconds": seconds, "scores": scores}, indent=1))

@@ -1,0 +1,225 @@
+"""`rankselect train`: from a model and question-answer rows to a trained adapter."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path  # noqa: TC003  (Typer reads the annotations)
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+import rankselect as rs
+from rankselect.cli import options, sources
+from rankselect.cli.console import show, simple_table, stderr
+from rankselect.cli.rows import load_rows
+from rankselect.cli.training_run import TrainingRun
+from rankselect.registry import create
+
+if TYPE_CHECKING:
+    from rankselect.training.record import TrainingRecord
+
+__all__ = ["train"]
+
+_RANKS, _TRAINING = "Ranks", "Training"
+_NOT_SETTINGS = {"out", "resume", "as_json", "no_progress"}
+
+
+def train(
+    context: typer.Context,
+    model: options.Model,
+    *,
+    data: options.RowsData,
+    out: Annotated[
+        Path,
+        typer.Option(help="A new folder; the trained adapter stands in its folder adapter.", rich_help_panel="Output"),
+    ],
+    eval_data: Annotated[
+        str | None, typer.Option(help="Rows to compute the loss on after training.", rich_help_panel=options.DATA)
+    ] = None,
+    template: options.Template = "### Instruction: {question} ### Assistant: {answer}",
+    max_length: options.MaxLength = None,
+    loss_on: Annotated[
+        Literal["answer", "all"],
+        typer.Option(help="Learn the answers only, or the questions too.", rich_help_panel=options.DATA),
+    ] = "answer",
+    strategy: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME[:ARGUMENT=VALUE,…]",
+            help="How ranks are chosen; see rankselect strategies.",
+            rich_help_panel=_RANKS,
+        ),
+    ] = "per-layer-id",
+    plan: Annotated[
+        Path | None, typer.Option(help="What rankselect plan wrote, instead of a strategy.", rich_help_panel=_RANKS)
+    ] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            help="What rankselect profile wrote; measured on the training rows if left out.", rich_help_panel=_RANKS
+        ),
+    ] = None,
+    target_modules: Annotated[
+        str | None, typer.Option(help="As rankselect plan takes it.", rich_help_panel=_RANKS)
+    ] = None,
+    alpha_ratio: Annotated[
+        float, typer.Option(help="Alpha is this times the rank, in every module.", rich_help_panel=_RANKS)
+    ] = 8.0,
+    max_rank: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="No rank is above this.", rich_help_panel=_RANKS)
+    ] = None,
+    epochs: Annotated[float, typer.Option(help="Rounds through the rows.", rich_help_panel=_TRAINING)] = 3.0,
+    max_steps: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Stop after so many steps instead.", rich_help_panel=_TRAINING),
+    ] = None,
+    learning_rate: Annotated[
+        float, typer.Option(help="The peak; it falls linearly to 0.", rich_help_panel=_TRAINING)
+    ] = 2e-4,
+    batch_size: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Rows in one forward pass.", rich_help_panel=_TRAINING)
+    ] = 8,
+    accumulation: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Forward passes in one step.", rich_help_panel=_TRAINING)
+    ] = 1,
+    gradient_checkpointing: Annotated[
+        bool,
+        typer.Option("--gradient-checkpointing", help="Compute twice, keep less.", rich_help_panel=_TRAINING),
+    ] = False,
+    dropout: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="LoRA dropout in training.", rich_help_panel=_TRAINING)
+    ] = 0.0,
+    save_steps: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Steps from checkpoint to checkpoint.", rich_help_panel=_TRAINING)
+    ] = 100,
+    profile_after: Annotated[
+        bool,
+        typer.Option("--profile-after", help="Measure the IDs again after training.", rich_help_panel=_TRAINING),
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.", rich_help_panel=_TRAINING)
+    ] = False,
+    seed: options.Seed = 0,
+    dtype: options.DType = "auto",
+    quantization: options.Quantization = "none",
+    device_map: options.DeviceMap = "auto",
+    trust_remote_code: options.TrustRemoteCode = False,
+    as_json: options.Json = False,
+    no_progress: options.NoProgress = False,
+) -> None:
+    """Fine-tune MODEL on questions and answers with the ranks of a strategy or a plan.
+
+    The ranks are chosen first: a strategy that needs intrinsic dimensions measures them on the training rows. The
+    adapter is saved with its plan, profile, and a record of what training cost. Ctrl-C saves a checkpoint, from which
+    the same command with --resume goes on.
+
+    For example:
+
+        rankselect train Qwen/Qwen3-0.6B --data train.jsonl --strategy per-layer-id --quantization nf4 --out run
+    """
+    progress = sys.stderr.isatty() and not no_progress
+    sources.show_progress(wanted=progress)
+    from transformers import TrainingArguments  # noqa: PLC0415  (slow to import)
+
+    settings = {name: value for name, value in context.params.items() if name not in _NOT_SETTINGS}
+    run = TrainingRun.open(out, json.loads(json.dumps(settings, default=str)), resume=resume)
+    prompts = rs.PromptTemplate(template)
+    rows = load_rows(data, prompts)
+    evaluation = load_rows(eval_data, prompts) if eval_data else None
+    tokenizer = sources.load_tokenizer(model, trust_remote_code=trust_remote_code)
+    chosen: dict[str, Any] = run.chosen or _chosen(
+        strategy=strategy,
+        plan=plan,
+        profile=profile,
+        target_modules=target_modules,
+        alpha_ratio=alpha_ratio,
+        max_rank=max_rank,
+    )
+    loaded = rs.load_model(
+        model, dtype=dtype, quantization=quantization, device_map=device_map, trust_remote_code=trust_remote_code
+    )
+    trainer = rs.RankSelectTrainer(
+        loaded,
+        TrainingArguments(
+            str(run.checkpoints),
+            num_train_epochs=epochs,
+            max_steps=max_steps or -1,
+            learning_rate=learning_rate,
+            per_device_train_batch_size=batch_size,
+            per_device_eval_batch_size=batch_size,
+            gradient_accumulation_steps=accumulation,
+            gradient_checkpointing=gradient_checkpointing,
+            save_steps=save_steps,
+            save_total_limit=2,
+            logging_steps=1,
+            prediction_loss_only=True,
+            seed=seed,
+            report_to="none",
+            disable_tqdm=not progress,
+        ),
+        **chosen,
+        train_dataset=rows,
+        eval_dataset=evaluation,
+        processing_class=tokenizer,
+        template=prompts,
+        max_length=max_length,
+        loss_on=loss_on,
+        lora_arguments={"lora_dropout": dropout},
+        profile_after=profile_after,
+    )
+    run.keep_choice(trainer)
+    if not run.train(trainer, progress=progress):
+        command = shlex.join(["rankselect", *sys.argv[1:], *([] if resume else ["--resume"])])
+        show(stderr(), f"Stopped at step {trainer.state.global_step} with a checkpoint. Go on with: {command}")
+        raise typer.Exit(130)
+    if evaluation is not None:
+        trainer.evaluate()
+    trainer.save_adapter(run.adapter)
+    _report(trainer.record, run.adapter, as_json=as_json)
+
+
+def _chosen(
+    *,
+    strategy: str,
+    plan: Path | None,
+    profile: Path | None,
+    target_modules: str | None,
+    alpha_ratio: float,
+    max_rank: int | None,
+) -> dict[str, Any]:
+    """The trainer's arguments that decide the ranks."""
+    evidence = rs.IDProfile.load(profile) if profile else None
+    if plan is not None:
+        return {"plan": rs.RankPlan.load(plan), "evidence": evidence}
+    wishes = {
+        "target_modules": options.split_target_modules(target_modules),
+        "alpha_ratio": alpha_ratio,
+        "max_rank": max_rank,
+    }
+    return {"strategy": create("strategy", strategy), "evidence": evidence, "plan_arguments": wishes}
+
+
+def _report(record: TrainingRecord, adapter: Path, *, as_json: bool) -> None:
+    """What a person wants to know of the run; the record itself for machines."""
+    console = stderr()
+    table = simple_table("training", "", numbers=1)
+    table.add_row("strategy", record.strategy)
+    table.add_row("trainable parameters", f"{record.trainable_parameters:,}")
+    table.add_row("steps", f"{record.first_step} to {record.steps}" if record.first_step else str(record.steps))
+    for name, curve in (("training loss", record.losses), ("evaluation loss", record.evaluation_losses)):
+        if curve:
+            ends = sorted({curve[0], curve[-1]})
+            table.add_row(name, " to ".join(f"{loss:.4f}" for _, loss in ends))
+    table.add_row("seconds", f"{record.seconds:.1f}, and {record.selection_seconds:.1f} to choose the ranks")
+    table.add_row("tokens per second", f"{record.tokens_per_second:,.0f}")
+    table.add_row("peak memory", f"{record.peak_memory_bytes / 2**20:,.0f} MiB")
+    console.print(table)
+    show(
+        console,
+        f"Wrote {adapter}. Next: {shlex.join(['rankselect', 'evaluate', record.base_model])} "
+        f"--adapter {shlex.quote(str(adapter))} --data …",
+    )
+    if as_json:
+        typer.echo(json.dumps({"adapter": str(adapter), **record.to_dict()}, indent=1))

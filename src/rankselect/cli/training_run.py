@@ -1,0 +1,125 @@
+"""The folder of one `rankselect train`: its settings, what was chosen, checkpoints, and in the end the adapter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+import rankselect as rs
+from rankselect.errors import ArgumentError, SaveError
+from rankselect.files import field, read_document, write_document
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rankselect.training.trainer import RankSelectTrainer
+
+__all__ = ["TrainingRun"]
+
+_FORMAT, _VERSION = "rankselect.train_settings", 1
+
+
+@final
+@dataclass(frozen=True)
+class TrainingRun:
+    """A run's folder.
+
+    Attributes:
+        folder: ``settings.json``, ``plan.json``, ``profile.json``, ``checkpoints`` and ``adapter`` are in it.
+        settings: What was asked for.
+        chosen: The trainer's arguments that decide the ranks, of the run that is resumed; empty in a new one.
+        resumed: Whether an earlier run goes on.
+    """
+
+    folder: Path
+    settings: dict[str, Any]
+    chosen: dict[str, Any]
+    resumed: bool
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the trainer saves checkpoints."""
+        return self.folder / "checkpoints"
+
+    @property
+    def adapter(self) -> Path:
+        """Where the trained adapter goes."""
+        return self.folder / "adapter"
+
+    @classmethod
+    def open(cls, folder: Path, settings: dict[str, Any], *, resume: bool) -> TrainingRun:
+        """Begin a run in a new folder, or go on with one that has begun with the same settings.
+
+        Raises:
+            ArgumentError: If the folder holds a run and `resume` is false, or holds none and it is true, or its
+                settings differ.
+        """
+        path = folder / "settings.json"
+        if (folder / "adapter").exists():
+            raise ArgumentError("a run to do", f"{folder}, which is done", "Choose another folder for --out.")
+        if resume:
+            _require_same(path, settings)
+        elif path.exists():
+            raise ArgumentError(
+                "a new folder for --out", f"{folder}, where a run has begun", "Add --resume, or choose another."
+            )
+        return cls(folder, settings, _chosen_before(folder), resumed=resume)
+
+    def keep_choice(self, trainer: RankSelectTrainer) -> None:
+        """Save settings, plan and profile, so that a resumed run need not measure again.
+
+        Raises:
+            SaveError: If the folder cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if trainer.profile is not None:
+                trainer.profile.save(self.folder / "profile.json")
+            trainer.plan.save(self.folder / "plan.json")
+            document = {"format": _FORMAT, "version": _VERSION, "settings": self.settings}
+            write_document(self.folder / "settings.json", document)
+        except OSError as error:
+            raise SaveError("a folder that can be written", f"{self.folder} ({error})", "Choose another.") from error
+
+    def train(self, trainer: RankSelectTrainer, *, progress: bool) -> bool:
+        """Train to the end, or until Ctrl-C.
+
+        Returns:
+            Whether it came to its end.
+        """
+        from transformers import PrinterCallback, ProgressCallback  # noqa: PLC0415  (slow to import)
+
+        from rankselect.cli.interrupt import StopOnInterrupt  # noqa: PLC0415
+        from rankselect.training.checkpoints import last_checkpoint  # noqa: PLC0415
+        from rankselect.training.progress import StepProgress  # noqa: PLC0415
+
+        stop = StopOnInterrupt()
+        for noisy in (PrinterCallback, ProgressCallback):
+            trainer.remove_callback(noisy)
+        trainer.add_callback(stop)
+        if progress:
+            trainer.add_callback(StepProgress())
+        checkpoint = last_checkpoint(self.checkpoints) if self.resumed else None
+        with stop.listening():
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        return not stop.interrupted
+
+
+def _require_same(path: Path, settings: dict[str, Any]) -> None:
+    if not path.is_file():
+        raise ArgumentError("a run to resume", f"none in {path.parent}", "Leave --resume out to begin one.")
+    before = field(read_document(path, _FORMAT, _VERSION), "settings", dict, path)
+    different = sorted(name for name in before | settings if before.get(name) != settings.get(name))
+    if different:
+        changes = ", ".join(f"{name} {before.get(name)!r} then, {settings.get(name)!r} now" for name in different)
+        raise ArgumentError("the settings with which the run began", changes, "Resume with the same, or begin anew.")
+
+
+def _chosen_before(folder: Path) -> dict[str, Any]:
+    plan, profile = folder / "plan.json", folder / "profile.json"
+    if not plan.is_file():
+        return {}
+    return {
+        "plan": rs.RankPlan.load(plan),
+        "evidence": rs.IDProfile.load(profile) if profile.is_file() else None,
+    }

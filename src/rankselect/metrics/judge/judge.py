@@ -1,0 +1,252 @@
+"""`LLMJudge`: ranks the arms' answers to the same questions by what a language model prefers."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import KW_ONLY, InitVar, dataclass, field
+from typing import TYPE_CHECKING, Any, final
+
+from rankselect.errors import ArgumentError, MetricError, RankSelectWarning
+from rankselect.metrics.judge.asking import ask_all
+from rankselect.metrics.judge.endpoint import open_endpoint
+from rankselect.metrics.judge.pairings import checked_judged_answers, pairings
+from rankselect.metrics.judge.prompt import DEFAULT_CRITERIA
+from rankselect.metrics.judge.ranking import ranked
+from rankselect.metrics.judge.replies import ReplyCache
+from rankselect.metrics.judge.result import JudgeResult
+from rankselect.metrics.judge.verdicts import Comparison, Verdict, parse_verdict
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping, Sequence
+
+    from rankselect.metrics.judge.pairings import JudgedAnswers, Pairing
+
+__all__ = ["LLMJudge"]
+
+
+@final
+@dataclass(frozen=True)
+class LLMJudge:
+    """A language model as judge of the arms' answers to the same questions.
+
+    Every pair of arms is compared on every question, twice: once in each order. Only a preference that survives the
+    swap is a win; one that changes with the order is recorded and counts as a tie. Replies without a clear verdict are
+    abstentions, kept word for word. A Bradley-Terry model turns the wins into one ranking with intervals.
+
+    The questions and answers are sent to the endpoint; the arms' names are not. The key is held by the HTTP client
+    alone: it is in no repr, file, log message or error.
+
+    Args:
+        model: The model's name at the endpoint.
+        base_url: An endpoint that speaks OpenAI's API, for example ``http://127.0.0.1:8000/v1``. By default
+            ``OPENAI_BASE_URL`` from the environment, and then OpenAI itself.
+        api_key: By default ``OPENAI_API_KEY`` from the environment. A server of your own may need none.
+        criteria: What makes an answer better, in one or two sentences.
+        temperature: 0 is the most repeatable. None leaves it to the endpoint; some models take no other.
+        max_tokens: Cuts replies after so many tokens; None leaves it to the endpoint.
+        seed: Decides the order of the calls and which questions are drawn.
+        concurrency: How many calls may be under way at once.
+        timeout: How many seconds the endpoint may be silent.
+        max_retries: How often a call is repeated that failed in passing, with growing waits, and as long as
+            ``Retry-After`` says.
+        max_questions: Judge only so many questions, drawn at random; None judges all.
+        cache: A folder that keeps every reply, so that none is paid for twice, even if a run is interrupted. Without
+            one, replies are kept as long as the judge.
+        complete: Your own way to the model instead of an endpoint: it is called with the messages of a chat
+            (dictionaries of role and content) from `concurrency` threads, and gives the reply. What it raises ends the
+            run.
+
+    Raises:
+        ArgumentError: If an argument is out of range, or both an endpoint and `complete` are given.
+        EndpointError: If there is neither a key nor an endpoint of your own.
+        SaveError: If the cache folder cannot be made.
+        MissingExtraError: If the package openai is not installed and `complete` is not given.
+
+    References:
+        Zheng and others, Judging LLM-as-a-judge with MT-bench and chatbot arena (2023), arXiv:2306.05685.
+
+    Example:
+        A stand-in for a judge, which prefers the longer answer:
+
+        >>> import re
+        >>> def longer(messages):
+        ...     a, b = re.findall(r"<answer [AB]>(.*?)</answer", messages[0]["content"], re.DOTALL)
+        ...     return "[[A]]" if len(a) > len(b) else "[[B]]"
+        >>> judge = LLMJudge("longer", complete=longer)
+        >>> answers = {"short": ["Iron.", "Rest."], "long": ["Iron tablets.", "Rest and fluids."]}
+        >>> result = judge.rank(["For anaemia?", "For flu?"], answers, progress=False)
+        >>> [(arm.arm, round(arm.probability, 2)) for arm in result.ranking]
+        [('long', 0.83), ('short', 0.17)]
+    """
+
+    model: str
+    _: KW_ONLY
+    base_url: str | None = None
+    api_key: InitVar[str | None] = None
+    criteria: str = DEFAULT_CRITERIA
+    temperature: float | None = 0.0
+    max_tokens: int | None = None
+    seed: int = 0
+    concurrency: int = 4
+    timeout: float = 60.0
+    max_retries: int = 5
+    max_questions: int | None = None
+    cache: str | os.PathLike[str] | None = None
+    complete: Callable[[list[dict[str, str]]], str] | None = field(default=None, repr=False)
+
+    _call: Callable[[list[dict[str, str]]], str] = field(init=False, repr=False, compare=False)
+    _replies: ReplyCache = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self, api_key: str | None) -> None:
+        _check(self)
+        if self.complete is None:
+            endpoint = open_endpoint(
+                self.model,
+                self.base_url,
+                api_key,
+                timeout=self.timeout,
+                max_retries=self.max_retries,
+                settings=self._settings,
+            )
+            object.__setattr__(self, "base_url", endpoint.base_url)
+        elif self.base_url is not None or api_key is not None:
+            raise ArgumentError("either complete= or base_url= and api_key=", "both", "Pass one of the two.")
+        object.__setattr__(self, "_call", self.complete or endpoint)
+        object.__setattr__(self, "_replies", ReplyCache(self.cache))
+
+    @property
+    def _settings(self) -> dict[str, float]:
+        settings = {"temperature": self.temperature, "max_tokens": self.max_tokens}
+        return {name: value for name, value in settings.items() if value is not None}
+
+    def n_calls(
+        self,
+        questions: Sequence[str],
+        answers: Mapping[str, Sequence[str]],
+        references: Sequence[str] | None = None,
+    ) -> int:
+        """How many calls `rank` would make now: those whose reply is not kept yet.
+
+        Raises:
+            MetricError: As `rank` would.
+
+        Example:
+            >>> judge = LLMJudge("any", complete=lambda messages: "[[tie]]", max_questions=50)
+            >>> judge.n_calls(["Why?"] * 80, {arm: [f"{arm} {n}" for n in range(80)] for arm in "xyz"})
+            300
+        """
+        judged = checked_judged_answers(questions, answers, references)
+        requests = self._requests(judged, self._pairings(judged))
+        return sum(self._replies.get(request) is None for request in requests.values())
+
+    def rank(
+        self,
+        questions: Sequence[str],
+        answers: Mapping[str, Sequence[str]],
+        references: Sequence[str] | None = None,
+        *,
+        confidence: float = 0.95,
+        n_resamples: int = 2000,
+        progress: bool = True,
+    ) -> JudgeResult:
+        """Compare the arms' answers and rank the arms.
+
+        Args:
+            questions: n questions.
+            answers: ``{arm: its n answers}``, at least two arms. An empty string is an answer.
+            references: n right answers, which the judge is then shown.
+            confidence: The level of the intervals, between 0 and 1.
+            n_resamples: Draws of the Bayesian bootstrap over the questions.
+            progress: Whether to show a progress bar.
+
+        Returns:
+            The result. If the verdicts do not rank the arms, because all abstained or because nothing connects two
+            groups of arms, it has no ranking and says why, and a `RankSelectWarning` does.
+
+        Raises:
+            MetricError: If there are fewer than two arms, no questions, lengths differ, or something is not text.
+            ArgumentError: If `confidence` or `n_resamples` is out of range.
+            EndpointError: If the endpoint cannot be reached, refuses the key, or keeps failing. What was answered until
+                then is kept; so it is when the run is interrupted.
+            SaveError: If a reply cannot be written to the cache folder.
+        """
+        if not 0 < confidence < 1:
+            raise ArgumentError("a confidence between 0 and 1", repr(confidence), "For example 0.95.")
+        if n_resamples < 1:
+            raise ArgumentError("at least 1 resample", repr(n_resamples), "For example 2000.")
+        judged = checked_judged_answers(questions, answers, references)
+        chosen = self._pairings(judged)
+        requests = self._requests(judged, chosen)
+        replies = ask_all(requests, self._call, self._replies, concurrency=self.concurrency, progress=progress)
+        comparisons = sorted(
+            (self._comparison(judged, pairing, replies) for pairing in chosen), key=lambda each: each.question
+        )
+        arms = tuple(judged.answers)
+        try:
+            ranking, unranked = ranked(arms, comparisons, confidence, n_resamples, self.seed), ""
+        except MetricError as error:
+            ranking, unranked = (), str(error)
+        result = JudgeResult(repr(self), arms, ranking, unranked, confidence, tuple(comparisons))
+        _warn(result)
+        return result
+
+    def _pairings(self, judged: JudgedAnswers) -> list[Pairing]:
+        return pairings(tuple(judged.answers), len(judged.questions), self.max_questions, self.seed)
+
+    def _requests(self, judged: JudgedAnswers, chosen: Sequence[Pairing]) -> dict[str, dict[str, Any]]:
+        """``{prompt: request}`` of every call that the pairings need; equal prompts are one call."""
+        prompts = [
+            judged.prompt(pairing.question, first, second, self.criteria)
+            for pairing in chosen
+            if not judged.identical(pairing)
+            for first, second in pairing.orders
+        ]
+        asked = {"base_url": self.base_url, "model": self.model, **self._settings}
+        # one message from the user: not every chat template knows a system role
+        return {prompt: {**asked, "messages": [{"role": "user", "content": prompt}]} for prompt in prompts}
+
+    def _comparison(self, judged: JudgedAnswers, pairing: Pairing, replies: Mapping[str, str]) -> Comparison:
+        verdicts = []
+        for first, second in () if judged.identical(pairing) else pairing.orders:
+            reply = replies[judged.prompt(pairing.question, first, second, self.criteria)]
+            verdicts.append(Verdict(pairing.question, first, second, parse_verdict(reply), reply))
+        return Comparison(pairing.question, pairing.arms, tuple(verdicts))
+
+
+def _check(judge: LLMJudge) -> None:
+    for name in ("model", "criteria"):
+        if not isinstance(getattr(judge, name), str) or not getattr(judge, name).strip():
+            raise ArgumentError(f"text as {name}", repr(getattr(judge, name)), "It may not be empty.")
+    smallest = {"seed": 0, "concurrency": 1, "max_retries": 0, "max_tokens": 1, "max_questions": 1}
+    for name, least in smallest.items():
+        value = getattr(judge, name)
+        optional = value is None and name.startswith("max_") and name != "max_retries"
+        if not optional and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+            raise ArgumentError(f"a whole number of at least {least} for {name}", repr(value), "Choose another.")
+    if not (isinstance(judge.timeout, (int, float)) and math.isfinite(judge.timeout) and judge.timeout > 0):
+        raise ArgumentError("a timeout of seconds above 0", repr(judge.timeout), "For example 60.")
+    heat = judge.temperature
+    if heat is not None and not (isinstance(heat, (int, float)) and math.isfinite(heat) and heat >= 0):
+        raise ArgumentError("a temperature of at least 0, or None", repr(heat), "0 is the most repeatable.")
+
+
+def _warn(result: JudgeResult) -> None:
+    n, changed = len(result.comparisons), result.n_disagreements
+    abstained = sum(each.outcome == "abstained" for each in result.comparisons)
+    if result.unranked:
+        warnings.warn(f"The judge did not rank the arms: {result.unranked}", RankSelectWarning, stacklevel=3)
+    elif 2 * changed > n:
+        warnings.warn(
+            f"{changed} of {n} comparisons changed with the order of the answers and count as ties: this judge goes by "
+            "position more than by content.",
+            RankSelectWarning,
+            stacklevel=3,
+        )
+    elif 2 * abstained > n:
+        warnings.warn(
+            f"{abstained} of {n} comparisons are left out because the judge abstained: the ranking rests on the rest.",
+            RankSelectWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,170 @@
+"""What a judge found: the ranking, who beat whom, and how far its verdicts can be trusted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, final
+
+from rankselect.metrics.judge import table
+
+if TYPE_CHECKING:
+    from rankselect.metrics.judge.verdicts import Comparison, Outcome, Verdict
+
+__all__ = ["JudgeResult", "PairRecord", "RankedArm"]
+
+
+@final
+@dataclass(frozen=True)
+class RankedArm:
+    """An arm's place.
+
+    Attributes:
+        arm: Its name.
+        probability: The probability that the judge prefers it to another arm, averaged over the others; a tie is half.
+        low: The lower end of the interval of `probability`.
+        high: Its upper end.
+        strength: The Bradley-Terry strength in log odds; their mean over the arms is 0.
+
+    Example:
+        >>> RankedArm("rank 64", 0.7, 0.6, 0.8, 0.42).arm
+        'rank 64'
+    """
+
+    arm: str
+    probability: float
+    low: float
+    high: float
+    strength: float
+
+
+@final
+@dataclass(frozen=True)
+class PairRecord:
+    """How two arms fared against each other, in questions.
+
+    Attributes:
+        first: One arm.
+        second: The other.
+        first_wins: The first was preferred in both orders.
+        second_wins: The second was.
+        ties: Neither was in either order, or the answers are the same text.
+        disagreements: The preference changed with the order: counted as ties.
+        abstentions: A verdict abstained: left out.
+
+    Example:
+        >>> PairRecord("x", "y", 3, 1, 0, 2, 0).wins
+        (4.0, 2.0)
+    """
+
+    first: str
+    second: str
+    first_wins: int
+    second_wins: int
+    ties: int
+    disagreements: int
+    abstentions: int
+
+    @property
+    def wins(self) -> tuple[float, float]:
+        """The wins of both as Bradley-Terry sees them, ties and disagreements as half wins."""
+        halves = (self.ties + self.disagreements) / 2
+        return self.first_wins + halves, self.second_wins + halves
+
+
+@final
+@dataclass(frozen=True)
+class JudgeResult:
+    """What a judge found. Printed, it is a table.
+
+    Attributes:
+        judge: The judge, as Python would write it (without its key).
+        arms: The arms, as they were given.
+        ranking: The arms, the best first; empty if the verdicts do not rank them.
+        unranked: Why there is no ranking; empty if there is one.
+        confidence: The level of the intervals.
+        comparisons: Every comparison, in the order of the questions.
+
+    Example:
+        >>> from rankselect.metrics.judge import LLMJudge
+        >>> judge = LLMJudge("undecided", complete=lambda messages: "[[tie]]")
+        >>> result = judge.rank(["Why?"], {"x": ["So."], "y": ["Thus."]}, progress=False)
+        >>> result.n_disagreements, result.n_first_preferred, result.ranking[0].probability
+        (0, 0, 0.5)
+    """
+
+    judge: str
+    arms: tuple[str, ...]
+    ranking: tuple[RankedArm, ...]
+    unranked: str
+    confidence: float
+    comparisons: tuple[Comparison, ...] = field(repr=False)
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """Every verdict, two for each comparison of different texts."""
+        return tuple(verdict for comparison in self.comparisons for verdict in comparison.verdicts)
+
+    @property
+    def n_abstentions(self) -> int:
+        """How many verdicts abstained."""
+        return sum(verdict.choice == "abstained" for verdict in self.verdicts)
+
+    @property
+    def n_disagreements(self) -> int:
+        """How many comparisons came out differently when the answers were swapped."""
+        return sum(comparison.outcome == "disagreement" for comparison in self.comparisons)
+
+    @property
+    def n_preferences(self) -> int:
+        """How many verdicts preferred one of the answers."""
+        return sum(verdict.winner is not None for verdict in self.verdicts)
+
+    @property
+    def n_first_preferred(self) -> int:
+        """How many verdicts preferred the answer shown first; half of `n_preferences` for a judge without a bias."""
+        return sum(verdict.choice == "first" for verdict in self.verdicts)
+
+    @property
+    def pairs(self) -> tuple[PairRecord, ...]:
+        """The record of every pair of arms, in the order of the arms."""
+        counts = Counter((frozenset(each.arms), each.outcome, each.winner) for each in self.comparisons)
+        return tuple(_record(counts, first, second) for first, second in combinations(self.arms, 2))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON values."""
+        return {
+            "judge": self.judge,
+            "arms": list(self.arms),
+            "ranking": [asdict(arm) for arm in self.ranking],
+            "unranked": self.unranked,
+            "confidence": self.confidence,
+            "pairs": [asdict(pair) for pair in self.pairs],
+            "n_verdicts": len(self.verdicts),
+            "n_abstentions": self.n_abstentions,
+            "n_disagreements": self.n_disagreements,
+            "n_preferences": self.n_preferences,
+            "n_first_preferred": self.n_first_preferred,
+            "comparisons": [
+                {"question": each.question, "arms": list(each.arms), "outcome": each.outcome, "winner": each.winner}
+                for each in self.comparisons
+            ],
+            "verdicts": [asdict(verdict) for verdict in self.verdicts],
+        }
+
+    def __str__(self) -> str:
+        return table.as_text(self)
+
+
+def _record(counts: Counter[tuple[frozenset[str], Outcome, str | None]], first: str, second: str) -> PairRecord:
+    pair = frozenset((first, second))
+    return PairRecord(
+        first,
+        second,
+        first_wins=counts[pair, "won", first],
+        second_wins=counts[pair, "won", second],
+        ties=counts[pair, "tie", None] + counts[pair, "identical", None],
+        disagreements=counts[pair, "disagreement", None],
+        abstentions=counts[pair, "abstained", None],
+    )

@@ -1,0 +1,60 @@
+"""Perplexity: how surprised the model is by the reference answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, final
+
+import numpy as np
+
+from rankselect.errors import MetricError
+from rankselect.metrics._base import Metric
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rankselect.metrics._base import Answers
+
+__all__ = ["Perplexity"]
+
+_MOST = 709.0  # exp of more than this is not a finite number
+_ROUNDING = 1e-6  # a loss may be below 0 by so much: log-probabilities are rounded
+
+
+@final
+@dataclass(frozen=True)
+class Perplexity(Metric):
+    r"""The perplexity of each reference answer under the model, and their geometric mean; lower is better.
+
+    With the mean loss :math:`\ell_i` of reference i in nats per token, its perplexity is :math:`e^{\ell_i}` and the
+    average :math:`e^{\bar\ell}`, with the mean :math:`\bar\ell` over references: every answer counts the same, whatever
+    its length. Predictions are not looked at. Perplexities can only be compared between models with the same tokenizer.
+
+    Example:
+        >>> losses = np.log([2, 8])
+        >>> print(Perplexity().evaluate(["", ""], ["a fever", "a rash"], losses=losses))
+        perplexity 4.0000 (95% interval 2.0000 to 8.0000)
+    """
+
+    name: ClassVar[str] = "perplexity"
+    higher_is_better: ClassVar[bool] = False
+    requires: ClassVar[tuple[str, ...]] = ("losses",)
+
+    def values(self, answers: Answers) -> NDArray[np.float64]:
+        """The perplexity of each reference answer.
+
+        Raises:
+            MetricError: If a loss is negative, or so large that the perplexity is no finite number.
+        """
+        for index, loss in enumerate(answers.losses):
+            got = f"{loss:g} at index {index}"
+            if loss < -_ROUNDING:
+                raise MetricError("losses of at least 0", got, "A loss is the negative log-probability: turn the sign.")
+            if loss > _MOST:
+                remedy = "Check that it is a mean over tokens, and the model."
+                raise MetricError(f"losses of at most {_MOST:g} nats per token", got, remedy)
+        return np.exp(answers.losses)
+
+    def aggregate(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The geometric mean over the last axis, which is e to the mean loss."""
+        return np.asarray(np.exp(np.log(values).mean(axis=-1)))

@@ -1,0 +1,37 @@
+"""QuestEval: scores by questions asked and answered, with parts that can be replaced."""
+
+from rankselect.metrics.questeval.bert_similarity import BertSimilarity
+from rankselect.metrics.questeval.cloze import ClozeAnswerer, ClozeGenerator
+from rankselect.metrics.questeval.cloze_metric import QuestEvalCloze
+from rankselect.metrics.questeval.content_spans import ContentSpans
+from rankselect.metrics.questeval.metric import QuestEval
+from rankselect.metrics.questeval.parts import (
+    AnswerSelector,
+    AnswerSimilarity,
+    FoundAnswer,
+    QuestionAnswerer,
+    QuestionGenerator,
+)
+from rankselect.metrics.questeval.results import Comparison, ExampleScore, QuestEvalResult
+from rankselect.metrics.questeval.selection import SpacySelector
+from rankselect.metrics.questeval.t5_parts import T5QuestionAnswerer, T5QuestionGenerator
+
+__all__ = [
+    "AnswerSelector",
+    "AnswerSimilarity",
+    "BertSimilarity",
+    "ClozeAnswerer",
+    "ClozeGenerator",
+    "Comparison",
+    "ContentSpans",
+    "ExampleScore",
+    "FoundAnswer",
+    "QuestEval",
+    "QuestEvalCloze",
+    "QuestEvalResult",
+    "QuestionAnswerer",
+    "QuestionGenerator",
+    "SpacySelector",
+    "T5QuestionAnswerer",
+    "T5QuestionGenerator",
+]

@@ -1,0 +1,135 @@
+"""Questions and answers by rule: a gap in the text, filled by the span that stands among the same words."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+from rankselect.metrics.questeval.content_spans import FUNCTION_WORDS, Span, content_spans
+from rankselect.metrics.questeval.parts import FoundAnswer, QuestionAnswerer, QuestionGenerator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["ClozeAnswerer", "ClozeGenerator"]
+
+_GAP = "_____"
+_REACH = 12  # words that a question shows on each side of its gap
+_WINDOW = 240  # characters in which they are looked for
+_DECAY = 0.8  # a content word further away counts so much less
+_BEYOND = 0.3  # so does what stands in another sentence
+_TOKEN = re.compile(r"\w+|[.!?](?=\s|$)")
+_ENDS = frozenset(".!?")
+_SUFFIX = re.compile(r"(?<=\w{3})(?:ies|ing|ed|es|s|y|e)$")
+
+
+@final
+@dataclass(frozen=True)
+class ClozeGenerator(QuestionGenerator):
+    """Cuts the answer out of the text: the question is a gap with twelve words on each side.
+
+    References:
+        Taylor, "Cloze Procedure: A New Tool for Measuring Readability", Journalism Quarterly 30(4), 1953,
+        doi:10.1177/107769905303000401.
+
+    Example:
+        >>> ClozeGenerator().generate([("Paris", "Marie Curie moved to Paris in 1891.")])
+        ['Marie Curie moved to _____ in 1891.']
+    """
+
+    def generate(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
+        """A gap in place of the first such span; the gap alone if the text does not hold the answer."""
+        places: dict[str, dict[str, Span]] = {}
+        questions = []
+        for answer, text in pairs:
+            if text not in places:
+                places[text] = {text[start:end]: Span(start, end) for start, end in reversed(content_spans(text))}
+            start = text.find(answer)
+            found = Span(start, start + len(answer)) if start >= 0 else None
+            place = places[text].get(answer, found)
+            questions.append(_GAP if place is None else _question(text, place))
+        return questions
+
+
+@final
+@dataclass(frozen=True)
+class ClozeAnswerer(QuestionAnswerer):
+    """Fills a gap with that span of the text whose own surroundings are most like those of the gap.
+
+    Surroundings are compared by the cosine between their content words: near ones count more than distant ones, and
+    than those of other sentences; words on the same side of both gaps count more than on different ones. The best
+    cosine is the answerability. Without a common word there is no answer.
+
+    Example:
+        >>> ClozeAnswerer().answer([("Curie moved to _____ in 1891.", "She left Warsaw. In 1891 she moved to Paris.")])
+        [FoundAnswer(text='Paris', answerability=0.66...)]
+    """
+
+    def answer(self, pairs: Sequence[tuple[str, str]]) -> list[FoundAnswer]:
+        """The best span of each text for its question."""
+        fillers: dict[str, _Fillers] = {}
+        for _, text in pairs:
+            if text not in fillers:
+                fillers[text] = _Fillers(text)
+        return [fillers[text].best(question) for question, text in pairs]
+
+
+@final
+class _Fillers:
+    """The spans of a text, to be found by the words around them."""
+
+    def __init__(self, text: str) -> None:
+        spans = content_spans(text)
+        self._texts = [text[start:end] for start, end in spans]
+        self._index: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        for number, span in enumerate(spans):
+            for feature, weight in _surroundings(_question(text, span)).items():
+                self._index[feature].append((number, weight))
+
+    def best(self, question: str) -> FoundAnswer:
+        surroundings = _surroundings(question)
+        if not surroundings and self._texts:  # a text that is nothing but the answer
+            return FoundAnswer(self._texts[0], 0.0)
+        cosines: dict[int, float] = defaultdict(float)
+        for feature, weight in surroundings.items():
+            for number, other in self._index.get(feature, ()):
+                cosines[number] += weight * other
+        if not cosines:
+            return FoundAnswer("", 0.0)
+        number = max(sorted(cosines), key=lambda each: round(cosines[each], 12))
+        return FoundAnswer(self._texts[number], min(cosines[number], 1.0))
+
+
+def _question(text: str, place: Span) -> str:
+    left = text[max(0, place.start - _WINDOW) : place.start].replace("_", " ")
+    right = text[place.end : place.end + _WINDOW].replace("_", " ")
+    words_left, words_right = left.split()[-_REACH:], right.split()[:_REACH]
+    before = " ".join(words_left) + (" " if words_left and left[-1].isspace() else "")
+    after = (" " if words_right and right[0].isspace() else "") + " ".join(words_right)
+    return f"{before}{_GAP}{after}"
+
+
+def _surroundings(question: str) -> dict[str, float]:
+    """The content words around the gap (all words if there are none) with weights of Euclidean length 1."""
+    left, _, right = question.lower().partition(_GAP)
+    sides = {"<": _TOKEN.findall(left)[::-1], ">": _TOKEN.findall(right)}
+    if all(token in FUNCTION_WORDS or token in _ENDS for tokens in sides.values() for token in tokens):
+        ignored: frozenset[str] = frozenset()
+    else:
+        ignored = FUNCTION_WORDS
+    weights: dict[str, float] = defaultdict(float)
+    for side, tokens in sides.items():
+        weight = 1.0
+        for token in tokens:
+            if token in _ENDS:
+                weight *= _BEYOND
+            elif token not in ignored:
+                stem = _SUFFIX.sub("", token)
+                weights[stem] += weight
+                weights[side + stem] += weight
+                weight *= _DECAY
+    length = math.hypot(*weights.values())
+    return {feature: weight / length for feature, weight in weights.items()}

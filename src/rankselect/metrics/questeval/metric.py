@@ -1,0 +1,76 @@
+"""QuestEval: a text is good if it answers the questions of the texts it should agree with, and they answer its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, cast, final
+
+from rankselect.metrics.questeval.bert_similarity import BertSimilarity
+from rankselect.metrics.questeval.question_metric import QuestionMetric
+from rankselect.metrics.questeval.selection import SpacySelector
+from rankselect.metrics.questeval.t5_parts import T5QuestionAnswerer, T5QuestionGenerator
+
+if TYPE_CHECKING:
+    from rankselect.metrics.questeval.parts import (
+        AnswerSelector,
+        AnswerSimilarity,
+        QuestionAnswerer,
+        QuestionGenerator,
+    )
+
+__all__ = ["QuestEval"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class QuestEval(QuestionMetric):
+    r"""QuestEval 0.2.4 for text: questions generated, answered and compared by models.
+
+    Answers are selected in each text (named entities and noun chunks), and a question is generated for each. The
+    hypothesis' questions are asked on the text it is compared with (precision), that text's on the hypothesis
+    (recall). Each question scores by its answerability, by the BERTScore and by the token F1 of the answer found
+    with the answer wanted; all these scores are averaged. The comparison's score is the arithmetic mean of precision
+    and recall, an example's the best of its comparisons.
+
+    Making one loads nothing: models are loaded at first use.
+
+    Attributes:
+        answerer: Who answers questions: a part, or a T5 model's hub name or folder.
+        generator: Who asks: a part, or a T5 model's hub name or folder.
+        selector: Who selects answers.
+        similarity: Who compares answers, for the score ``"bertscore"``.
+
+    Raises:
+        ArgumentError: If no score is chosen.
+        UnknownNameError: If a score or the reduction is unknown.
+
+    References:
+        Scialom et al., "QuestEval: Summarization Asks for Fact-based Evaluation", arXiv:2103.12693.
+
+    Example:
+        >>> from rankselect.metrics.questeval import ClozeAnswerer, ClozeGenerator, ContentSpans
+        >>> metric = QuestEval(
+        ...     answerer=ClozeAnswerer(), generator=ClozeGenerator(), selector=ContentSpans(), scores=("f1",)
+        ... )
+        >>> result = metric.score(["Insulin lowers sugar."], sources=["Insulin lowers sugar."])
+        >>> result.score, result.precision, result.recall
+        (1.0, 1.0, 1.0)
+    """
+
+    name: ClassVar[str] = "questeval"
+    answerer: QuestionAnswerer | str = field(default_factory=T5QuestionAnswerer)
+    generator: QuestionGenerator | str = field(default_factory=T5QuestionGenerator)
+    selector: AnswerSelector = field(default_factory=SpacySelector)
+    similarity: AnswerSimilarity = field(default_factory=BertSimilarity)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.answerer, str):
+            object.__setattr__(self, "answerer", T5QuestionAnswerer(self.answerer))
+        if isinstance(self.generator, str):
+            object.__setattr__(self, "generator", T5QuestionGenerator(self.generator))
+
+    def parts(self) -> tuple[AnswerSelector, QuestionGenerator, QuestionAnswerer, AnswerSimilarity | None]:
+        """The parts as they were given; the similarity only if it is scored."""
+        generator, answerer = cast("QuestionGenerator", self.generator), cast("QuestionAnswerer", self.answerer)
+        return self.selector, generator, answerer, self.similarity if "bertscore" in self.scores else None

@@ -1,0 +1,130 @@
+"""One stage of QuestEval: distinct inputs through one part, in chunks, with a cache and a check of what comes out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
+
+from tqdm.auto import tqdm
+
+from rankselect.errors import MetricError
+from rankselect.metrics.questeval.parts import FoundAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from rankselect.metrics.questeval.cache import AnswerCache
+    from rankselect.metrics.questeval.parts import (
+        AnswerSelector,
+        AnswerSimilarity,
+        Part,
+        QuestionAnswerer,
+        QuestionGenerator,
+    )
+
+__all__ = ["Stage", "answering", "comparing", "generating", "selecting"]
+
+_CHUNK = 144  # a multiple of both batch sizes, 36 and 48; what is done is kept chunk by chunk
+
+Input = TypeVar("Input", str, tuple[str, str])
+Output = TypeVar("Output")
+
+
+@final
+@dataclass(frozen=True)
+class Stage(Generic[Input, Output]):
+    """A part and how its results are checked.
+
+    Attributes:
+        name: What it makes, for progress bars, messages and the cache.
+        part: The part.
+        run: The part's method.
+        checked: One result, checked, from what the part or the cache says; raises ValueError or TypeError
+            if it is none.
+    """
+
+    name: str
+    part: Part
+    run: Callable[[Sequence[Input]], Sequence[Any]]
+    checked: Callable[[Any], Output]
+
+    def results(self, inputs: Iterable[Input], cache: AnswerCache | None, *, progress: bool) -> dict[Input, Output]:
+        """The part's result for each distinct input."""
+        wanted = list(dict.fromkeys(inputs))
+        if not wanted:
+            return {}
+        identity = "" if cache is None else self.part.identity()
+        found = {} if cache is None else cache.read(self.name, identity, wanted, self.checked)
+        missing = [each for each in wanted if each not in found]
+        hidden = not progress or len(missing) <= _CHUNK
+        with tqdm(total=len(missing), desc=f"QuestEval {self.name}", disable=hidden) as bar:
+            for start in range(0, len(missing), _CHUNK):
+                chunk = missing[start : start + _CHUNK]
+                made = dict(zip(chunk, self._run(chunk), strict=True))
+                if cache is not None:
+                    cache.write(self.name, identity, made)
+                found.update(made)
+                bar.update(len(chunk))
+        return found
+
+    def _run(self, chunk: Sequence[Input]) -> list[Output]:
+        made = list(self.run(chunk))
+        if len(made) != len(chunk):
+            raise self._error(f"{len(chunk)} {self.name}, one for each input", str(len(made)))
+        results = []
+        for each in made:
+            try:
+                results.append(self.checked(each))
+            except (ValueError, TypeError) as error:
+                raise self._error(str(error), repr(each)) from error
+        return results
+
+    def _error(self, expected: str, got: str) -> MetricError:
+        name = type(self.part).__name__
+        return MetricError(f"{expected} from {name}", got, f"This is an error in that part: check {name}.")
+
+
+def selecting(part: AnswerSelector) -> Stage[str, tuple[str, ...]]:
+    """The stage in which answers are selected."""
+    return Stage("answers to ask for", part, part.select, _texts)
+
+
+def generating(part: QuestionGenerator) -> Stage[tuple[str, str], str]:
+    """The stage in which questions are generated."""
+    return Stage("questions", part, part.generate, _text)
+
+
+def answering(part: QuestionAnswerer) -> Stage[tuple[str, str], FoundAnswer]:
+    """The stage in which questions are answered."""
+    return Stage("answers", part, part.answer, _found_answer)
+
+
+def comparing(part: AnswerSimilarity) -> Stage[tuple[str, str], float]:
+    """The stage in which found answers are compared with those wanted."""
+    return Stage("similarities", part, part.compare, _finite)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a text")
+    return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, (tuple, list)) or not all(isinstance(each, str) for each in value):
+        raise TypeError("a list of texts")
+    return tuple(value)
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("a finite number")
+    return number
+
+
+def _found_answer(value: Any) -> FoundAnswer:
+    if not isinstance(value, (tuple, list)) or len(value) != 2 or not isinstance(value[0], str):
+        raise TypeError("an answer and its answerability")
+    return FoundAnswer(value[0], _finite(value[1]))

@@ -1,0 +1,80 @@
+"""Token F1: how many words of the answer and of the reference are the same."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, final
+
+from rankselect.metrics._base import Metric
+
+if TYPE_CHECKING:
+    from rankselect.metrics._base import Answers
+
+__all__ = ["TokenF1", "normalized_tokens", "token_f1"]
+
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+
+
+@final
+@dataclass(frozen=True)
+class TokenF1(Metric):
+    """The F1 of the words that an answer shares with its reference, after SQuAD's normalisation.
+
+    Of s words in common (counted as often as they occur in both), precision p is the share in the answer's words and
+    recall r that in the reference's; :math:`F_1 = 2pr / (p + r)`. `normalized_tokens` says what counts as a word.
+
+    References:
+        Rajpurkar, Jia, Liang, "Know What You Don't Know: Unanswerable Questions for SQuAD", arXiv:1806.03822.
+
+    Example:
+        >>> print(TokenF1().evaluate(["The heart.", "a rare fever"], ["heart", "fever"]))
+        token-f1 0.8333 (95% interval 0.6667 to 1.0000)
+    """
+
+    name: ClassVar[str] = "token-f1"
+
+    def values(self, answers: Answers) -> list[float]:
+        """The F1 of each answer, from 0 to 1."""
+        return [token_f1(*pair) for pair in zip(answers.predictions, answers.references, strict=True)]
+
+
+def token_f1(prediction: str, reference: str) -> float:
+    """The F1 of the words that two texts share.
+
+    Args:
+        prediction: One text.
+        reference: The other; the score is the same when the two are exchanged.
+
+    Returns:
+        From 0 (no word in common) to 1 (the same words). If one text has no words, 1 if the other has none either, and
+        otherwise 0.
+
+    Example:
+        >>> token_f1("New York", "the City of New York")
+        0.6666666666666666
+    """
+    found, wanted = normalized_tokens(prediction), normalized_tokens(reference)
+    if not found or not wanted:
+        return float(found == wanted)
+    same = sum((Counter(found) & Counter(wanted)).values())
+    if same == 0:
+        return 0.0
+    precision, recall = same / len(found), same / len(wanted)
+    return (2 * precision * recall) / (precision + recall)
+
+
+def normalized_tokens(text: str) -> list[str]:
+    """The words of a text as the SQuAD v2.0 evaluation sees them.
+
+    The text is put into lower case, ASCII punctuation is deleted (not replaced: "U.S." is "us", "well-known" is
+    "wellknown"), the articles a, an and the are left out, and what remains is split at white space.
+
+    Example:
+        >>> normalized_tokens("The U.S. has a well-known Doctor!")
+        ['us', 'has', 'wellknown', 'doctor']
+    """
+    return _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split()

@@ -1,0 +1,93 @@
+"""How likely a model finds the right answers: the loss of each, in nats per token."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch.nn import functional
+
+from rankselect.calibration.trunk import input_device
+from rankselect.plan.layers import unwrapped
+from rankselect.training.encoding import IGNORED, AnswerCollator, encode_rows
+from rankselect.training.evaluation_mode import evaluating
+from rankselect.training.prompt_tokens import pad_token_id
+from rankselect.training.shrinking_batches import shrinking_batches
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+    from torch import nn
+
+    from rankselect.training.prompts import PromptTemplate
+    from rankselect.training.rows import QuestionAnswer
+
+__all__ = ["answer_losses"]
+
+
+def answer_losses(
+    model: nn.Module,
+    tokenizer: Any,
+    rows: Sequence[QuestionAnswer],
+    *,
+    template: PromptTemplate | None = None,
+    max_length: int = 512,
+    batch_size: int = 8,
+) -> list[float]:
+    """The mean loss of each reference answer, given its prompt.
+
+    It is the loss that training lowers, answer by answer: the mean over the answer's tokens, the end-of-text token
+    included where the answer was not cut. Dropout is off, and rows do not depend on the batch that they are in. The
+    exponential of a loss is the answer's perplexity.
+
+    Args:
+        model: A causal language model of transformers, plain or with an adapter.
+        tokenizer: Its tokenizer.
+        rows: Questions with their answers.
+        template: The form of the prompt; None for the default.
+        max_length: The greatest number of tokens of a row; longer rows are cut as in training.
+        batch_size: Rows at a time; a batch that does not fit into memory is halved.
+
+    Returns:
+        Nats per token, one for each row.
+
+    Raises:
+        DataError: As `encode_rows` does.
+        ArgumentError: If `max_length` is more than the model reads, or `batch_size` is less than 1.
+        OutOfMemoryError: If not even one row fits into memory.
+
+    Warns:
+        RankSelectWarning: If rows were cut.
+
+    Example:
+        >>> from rankselect.embedded.medical_qa import medical_qa
+        >>> from rankselect.embedded.small_phi import small_phi
+        >>> model, tokenizer = small_phi(steps=0, progress=False)
+        >>> [loss] = answer_losses(model, tokenizer, medical_qa()[:1])
+        >>> 7 < loss < 8  # untrained: near log(1500), the size of its vocabulary
+        True
+    """
+    encoded = encode_rows(rows, tokenizer, template=template, max_length=max_length, model=model)
+    collate, device = AnswerCollator(pad_token_id(tokenizer)), input_device(model)
+    order = sorted(range(len(encoded)), key=lambda index: -encoded.lengths[index])
+    losses: dict[int, float] = {}
+
+    def losses_of(batch: Sequence[int]) -> list[float]:
+        inputs = {name: tensor.to(device) for name, tensor in collate([encoded[index] for index in batch]).items()}
+        return _row_losses(unwrapped(model), inputs)
+
+    with evaluating(model):
+        for batch, found in shrinking_batches(order, batch_size, losses_of):
+            losses.update(zip(batch, found, strict=True))
+    return [losses[index] for index in range(len(encoded))]
+
+
+def _row_losses(model: nn.Module, inputs: dict[str, torch.Tensor]) -> list[float]:
+    targets = inputs["labels"][:, 1:]
+    logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False).logits
+    learned = targets != IGNORED
+    # only the answers' logits are widened to float32: all of them would take gigabytes with a large vocabulary
+    losses = functional.cross_entropy(
+        logits[:, :-1][learned].float(), targets[learned].to(logits.device), reduction="none"
+    )
+    return [float(part.mean()) for part in losses.split(learned.sum(dim=1).tolist())]

@@ -1,0 +1,93 @@
+"""Measures a training run while it runs: seconds, tokens, peak memory."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import torch
+from transformers import TrainerCallback
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Meter"]
+
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+_STATUS = Path("/proc/self/status")
+
+
+class Meter(TrainerCallback):
+    """A trainer callback that measures from the beginning of training to its end.
+
+    Attributes:
+        seconds: Wall-clock time between beginning and end.
+        peak_memory_bytes: The most memory in use at once in that time. On GPUs what tensors took, summed over them;
+            on a CPU what the process held (resident), the base model and Python included.
+        first_step: The step at which training began.
+
+    Example:
+        >>> meter = Meter(on_gpu=False)
+        >>> meter.count({"attention_mask": torch.tensor([[1, 1, 0], [1, 1, 1]])})
+        >>> meter.tokens
+        5
+    """
+
+    def __init__(self, *, on_gpu: bool) -> None:
+        self.on_gpu = on_gpu
+        self.seconds = 0.0
+        self.peak_memory_bytes = 0
+        self.first_step = 0
+        self._began = 0.0
+        self._tokens: torch.Tensor | int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Input tokens so far, padding not counted."""
+        return int(self._tokens)
+
+    def count(self, inputs: Mapping[str, Any]) -> None:
+        """Add the tokens of a batch, without waiting for the device."""
+        mask, tokens = inputs.get("attention_mask"), inputs.get("input_ids")
+        if mask is not None:
+            self._tokens = self._tokens + mask.sum()
+        elif tokens is not None:
+            self._tokens = self._tokens + tokens.numel()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        """Start the clock, and forget the peak of what came before."""
+        self.first_step = state.global_step
+        self._tokens = 0
+        _reset_peak(on_gpu=self.on_gpu)
+        self._began = time.perf_counter()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        """Stop the clock."""
+        if self.on_gpu:
+            torch.cuda.synchronize()
+        self.seconds = time.perf_counter() - self._began
+        self.peak_memory_bytes = _peak(on_gpu=self.on_gpu)
+
+
+def _reset_peak(*, on_gpu: bool) -> None:
+    if on_gpu:
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.reset_peak_memory_stats(device)
+        return
+    try:
+        _CLEAR_REFS.write_text("5")  # Linux: sets the peak of the resident memory back to what is resident now
+    except OSError:
+        return
+
+
+def _peak(*, on_gpu: bool) -> int:
+    if on_gpu:
+        return sum(torch.cuda.max_memory_allocated(device) for device in range(torch.cuda.device_count()))
+    try:
+        status = _STATUS.read_text(encoding="ascii")
+    except OSError:
+        memory = psutil.Process().memory_info()
+        return int(getattr(memory, "peak_wset", memory.rss))  # Windows knows the peak; elsewhere what is held now
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))

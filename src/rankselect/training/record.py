@@ -1,0 +1,121 @@
+"""What a training run was and what it cost: the file that stands beside the adapter."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from rankselect.errors import FileFormatError
+from rankselect.files import field as checked_field
+from rankselect.files import read_document, write_document
+
+if TYPE_CHECKING:
+    import os
+
+__all__ = ["RECORD_FILE", "TrainingRecord"]
+
+_FORMAT, _VERSION = "rankselect.training_record", 1
+
+RECORD_FILE = "rankselect.json"
+"""The record's name in an adapter folder."""
+
+
+@final
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What one training run was and what it cost.
+
+    Attributes:
+        strategy: The strategy that chose the ranks, as Python would write it.
+        base_model: The base model's name or path.
+        quantization: How the base model's weights were stored in training: ``"none"``, ``"nf4"`` or ``"int8"``.
+        dtype: The base model's floating-point type, for example ``"bfloat16"``.
+        device: Where it was trained, for example ``"cpu"`` or ``"cuda"``.
+        trainable_parameters: The number of the adapter's parameters.
+        base_parameters: The number of the base model's parameters.
+        steps: Optimizer steps, those before a resumed checkpoint included.
+        first_step: The step at which this run began: 0, or that of the checkpoint from which it resumed.
+        seconds: Wall-clock time of this run's training loop, evaluations in it included.
+        selection_seconds: Wall-clock time of measuring evidence and choosing ranks.
+        tokens: Input tokens of this run, padding not counted.
+        peak_memory_bytes: The most memory in use at once while training: allocated tensors on a GPU, the process's
+            resident memory on a CPU.
+        micro_batch_size: Rows in one forward pass at the end: less than asked for if memory ran out.
+        losses: (step, training loss) pairs, as logged.
+        evaluation_losses: (step, evaluation loss) pairs.
+        seed: The training seed.
+        versions: The versions of the libraries.
+
+    Example:
+        >>> record = TrainingRecord("Fixed(rank=8)", "phi", "nf4", "float32", "cpu", 10, 1000, seconds=2.0, tokens=500)
+        >>> record.tokens_per_second
+        250.0
+    """
+
+    strategy: str
+    base_model: str
+    quantization: str
+    dtype: str
+    device: str
+    trainable_parameters: int
+    base_parameters: int
+    steps: int = 0
+    first_step: int = 0
+    seconds: float = 0.0
+    selection_seconds: float = 0.0
+    tokens: int = 0
+    peak_memory_bytes: int = 0
+    micro_batch_size: int = 0
+    losses: tuple[tuple[int, float], ...] = ()
+    evaluation_losses: tuple[tuple[int, float], ...] = ()
+    seed: int = 0
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Input tokens per second of training; 0 if nothing was trained."""
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record in JSON values, as `save` writes it."""
+        return {"format": _FORMAT, "version": _VERSION, **vars(self), "tokens_per_second": self.tokens_per_second}
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the record into an adapter folder, as `RECORD_FILE`."""
+        write_document(Path(folder) / RECORD_FILE, self.to_dict())
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> TrainingRecord:
+        """Read the record of an adapter folder.
+
+        Raises:
+            FileFormatError: If the file is damaged, of another kind or of a newer version.
+            FileNotFoundError: If there is none.
+        """
+        path = Path(folder) / RECORD_FILE
+        document = read_document(path, _FORMAT, _VERSION)
+        kinds: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "dict[str, str]": dict}
+        values = {
+            each.name: checked_field(document, each.name, kinds.get(str(each.type), list), path) for each in fields(cls)
+        }
+        for name in ("losses", "evaluation_losses"):
+            values[name] = tuple(_pair(pair, path) for pair in values[name])
+        return cls(**values)
+
+    def __str__(self) -> str:
+        last = f", last loss {self.losses[-1][1]:.4f}" if self.losses else ""
+        return (
+            f"{self.strategy}: {self.trainable_parameters:,} trainable parameters, steps {self.first_step} to "
+            f"{self.steps} in {self.seconds:.1f} s ({self.tokens_per_second:,.0f} tokens per second), "
+            f"peak memory {self.peak_memory_bytes / 2**20:,.0f} MiB{last}"
+        )
+
+
+def _pair(pair: Any, path: Path) -> tuple[int, float]:
+    if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(value, (int, float)) for value in pair)):
+        raise FileFormatError("losses as [step, loss] pairs", f"{pair!r} in {path}", "The file is damaged.")
+    if not math.isfinite(pair[1]):
+        raise FileFormatError("finite losses", f"{pair!r} in {path}", "The file is damaged.")
+    return int(pair[0]), float(pair[1])

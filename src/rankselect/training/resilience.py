@@ -1,0 +1,201 @@
+"""A trainer that goes on when memory runs out, and stops when numbers are no longer finite."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import LoraConfig
+from safetensors import SafetensorError
+from transformers import Trainer
+
+from rankselect.errors import (
+    ArgumentError,
+    NonFiniteLossError,
+    OutOfMemoryError,
+    PlanMismatchError,
+    SaveError,
+    first_sentence,
+)
+from rankselect.training.checkpoints import last_checkpoint
+from rankselect.training.micro_batches import n_rows, pieces, share
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+__all__ = ["ResilientTrainer"]
+
+logger = logging.getLogger(__name__)
+
+_RANKS = ("r", "lora_alpha", "rank_pattern", "alpha_pattern")
+
+
+class ResilientTrainer(Trainer):
+    """The part of `RankSelectTrainer` that deals with faults.
+
+    Attributes:
+        micro_batch_size: Rows in one forward pass, once memory ran out; None before.
+    """
+
+    # transformers declares them as things that may be None, and the last as a whole number
+    args: Any
+    model: Any
+    optimizer: Any
+    current_gradient_accumulation_steps: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.micro_batch_size: int | None = None
+        self._step_batches: Sequence[dict[str, Any]] = ()
+        self._n_done = 0
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,  # noqa: FBT001  (the signature of transformers)
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """Train, as `transformers.Trainer.train` does.
+
+        Args:
+            resume_from_checkpoint: A checkpoint's folder, or True for the newest complete one in ``output_dir``.
+            *args: What `transformers.Trainer.train` takes besides.
+            **kwargs: Likewise.
+
+        Raises:
+            ArgumentError: If there is no complete checkpoint to resume from.
+            PlanMismatchError: If the checkpoint's adapter has other ranks than the plan.
+            NonFiniteLossError: If the loss or the adapter's weights are not finite.
+            OutOfMemoryError: If a single row does not fit into memory.
+            SaveError: If a checkpoint cannot be written.
+        """
+        if resume_from_checkpoint is True:
+            found = last_checkpoint(self.args.output_dir)
+            if found is None:
+                raise ArgumentError(
+                    "a complete checkpoint to resume from",
+                    f"none in {self.args.output_dir}",
+                    "Train without resume_from_checkpoint, or give the folder of a checkpoint.",
+                )
+            resume_from_checkpoint = str(found)
+        if resume_from_checkpoint:
+            self._require_same_ranks(Path(resume_from_checkpoint))
+        return super().train(resume_from_checkpoint or None, *args, **kwargs)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor | int | None]:
+        """The micro-batches of one optimizer step; kept, so that they can be run again in smaller pieces."""
+        batches, n_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._step_batches, self._n_done = batches, 0
+        return batches, n_items
+
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """One forward and backward pass, in as many pieces as memory needs."""
+        todo: Sequence[dict[str, Any]] = [inputs]
+        while True:
+            try:
+                losses = [self._in_pieces(model, batch, num_items_in_batch) for batch in todo]
+                break
+            except torch.OutOfMemoryError as error:
+                self._halve(inputs, error)
+            # A failed backward pass may have left part of its gradients: begin this optimizer step again.
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            model.zero_grad()
+            todo = [*self._step_batches[: self._n_done], inputs]
+        self._n_done += 1
+        if not torch.isfinite(losses[-1]):
+            step = self.state.global_step + 1
+            raise self._not_finite("a finite training loss", f"{losses[-1].item()} at step {step}")
+        return losses[-1]
+
+    def _in_pieces(
+        self, model: torch.nn.Module, inputs: dict[str, Any], n_items: torch.Tensor | int | None
+    ) -> torch.Tensor:
+        size = self.micro_batch_size or n_rows(inputs)
+        if n_rows(inputs) <= size:
+            return super().training_step(model, inputs, n_items)
+        counted = self.model_accepts_loss_kwargs and n_items is not None
+        losses = []
+        n_accumulated = self.current_gradient_accumulation_steps
+        try:
+            for piece in pieces(inputs, size):
+                weight = 1.0 if counted else share(piece, inputs)
+                if weight:  # a piece without labels has no mean loss
+                    # without a count of items the trainer divides the mean loss by this number
+                    self.current_gradient_accumulation_steps = n_accumulated / weight
+                    losses.append(super().training_step(model, piece, n_items))
+        finally:
+            self.current_gradient_accumulation_steps = n_accumulated
+        return torch.stack(losses).sum()
+
+    def _halve(self, inputs: Mapping[str, Any], error: torch.OutOfMemoryError) -> None:
+        before = min(self.micro_batch_size or n_rows(inputs), n_rows(inputs))
+        if before == 1 or self.args.world_size > 1:
+            raise self._out_of_memory(inputs, before) from error
+        self.micro_batch_size = (before + 1) // 2
+        logger.warning(
+            "Out of memory at step %d with %d rows at once: going on with %d, and the same effective batch.",
+            self.state.global_step + 1,
+            before,
+            self.micro_batch_size,
+        )
+
+    def _out_of_memory(self, inputs: Mapping[str, Any], n_rows_at_once: int) -> OutOfMemoryError:
+        """The error of a step that cannot be cut any further."""
+        longest = max(value.shape[-1] for value in inputs.values())
+        return OutOfMemoryError(
+            "enough memory for a training step",
+            f"too little for {n_rows_at_once} rows of up to {longest} tokens at once",
+            "Use gradient checkpointing, 4-bit weights, shorter rows, or lower ranks.",
+        )
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        weights = (parameter for parameter in self.model.parameters() if parameter.requires_grad)
+        if not all(torch.isfinite(weight).all() for weight in weights):
+            raise self._not_finite("finite adapter weights", f"others at step {self.state.global_step}")
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, SafetensorError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
+                raise
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            shutil.rmtree(folder, ignore_errors=True)
+            raise SaveError(
+                "a checkpoint that can be written",
+                f"{folder} ({first_sentence(error)})",
+                f"Free disk space or choose another output_dir. {self._go_on()}",
+            ) from error
+
+    def _not_finite(self, expected: str, got: str) -> NonFiniteLossError:
+        rate = self.optimizer.param_groups[0]["lr"]
+        return NonFiniteLossError(
+            expected,
+            got,
+            f"Lower the learning rate ({rate:g}) or alpha, clip gradients, or train in bfloat16 instead of float16. "
+            f"{self._go_on()}",
+        )
+
+    def _go_on(self) -> str:
+        checkpoint = last_checkpoint(self.args.output_dir)
+        return f"The last good checkpoint is {checkpoint}." if checkpoint else "There is no checkpoint yet."
+
+    def _require_same_ranks(self, checkpoint: Path) -> None:
+        if not (checkpoint / "adapter_config.json").is_file():
+            raise ArgumentError(
+                "a checkpoint with an adapter", f"{checkpoint}, which has no adapter_config.json", "Check the path."
+            )
+        saved, ours = LoraConfig.from_pretrained(str(checkpoint)), self.model.peft_config["default"]
+        different = [name for name in _RANKS if getattr(saved, name) != getattr(ours, name)]
+        if different:
+            raise PlanMismatchError(
+                "a checkpoint of the same plan",
+                f"{checkpoint}, which differs in {', '.join(different)}",
+                "Resume with the plan it was trained with, or train into another output_dir.",
+            )

@@ -1,0 +1,271 @@
+"""A `transformers.Trainer` that chooses the ranks, builds the adapter, and records what training it cost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Literal, final
+
+from transformers import TrainingArguments
+
+from rankselect.calibration.evidence import Calibration
+from rankselect.calibration.id_profile import IDProfile
+from rankselect.errors import ArgumentError
+from rankselect.files import new_folder
+from rankselect.plan.layers import unwrapped
+from rankselect.training.adapt import Choice, adapt, choose_ranks
+from rankselect.training.datasets import training_data
+from rankselect.training.levers import out_of_memory
+from rankselect.training.loading import load_model, quantization_of
+from rankselect.training.meter import Meter
+from rankselect.training.prompts import PromptTemplate
+from rankselect.training.record import TrainingRecord
+from rankselect.training.resilience import ResilientTrainer
+from rankselect.training.row_length import row_length
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from rankselect.calibration.evidence import Evidence
+    from rankselect.errors import OutOfMemoryError
+    from rankselect.plan.rank_plan import RankPlan
+    from rankselect.strategies._base import RankStrategy
+
+__all__ = ["RankSelectTrainer"]
+
+_VERSIONS_OF = ("rankselect", "torch", "transformers", "peft", "accelerate")
+
+
+@final
+class RankSelectTrainer(ResilientTrainer):
+    """Chooses the ranks, builds and verifies the adapter, trains it, and records what it cost.
+
+    Everything that `transformers.Trainer` does stays as it is. Added to it:
+
+    * Ranks: a strategy measures what it needs before training, or a plan is given; PEFT must build exactly the plan.
+    * Question-answer rows are encoded, with the loss on the answers; datasets that are tokens already pass through.
+    * Running out of memory halves the micro-batch and goes on with the same effective batch: the pieces' gradients
+      add up to those of the whole. When one row is too much, the error says what would save how much. (On one
+      process; under a distributed launcher the error comes at once, for the processes must stay in step.)
+    * A loss or weights that are not finite stop training; the last good checkpoint stays.
+    * `train(resume_from_checkpoint=True)` takes the newest complete checkpoint, past one that a kill left half
+      written.
+
+    Args:
+        model: A model without an adapter, as `rankselect.load_model` or `from_pretrained` returns it. It is adapted in
+            place; a quantised one is prepared for training.
+        args: `transformers.TrainingArguments`.
+        strategy: What chooses the ranks; give this or `plan`.
+        plan: Ranks that were chosen before.
+        train_dataset: `QuestionAnswer` rows (see `load_rows`), or anything that Trainer takes.
+        eval_dataset: Likewise. A warning says how many of its questions stand in the training rows too.
+        processing_class: The tokenizer; rows need it.
+        evidence: What the strategy chooses by: measured before, or a `Calibration` to measure it from. Left out, it is
+            measured on the training rows.
+        template: How a row becomes a text; `PromptTemplate()` if left out.
+        max_length: Tokens in a row; longer ones are cut, and counted. 512 or what the model reads if left out,
+            whichever is less.
+        loss_on: ``"answer"``, or ``"all"`` for the questions too.
+        plan_arguments: For `RankStrategy.plan`: ``target_modules``, ``alpha_ratio``, ….
+        lora_arguments: For `peft.LoraConfig`: ``lora_dropout``, ``use_rslora``, ….
+        profile_after: Measure the intrinsic dimensions again after training, as `profile_after`.
+        **trainer_arguments: Anything else that `transformers.Trainer` takes.
+
+    Attributes:
+        plan: The ranks.
+        profile: The profile that they rest on, or None.
+        profile_after: The profile after training, or None.
+        micro_batch_size: Rows in one forward pass, once memory ran out; None before.
+
+    Raises:
+        ArgumentError: If not exactly one of `strategy` and `plan` is given, or rows come without a tokenizer.
+        EvidenceError: If the strategy needs evidence and there is nothing to measure it from.
+        PlanMismatchError: If PEFT built something else than the plan.
+
+    Example:
+        >>> import tempfile
+        >>> import rankselect as rs
+        >>> from transformers import TrainingArguments
+        >>> from rankselect.testing import tiny_model, tiny_tokenizer
+        >>> rows = [rs.QuestionAnswer("What is a fever?", "A fever is heat.")] * 8
+        >>> arguments = TrainingArguments(tempfile.mkdtemp(), max_steps=2, report_to="none", disable_tqdm=True)
+        >>> trainer = rs.RankSelectTrainer(
+        ...     tiny_model(), arguments, strategy=rs.Fixed(4), train_dataset=rows, processing_class=tiny_tokenizer()
+        ... )
+        >>> _ = trainer.train()
+        >>> trainer.record.steps, trainer.record.trainable_parameters == trainer.plan.trainable_parameters
+        (2, True)
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: TrainingArguments | None = None,
+        *,
+        strategy: RankStrategy | None = None,
+        plan: RankPlan | None = None,
+        train_dataset: Any,
+        eval_dataset: Any = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        evidence: Evidence | Calibration | None = None,
+        template: PromptTemplate | None = None,
+        max_length: int | None = None,
+        loss_on: Literal["answer", "all"] = "answer",
+        plan_arguments: Mapping[str, Any] | None = None,
+        lora_arguments: Mapping[str, Any] | None = None,
+        profile_after: bool = False,
+        **trainer_arguments: Any,
+    ) -> None:
+        args = args or TrainingArguments("trainer_output")
+        template = template or PromptTemplate()
+        max_length = row_length(model, processing_class, max_length)
+        data = training_data(
+            train_dataset,
+            eval_dataset,
+            processing_class,
+            model=model,
+            template=template,
+            max_length=max_length,
+            loss_on=loss_on,
+        )
+        self.calibration = evidence if isinstance(evidence, Calibration) else None
+        if self.calibration is None and data.texts:
+            self.calibration = Calibration(
+                model,
+                processing_class,
+                data.texts,
+                max_length=max_length,
+                seed=args.seed,
+                progress=not args.disable_tqdm,
+            )
+        if profile_after and self.calibration is None:
+            raise ArgumentError(
+                "texts to profile after training",
+                "neither question-answer rows nor a Calibration",
+                "Pass evidence=Calibration(model, tokenizer, texts), or train on question-answer rows.",
+            )
+        self._profiles_after = profile_after
+        evidence = self.calibration if evidence is None else evidence
+        choice = _choice(model, strategy, plan, evidence, plan_arguments or {}, profiled=profile_after)
+        self.plan, self.profile, self._selection_seconds = choice.plan, choice.profile, choice.seconds
+        self.profile_after: IDProfile | None = None
+        self.quantization = quantization_of(model)
+        model = load_model(model, trainable=True, gradient_checkpointing=bool(args.gradient_checkpointing))
+        trainer_arguments.setdefault("data_collator", data.collator)
+        super().__init__(
+            adapt(model, self.plan, seed=args.seed, **(lora_arguments or {})),
+            args,
+            train_dataset=data.train,
+            eval_dataset=data.evaluation,
+            processing_class=processing_class,
+            **trainer_arguments,
+        )
+        self.max_length = max_length
+        self._meter = Meter(on_gpu=self.args.device.type == "cuda")
+        self.add_callback(self._meter)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train, as `transformers.Trainer.train` does; then profile again if that was asked for."""
+        output = super().train(*args, **kwargs)
+        if self._profiles_after and self.calibration is not None:
+            self.profile_after = IDProfile.measure(replace(self.calibration, model=self.model))
+        return output
+
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """One forward and backward pass; its tokens are counted."""
+        self._meter.count(inputs)
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def _out_of_memory(self, inputs: Mapping[str, Any], n_rows_at_once: int) -> OutOfMemoryError:
+        return out_of_memory(
+            unwrapped(self.model),
+            self.plan,
+            batch_size=n_rows_at_once,
+            length=inputs["input_ids"].shape[-1],
+            quantization=self.quantization,
+            gradient_checkpointing=self.args.gradient_checkpointing,
+        )
+
+    @property
+    def record(self) -> TrainingRecord:
+        """What the run was and what it cost, as far as it has come."""
+        base = unwrapped(self.model)
+        history = self.state.log_history
+        return TrainingRecord(
+            strategy=self.plan.strategy,
+            base_model=str(getattr(base.config, "_name_or_path", "") or type(base).__name__),
+            quantization=self.quantization,
+            dtype=str(base.dtype).removeprefix("torch."),
+            device=self.args.device.type,
+            trainable_parameters=self.plan.trainable_parameters,
+            base_parameters=self.plan.base_parameters,
+            steps=self.state.global_step,
+            first_step=self._meter.first_step,
+            seconds=self._meter.seconds,
+            selection_seconds=self._selection_seconds,
+            tokens=self._meter.tokens,
+            peak_memory_bytes=self._meter.peak_memory_bytes,
+            micro_batch_size=self.micro_batch_size or self.args.per_device_train_batch_size,
+            losses=_curve(history, "loss"),
+            evaluation_losses=_curve(history, "eval_loss"),
+            seed=self.args.seed,
+            versions={name: version(name) for name in _VERSIONS_OF},
+        )
+
+    def save_adapter(self, path: str | os.PathLike[str]) -> None:
+        """Save the adapter with its tokenizer, plan, record and profiles, whole or not at all.
+
+        The folder is one that `peft.PeftModel.from_pretrained` reads. Beside the adapter it holds ``plan.json``,
+        ``rankselect.json`` (the record), and ``profile.json`` and ``profile_after.json`` if there are any.
+
+        Args:
+            path: A folder that does not exist, or is empty.
+
+        Raises:
+            SaveError: If there is something at `path`, or it cannot be written.
+        """
+        with new_folder(path) as folder:
+            self.model.save_pretrained(folder)
+            if self.processing_class is not None:
+                self.processing_class.save_pretrained(folder)
+            self.plan.save(folder / "plan.json")
+            self.record.save(folder)
+            for name, profile in (("profile", self.profile), ("profile_after", self.profile_after)):
+                if profile is not None:
+                    profile.save(folder / f"{name}.json")
+
+
+def _choice(
+    model: PreTrainedModel,
+    strategy: RankStrategy | None,
+    plan: RankPlan | None,
+    evidence: Evidence | Calibration | None,
+    plan_arguments: Mapping[str, Any],
+    *,
+    profiled: bool,
+) -> Choice:
+    """The ranks of exactly one of strategy and plan; with a profile of the model as it is now, if that is wanted."""
+    if plan is not None and plan_arguments:
+        raise ArgumentError(
+            "a finished plan alone", f"plan_arguments {sorted(plan_arguments)} beside it", "Leave one of them out."
+        )
+    if strategy is not None and plan is None:
+        choice = choose_ranks(model, strategy, evidence, **plan_arguments)
+    elif plan is not None and strategy is None:
+        choice = Choice(plan, evidence if isinstance(evidence, IDProfile) else None, 0.0)
+    else:
+        got = "neither" if plan is None else "both"
+        raise ArgumentError("a strategy or a plan", got, "Give strategy= or plan=, one of them.")
+    if profiled and choice.profile is None and isinstance(evidence, Calibration):
+        return replace(choice, profile=IDProfile.measure(evidence))
+    return choice
+
+
+def _curve(history: list[dict[str, float]], name: str) -> tuple[tuple[int, float], ...]:
+    return tuple((int(entry["step"]), float(entry[name])) for entry in history if name in entry)

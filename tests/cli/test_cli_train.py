@@ -1,0 +1,163 @@
+"""`rankselect train` and `rankselect evaluate`: from rows to a scored adapter, in folders that others read."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+import rankselect as rs
+from cli.conftest import write_jsonl
+from rankselect.testing import tiny_texts
+
+QUICK = [
+    "--max-steps",
+    "4",
+    "--batch-size",
+    "4",
+    "--max-length",
+    "64",
+    "--learning-rate",
+    "0.005",
+    "--device-map",
+    "cpu",
+]
+
+
+@pytest.fixture(scope="session")
+def rows(tmp_path_factory):
+    path = tmp_path_factory.mktemp("rows") / "train.jsonl"
+    write_jsonl(path, [{"question": f"why {i}", "answer": text} for i, text in enumerate(tiny_texts(40))])
+    return path
+
+
+@pytest.fixture(scope="session")
+def held_out(tmp_path_factory):
+    path = tmp_path_factory.mktemp("rows") / "eval.csv"
+    lines = [f"how {i},{text}" for i, text in enumerate(tiny_texts(6, seed=1))]
+    path.write_text("\n".join(["question,answer", *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(run, model, rows, held_out, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    result = run("train", model, "--data", rows, "--eval-data", held_out, "--out", folder, "--json", *QUICK)
+    assert result.exit_code == 0, result.output
+    return folder, result
+
+
+def test_training_writes_an_adapter_with_its_plan_profile_and_record(trained, model):
+    folder, result = trained
+    adapter = folder / "adapter"
+    document = json.loads(result.stdout)
+    assert document["adapter"] == str(adapter)
+    assert document["steps"] == 4
+    assert document["evaluation_losses"][0][0] == 4
+    assert rs.TrainingRecord.load(adapter).strategy == "PerLayerID()"
+    assert rs.IDProfile.load(adapter / "profile.json").layers == ("model.layers.0", "model.layers.1")
+    loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model), adapter)
+    rs.RankPlan.load(adapter / "plan.json").verify(loaded)
+    for said in ("trainable parameters", "training loss", "evaluation loss", "tokens per second", "peak memory"):
+        assert said in result.stderr
+
+
+def test_answers_are_generated_scored_and_written(run, trained, model, held_out, tmp_path):
+    out = tmp_path / "answers.jsonl"
+    metrics = ["--metric", "token-f1", "--metric", "exact-match", "--metric", "perplexity"]
+    options = [*metrics, "--adapter", trained[0] / "adapter", "--max-new-tokens", "8", "--out", out, "--json"]
+    result = run("evaluate", model, "--data", held_out, *options, "--device-map", "cpu")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert document["n_answers"] == 6
+    assert list(document["scores"]) == ["token-f1", "exact-match", "perplexity"]
+    assert document["scores"]["perplexity"]["higher_is_better"] is False
+    lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    f1 = [line["scores"]["token-f1"] for line in lines]
+    assert document["scores"]["token-f1"]["mean"] == pytest.approx(sum(f1) / 6)
+    assert [line["question"] for line in lines] == [f"how {i}" for i in range(6)]
+    assert "95 % interval" in result.stderr
+
+
+def test_default_metrics_run_offline(run, model, held_out):
+    result = run("evaluate", model, "--data", held_out, "--limit", "2", "--max-new-tokens", "4", "--device-map", "cpu")
+    assert result.exit_code == 0, result.output
+    assert all(name in result.stderr for name in ("token-f1", "questeval-cloze", "perplexity"))
+
+
+def test_a_finished_run_or_another_run_is_not_overwritten(run, trained, model, rows, tmp_path):
+    folder = trained[0]
+    result = run("train", model, "--data", rows, "--out", folder, *QUICK)
+    assert result.exit_code == 2
+    assert "which is done" in result.stderr
+    result = run("train", model, "--data", rows, "--out", tmp_path, "--resume", *QUICK)
+    assert "expected a run to resume, got none" in result.stderr
+    (tmp_path / "settings.json").write_text((folder / "settings.json").read_text(encoding="utf-8"), encoding="utf-8")
+    result = run("train", model, "--data", rows, "--out", tmp_path, *QUICK)
+    assert "where a run has begun" in result.stderr
+    result = run("train", model, "--data", rows, "--out", tmp_path, "--resume", *QUICK, "--seed", "5")
+    assert "seed 0 then, 5 now" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--strategy", "per-layer"], "Did you mean per-layer-id"),
+        (["--template", "{question}"], "expected a template with {question}"),
+        (["--max-length", "4096"], "4096"),
+        (["--profile", "none.json"], "none.json"),
+    ],
+)
+def test_what_is_wrong_is_one_line(run, trained, arguments, said):
+    settings = json.loads((trained[0] / "settings.json").read_text(encoding="utf-8"))["settings"]
+    model, rows, out = settings["model"], settings["data"], trained[0] / "new"
+    result = run("train", model, "--data", rows, "--out", out, *QUICK, *arguments)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_an_adapter_of_another_model_is_refused(run, trained, held_out, tmp_path):
+    from rankselect.testing import tiny_model, tiny_tokenizer
+
+    other = tmp_path / "gpt2"
+    tiny_model("gpt2").save_pretrained(other)
+    tiny_tokenizer().save_pretrained(other)
+    result = run("evaluate", other, "--data", held_out, "--adapter", trained[0] / "adapter", "--device-map", "cpu")
+    assert result.exit_code == 2
+    assert "expected an adapter of this base model" in result.stderr
+
+
+def test_ctrl_c_saves_a_checkpoint_and_resume_ends_as_if_nothing_had_been(model, rows, run, tmp_path):
+    options = [*QUICK, "--max-steps", "400", "--save-steps", "400", "--strategy", "fixed:rank=2"]
+    command = ["train", str(model), "--data", str(rows), "--out", str(tmp_path / "run"), *options]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from rankselect.cli import main; main()", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    plan = tmp_path / "run" / "plan.json"
+    for _ in range(1200):
+        if plan.exists() or process.poll() is not None:
+            break
+        time.sleep(0.05)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, said
+    assert "Go on with: rankselect train" in said
+    assert "--resume" in said
+    result = run(*command, "--resume", "--json")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert 0 < document["first_step"] < document["steps"] == 400
+    assert Path(document["adapter"]).is_dir()

@@ -1,0 +1,178 @@
+"""Harmonic means: of each answer's scores, of averages, and the one study's formula that is neither."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rankselect.errors import ArgumentError, MetricError
+from rankselect.metrics._base import Metric
+from rankselect.metrics.exact_match import ExactMatch
+from rankselect.metrics.harmonic import HarmonicMean, HarmonicMeanOfMeans, harmonic_mean, study_harmonic_mean
+from rankselect.metrics.perplexity import Perplexity
+from rankselect.metrics.token_f1 import TokenF1
+
+# The study's table of scores after dropout was switched off: QuestEval, F1, what it printed, the harmonic mean.
+STUDY = [
+    (0.3593, 0.1446, 0.0602, 0.2062),
+    (0.4868, 0.1379, 0.0604, 0.2149),
+    (0.3669, 0.0918, 0.0408, 0.1469),
+    (0.4563, 0.1348, 0.0587, 0.2081),
+    (0.4285, 0.1189, 0.0522, 0.1861),
+    (0.4375, 0.1170, 0.0516, 0.1846),
+]
+RANKING = [0.0492, 0.0427, 0.0380, 0.0360, 0.0340]
+SHARES = st.floats(0, 1)
+
+
+@dataclass(frozen=True)
+class Given(Metric):
+    scores: Any
+    name = "given"
+
+    def values(self, answers):
+        return self.scores
+
+
+@dataclass(frozen=True)
+class Asking(Given):
+    name = "asking"
+    requires = ("questions",)
+
+
+def evaluate(kind, *columns, **arguments):
+    texts = ["text"] * len(columns[0])
+    return kind(tuple(Given(column) for column in columns)).evaluate(texts, texts, **arguments)
+
+
+@pytest.mark.parametrize(("questeval", "f1", "printed", "true"), STUDY)
+def test_the_studys_six_values_and_the_true_ones(questeval, f1, printed, true):
+    assert round(study_harmonic_mean(questeval, f1), 4) == printed
+    assert round(float(harmonic_mean(questeval, f1)), 4) == true
+
+
+def test_the_studys_ranking_follows_from_neither():
+    made = {round(study_harmonic_mean(q, f), 4) for q, f, *_ in STUDY}
+    made |= {round(float(harmonic_mean(q, f)), 4) for q, f, *_ in STUDY}
+    assert made.isdisjoint(RANKING)
+
+
+@settings(deadline=None)
+@given(SHARES, SHARES)
+def test_the_studys_formula_is_below_the_harmonic_mean_and_half_of_f1(questeval, f1):
+    value = study_harmonic_mean(questeval, f1)
+    assert 0 <= value <= f1 / 2 + 1e-12
+    assert value <= float(harmonic_mean(questeval, f1)) + 1e-12
+    if min(questeval, f1) > 1e-100:  # below that, reciprocals and products leave the range of floats
+        assert 1 / value == pytest.approx(1 / questeval + 2 / f1)
+
+
+@pytest.mark.parametrize(("questeval", "f1", "name"), [(1.1, 0.5, "QuestEval"), (0.5, -0.1, "F1"), (0.5, 48.0, "F1")])
+def test_the_studys_formula_refuses_what_is_no_share(questeval, f1, name):
+    with pytest.raises(ArgumentError, match=f"expected a mean {name} between 0 and 1, got .* Percentages are divided"):
+        study_harmonic_mean(questeval, f1)
+
+
+@settings(deadline=None)
+@given(st.lists(SHARES, min_size=1, max_size=5))
+def test_it_agrees_with_the_standard_library(scores):
+    assert float(harmonic_mean(*scores)) == pytest.approx(statistics.harmonic_mean(scores), rel=1e-12)
+
+
+def test_scores_so_small_that_their_reciprocal_overflows():
+    assert float(harmonic_mean(5e-324, 1.0)) == 1e-323
+    assert float(harmonic_mean(1e-320, 1e-320)) == 1e-320
+    assert harmonic_mean(0.0, 0.0) == 0
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        ((), "expected at least one score, got none."),
+        ((0.5, -0.1), "expected finite scores of at least 0, got (0.5, -0.1). It has no harmonic mean."),
+        ((0.5, float("nan")), "expected finite scores of at least 0, got (0.5, nan)."),
+    ],
+)
+def test_scores_without_a_harmonic_mean(scores, message):
+    with pytest.raises(ArgumentError, match=re.escape(message)):
+        harmonic_mean(*scores)
+
+
+def test_of_answers_and_of_means_are_two_things():
+    columns = [1.0, 0.5, 0.0], [0.5, 0.5, 1.0]
+    each = evaluate(HarmonicMean, *columns)
+    np.testing.assert_allclose(each.values, [2 / 3, 0.5, 0.0])
+    assert each.mean == pytest.approx((2 / 3 + 0.5) / 3)
+    means = evaluate(HarmonicMeanOfMeans, *columns)
+    np.testing.assert_array_equal(means.values, columns)
+    assert means.mean == pytest.approx(float(harmonic_mean(0.5, 2 / 3)))
+    assert each.metric == "harmonic-mean(given, given)"
+    assert means.metric == "harmonic-mean-of-means(given, given)"
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(SHARES, SHARES), min_size=1, max_size=20))
+def test_the_mean_of_answers_is_never_above_that_of_means(pairs):
+    columns = [list(column) for column in zip(*pairs, strict=True)]
+    each, means = (evaluate(kind, *columns, n_resamples=10) for kind in (HarmonicMean, HarmonicMeanOfMeans))
+    assert each.mean <= means.mean + 1e-12
+    assert means.mean <= max(np.mean(columns, axis=1)) + 1e-12
+
+
+def test_means_are_resampled_jointly():
+    """Two scores that add up to 1 vary oppositely: drawn apart, both averages could be high at once."""
+    scores = np.random.default_rng(0).uniform(size=50)
+    result = evaluate(HarmonicMeanOfMeans, scores, 1 - scores)
+    assert result.low <= result.mean <= result.high <= 0.5
+
+
+def test_the_average_of_a_part_is_its_own():
+    @dataclass(frozen=True)
+    class Median(Given):
+        def aggregate(self, values):
+            return np.median(values, axis=-1)
+
+    texts = ["text"] * 3
+    result = HarmonicMeanOfMeans((Median([0.0, 0.5, 0.6]), Given([1.0, 0.5, 0.0]))).evaluate(texts, texts)
+    assert result.mean == pytest.approx(0.5)
+
+
+def test_it_requires_what_its_parts_require():
+    both = HarmonicMean([TokenF1(), Asking([0.5]), Asking([0.7])])
+    assert both.requires == ("questions",)
+    assert both == HarmonicMean((TokenF1(), Asking([0.5]), Asking([0.7])))
+    with pytest.raises(
+        MetricError, match=re.escape("questions for the metric harmonic-mean(token-f1, asking, asking)")
+    ):
+        both.evaluate(["a"], ["b"])
+
+
+@pytest.mark.parametrize("kind", [HarmonicMean, HarmonicMeanOfMeans])
+def test_metrics_that_cannot_take_part(kind):
+    for metrics, message in (
+        ((), "expected at least two metrics, got ()."),
+        (TokenF1(), "expected at least two metrics, got (TokenF1(),). For example (TokenF1(), ExactMatch())."),
+        ((TokenF1(), ExactMatch), "expected instances of Metric, got <class 'rankselect.metrics.exact_match"),
+        ((TokenF1(), Perplexity()), "expected metrics for which higher is better, got perplexity. Leave it out"),
+    ):
+        with pytest.raises(ArgumentError, match=re.escape(message)):
+            kind(metrics)
+
+
+@pytest.mark.parametrize("kind", [HarmonicMean, HarmonicMeanOfMeans])
+def test_scores_that_cannot_take_part(kind):
+    for scores, message in (
+        ([0.5, 1.5], "expected scores between 0 and 1, got 1.5 from given for the answer at index 1. Leave this"),
+        ([-0.5, 0.5], "expected scores between 0 and 1, got -0.5 from given for the answer at index 0."),
+        ([[0.5, 0.5]], "expected one score for each answer, got scores of shape (1, 2) from given. Leave it out"),
+        ([0.5, np.nan], "expected finite scores from the metric given, got 1 that are not"),
+    ):
+        with pytest.raises(MetricError, match=re.escape(message)):
+            evaluate(kind, [0.5, 0.5], scores)
