@@ -82,7 +82,7 @@ def measured_peak(model: torch.nn.Module, plan: rs.RankPlan, step: TrainingStep)
     held = held_bytes(adapted, optimizer)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         train()
-    return held + _highest_sum(record)
+    return held + highest_sum(record)
 
 
 def held_bytes(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
@@ -99,7 +99,8 @@ def held_bytes(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
     return sum(storages.values())
 
 
-def _highest_sum(record: Any) -> int:
+def highest_sum(record: Any) -> int:
+    """The greatest running sum of what a profile saw allocated and released."""
     events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
     total = highest = 0
     for event in sorted(events, key=lambda event: event.start_ns()):

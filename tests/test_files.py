@@ -139,3 +139,37 @@ class TestField:
     def test_names_what_is_missing_or_of_another_type(self, document, kind, message):
         with pytest.raises(rs.FileFormatError, match=message):
             field(document, "a", kind, "f.json")
+
+
+def test_a_new_folder_appears_whole_and_readable_or_not_at_all(tmp_path):
+    from rankselect.errors import SaveError
+    from rankselect.files import new_folder
+
+    with new_folder(tmp_path / "deep" / "adapter") as folder:
+        (folder / "weights").write_text("1", encoding="utf-8")
+        (folder / "weights").chmod(0o600)
+        assert not (tmp_path / "deep" / "adapter").exists()
+    umask = os.umask(0)
+    os.umask(umask)
+    assert (tmp_path / "deep" / "adapter" / "weights").stat().st_mode & 0o777 == 0o666 & ~umask
+    with pytest.raises(SaveError, match="expected a new or empty folder, got .*adapter, which exists"):
+        new_folder(tmp_path / "deep" / "adapter").__enter__()
+    with pytest.raises(KeyError), new_folder(tmp_path / "other") as folder:
+        (folder / "weights").write_text("1", encoding="utf-8")
+        raise KeyError("stop")
+    assert [path.name for path in tmp_path.iterdir()] == ["deep"]
+
+
+def test_a_disk_without_room_is_one_error_and_leaves_nothing(tmp_path):
+    from rankselect.errors import SaveError
+    from rankselect.files import new_folder
+
+    with (
+        pytest.raises(SaveError, match="expected a folder that can be written.*No space left"),
+        new_folder(tmp_path / "other"),
+    ):
+        raise OSError(28, "No space left on device")
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(SaveError, match="a folder that can be written"):
+        new_folder(tmp_path / "file" / "adapter").__enter__()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

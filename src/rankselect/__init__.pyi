@@ -46,6 +46,9 @@ from rankselect.metrics.answers import Answers as Answers
 from rankselect.metrics.bert_score import BertScore as BertScore
 from rankselect.metrics.exact_match import ExactMatch as ExactMatch
 from rankselect.metrics.harmonic import HarmonicMean as HarmonicMean
+from rankselect.metrics.harmonic import HarmonicMeanOfMeans as HarmonicMeanOfMeans
+from rankselect.metrics.harmonic import harmonic_mean as harmonic_mean
+from rankselect.metrics.harmonic import study_harmonic_mean as study_harmonic_mean
 from rankselect.metrics.judge import JudgeResult as JudgeResult
 from rankselect.metrics.judge import LLMJudge as LLMJudge
 from rankselect.metrics.paired import PairedDifference as PairedDifference
@@ -53,8 +56,10 @@ from rankselect.metrics.paired import paired_difference as paired_difference
 from rankselect.metrics.perplexity import Perplexity as Perplexity
 from rankselect.metrics.questeval import QuestEval as QuestEval
 from rankselect.metrics.questeval import QuestEvalCloze as QuestEvalCloze
+from rankselect.metrics.questeval import QuestEvalResult as QuestEvalResult
 from rankselect.metrics.rouge import RougeL as RougeL
 from rankselect.metrics.token_f1 import TokenF1 as TokenF1
+from rankselect.metrics.token_f1 import token_f1 as token_f1
 from rankselect.neighbors import Neighbors as Neighbors
 from rankselect.neighbors import nearest_neighbors as nearest_neighbors
 from rankselect.plan.layers import layer_names as layer_names
@@ -75,6 +80,7 @@ from rankselect.training.generation import GeneratedAnswer as GeneratedAnswer
 from rankselect.training.generation import generate_answers as generate_answers
 from rankselect.training.loading import load_model as load_model
 from rankselect.training.loading import load_tokenizer as load_tokenizer
+from rankselect.training.loading import quantization_of as quantization_of
 from rankselect.training.prompts import PromptTemplate as PromptTemplate
 from rankselect.training.record import TrainingRecord as TrainingRecord
 from rankselect.training.rows import QuestionAnswer as QuestionAnswer

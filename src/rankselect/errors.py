@@ -74,7 +74,7 @@ class TextsError(RankSelectError, ValueError):
 
 
 class ModelError(RankSelectError, ValueError):
-    """A model that cannot be profiled or planned as it stands."""
+    """A model that cannot be loaded, profiled, planned or used as it stands."""
 
 
 class TargetError(RankSelectError, ValueError):

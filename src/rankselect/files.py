@@ -41,9 +41,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)  # mkstemp makes the file private
+        _open_to_readers(Path(temporary))
         Path(temporary).replace(target)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -125,6 +123,9 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _open_to_readers(file)
         temporary.replace(target)
     except SafetensorError as error:
         if "IoError" not in str(error) and "I/O" not in str(error):
@@ -136,6 +137,21 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise _cannot_write(target, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _open_to_readers(file: Path) -> None:
+    """Give a file the permissions of any new one: mkstemp and safetensors make theirs private."""
+    file.chmod(0o666 & ~_umask())
+
+
+def _umask() -> int:
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return next(int(line.split()[1], 8) for line in status.splitlines() if line.startswith("Umask:"))
+    except (OSError, StopIteration):  # no Linux: it can only be read by setting it, which other threads may notice
+        umask = os.umask(0)
+        os.umask(umask)
+        return umask
 
 
 def _cannot_write(target: Path, error: Exception) -> SaveError:

@@ -53,7 +53,9 @@ def change_weights(folder, change):
 
 @settings(max_examples=10, deadline=None)
 @given(
-    ranks=st.dictionaries(st.sampled_from(["q_proj", "up_proj", r"layers\.1\..*", "0.mlp.down_proj"]), st.integers(1, 6)),
+    ranks=st.dictionaries(
+        st.sampled_from(["q_proj", "up_proj", r"layers\.1\..*", "0.mlp.down_proj"]), st.integers(1, 6)
+    ),
     alphas=st.dictionaries(st.sampled_from(["v_proj", r".*layers\.0.*", "mlp.up_proj"]), st.integers(1, 40)),
     rank_stabilised=st.booleans(),
 )
@@ -97,7 +99,9 @@ def test_modules_are_what_the_config_says(saved):
 
 
 def test_no_folder(tmp_path):
-    with pytest.raises(AdapterError, match="a folder with an adapter .adapter_config.json., got .*none, which does not"):
+    with pytest.raises(
+        AdapterError, match="a folder with an adapter .adapter_config.json., got .*none, which does not"
+    ):
         read_adapter(tmp_path / "none")
     (tmp_path / "file").write_text("")
     with pytest.raises(AdapterError, match="got .*file, which is a file"):
@@ -106,7 +110,9 @@ def test_no_folder(tmp_path):
 
 def test_no_config(folder):
     (folder / CONFIG).unlink()
-    with pytest.raises(AdapterError, match="got .*adapter, which has none. Give the folder that PEFT's save_pretrained"):
+    with pytest.raises(
+        AdapterError, match="got .*adapter, which has none. Give the folder that PEFT's save_pretrained"
+    ):
         read_adapter(folder)
     tiny_model().save_pretrained(folder)
     with pytest.raises(AdapterError, match="got .*adapter, which holds a whole model"):
@@ -132,7 +138,10 @@ def test_another_kind_of_adapter(tmp_path):
     [
         ({"use_dora": True}, "one with use_dora=True. DoRA also rescales"),
         ({"lora_bias": True}, "one with lora_bias=True. A trained bias"),
-        ({"init_lora_weights": "pissa"}, "one with init_lora_weights='pissa'. This start also changes the base weights"),
+        (
+            {"init_lora_weights": "pissa"},
+            "one with init_lora_weights='pissa'. This start also changes the base weights",
+        ),
         ({"init_lora_weights": "olora"}, "one with init_lora_weights='olora'"),
         ({"trainable_token_indices": [1, 2]}, "one with trainable_token_indices=.1, 2."),
         ({"layer_replication": [[0, 2]]}, "one with layer_replication"),
@@ -172,7 +181,9 @@ def test_a_pickle_is_refused(folder):
 def test_truncated_weights(folder, size):
     content = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(content[:size])
-    with pytest.raises(AdapterError, match="an adapter whose weights are complete, got .*cannot be read .*truncated or"):
+    with pytest.raises(
+        AdapterError, match="an adapter whose weights are complete, got .*cannot be read .*truncated or"
+    ):
         read_adapter(folder)
 
 
@@ -195,7 +206,9 @@ def test_an_extra_module(folder):
             tensors[key.replace("q_proj", "k_proj")] = tensors[key]
 
     change_weights(folder, add)
-    with pytest.raises(AdapterError, match="got model.layers.0.self_attn.k_proj in .*which target_modules .* does not na"):
+    with pytest.raises(
+        AdapterError, match="got model.layers.0.self_attn.k_proj in .*which target_modules .* does not na"
+    ):
         read_adapter(folder)
 
 
@@ -222,7 +235,9 @@ def test_weights_that_were_not_gathered(folder):
 def test_weights_that_are_not_finite(folder, value):
     change_weights(folder, lambda tensors: tensors[f"{FIRST}.lora_A.weight"].fill_(value))
     adapter = read_adapter(folder)
-    with pytest.raises(AdapterError, match="expected an adapter of finite numbers, got NaN or infinity in .*q_proj.lora_A"):
+    with pytest.raises(
+        AdapterError, match="expected an adapter of finite numbers, got NaN or infinity in .*q_proj.lora_A"
+    ):
         adapter.delta(adapter.modules[0])
 
 

@@ -69,7 +69,9 @@ def test_the_same_change_and_the_same_logits_in_peft(architecture, target, rank_
     assert before.keys() == after.keys()
     for name, delta in before.items():
         torch.testing.assert_close(after[name], delta, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(logits(tmp_path / "out", architecture), logits(source, architecture), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        logits(tmp_path / "out", architecture), logits(source, architecture), rtol=1e-5, atol=1e-5
+    )
     config = LoraConfig.from_pretrained(tmp_path / "out")
     exact, of_vllm = (9, 16) if architecture == "llama" else (4, 8)
     assert report.rank == config.r == config.lora_alpha == (of_vllm if target in {"vllm", "any"} else exact)
@@ -95,7 +97,9 @@ def stub(rank):
 
 def test_ranks_above_what_vllm_takes(tmp_path):
     source = save(tmp_path / "adapter", r=513, target_modules=["o_proj"], rank_pattern={})
-    with pytest.raises(AdapterError, match="ranks of at most 512, the greatest that vLLM takes, got rank 513 .model.layers"):
+    with pytest.raises(
+        AdapterError, match="ranks of at most 512, the greatest that vLLM takes, got rank 513 .model.layers"
+    ):
         export_adapter(source, tmp_path / "out", target="vllm")
     assert export_adapter(source, tmp_path / "out", target="sglang").rank == 513
 
@@ -137,7 +141,9 @@ def test_16_bits_are_rounded_after_folding(tmp_path):
 
 def test_weights_that_overflow(tmp_path):
     source = save(tmp_path / "adapter", lora_alpha=10**7)
-    with pytest.raises(AdapterError, match="scaled weights that fit into torch.float16, got model.*overflows. Export with"):
+    with pytest.raises(
+        AdapterError, match="scaled weights that fit into torch.float16, got model.*overflows. Export with"
+    ):
         export_adapter(source, tmp_path / "out", dtype="float16")
     assert not (tmp_path / "out").exists()
 

@@ -21,9 +21,12 @@ NF4 = BitsAndBytesConfig(
     bnb_4bit_use_double_quant=True,
     bnb_4bit_compute_dtype=torch.float32,
 )
+WAYS = ("dequantized", "original", "requantized")
 INT8 = BitsAndBytesConfig(load_in_8bit=True)
 PATTERNS = {"rank_pattern": {"q_proj": 5, "c_attn": 5}, "alpha_pattern": {"q_proj": 3, "up_proj": 20, "c_fc": 20}}
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore:The following:RuntimeWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore:The following:RuntimeWarning"
+)
 
 
 def llama(**changes):
@@ -234,6 +237,30 @@ def test_the_training_record_says_what_it_was_trained_on(base, tmp_path):
     assert merge(adapter, tmp_path / "said", quantization="int8", measure=False).quantization == "int8"
 
 
+def test_the_training_record_says_in_which_dtype_the_base_was_quantized(base, tmp_path):
+    adapter = save_adapter(tmp_path / "adapter", base)
+    record = {"format": "rankselect.training_record", "version": 1, "quantization": "nf4", "dtype": "bfloat16"}
+    (adapter / "rankselect.json").write_text(json.dumps(record))
+    merge(adapter, tmp_path / "merged", quantization=None)
+    trained = loaded(base, dtype=torch.bfloat16, quantization_config=NF4).dequantize(torch.float32).float()
+    theirs = PeftModel.from_pretrained(trained, adapter).merge_and_unload().state_dict()
+    ours = loaded(tmp_path / "merged").state_dict()
+    for name in (name for name in theirs if "_proj" in name):
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.assets
+@pytest.mark.parametrize("name", ["nf4", "int8"])
+def test_a_real_model_and_the_three_ways(name, assets, tmp_path):
+    base = assets / "models" / "stories260k"
+    adapter = save_adapter(tmp_path / "adapter", base)
+    reports = {way: merge(adapter, tmp_path / way, quantization=name, onto=way) for way in WAYS}
+    assert reports["dequantized"].difference.relative < 1e-5
+    assert min(reports[way].difference.relative for way in WAYS[1:]) > 1e-3
+    expected = unmerged(base, adapter, NF4 if name == "nf4" else INT8)
+    assert distance(logits(loaded(tmp_path / "dequantized")), expected) < 1e-3
+
+
 def test_texts_to_compare_on(base, adapter, tmp_path):
     texts = tiny_texts(3)
     report = merge(adapter, tmp_path / "merged", check_texts=texts, onto="original", quantization="int8")
@@ -247,7 +274,11 @@ def test_texts_to_compare_on(base, adapter, tmp_path):
 def test_a_report_for_people_and_programs(base, adapter, tmp_path):
     report = merge(adapter, tmp_path / "merged", quantization="nf4")
     document = json.loads(json.dumps(report.as_dict()))
-    assert (document["format"], document["onto"], document["n_modules"]) == ("rankselect.merge_report", "dequantized", 14)
+    assert (document["format"], document["onto"], document["n_modules"]) == (
+        "rankselect.merge_report",
+        "dequantized",
+        14,
+    )
     assert document["difference"]["relative"] == report.difference.relative
     assert "merged 14 modules" in str(report)
     assert "trained on: nf4 (as you said)" in str(report)

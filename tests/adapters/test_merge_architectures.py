@@ -95,6 +95,8 @@ def test_a_weight_that_the_architecture_always_shares(tmp_path, monkeypatch):
     make("phi", tmp_path, ["q_proj"])
     group = ("model.layers.0.self_attn.q_proj.weight", "model.layers.1.self_attn.q_proj.weight")
     monkeypatch.setattr(merge_output, "ties", lambda model: dict.fromkeys(group, group))
-    with pytest.raises(AdapterError, match="an adapter of weights that the model does not share, got one of model.*0.self_attn"):
+    with pytest.raises(
+        AdapterError, match="an adapter of weights that the model does not share, got one of model.*0.self_attn"
+    ):
         merge(tmp_path)
     assert not (tmp_path / "merged").exists()

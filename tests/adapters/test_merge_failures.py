@@ -36,7 +36,9 @@ def good(tmp_path_factory):
     """A base and an adapter of it."""
     folder = tmp_path_factory.mktemp("good")
     tiny_model().save_pretrained(folder / "base", max_shard_size="20KB")
-    get_peft_model(tiny_model(), LoraConfig(r=2, target_modules=["q_proj", "v_proj"])).save_pretrained(folder / "adapter")
+    get_peft_model(tiny_model(), LoraConfig(r=2, target_modules=["q_proj", "v_proj"])).save_pretrained(
+        folder / "adapter"
+    )
     return folder
 
 
@@ -64,7 +66,10 @@ def left(folder):
     ("base", "message"),
     [
         ("/no/such/model", "got /no/such/model, which does not exist. Give the folder of the base model with base"),
-        ("nobody/no-such-model", "got nobody/no-such-model, which is no folder and cannot be had from the hub .HF_HUB_OFF"),
+        (
+            "nobody/no-such-model",
+            "got nobody/no-such-model, which is no folder and cannot be had from the hub .HF_HUB_OFF",
+        ),
         (None, "got none, and the adapter names none. Give the base model with base"),
         (__file__, "got .*test_merge_failures.py, which is a file"),
     ],
@@ -108,7 +113,9 @@ def test_a_base_without_safetensors(folder):
 
 def test_a_base_quantized_by_something_else(folder):
     path = folder / "base" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"quantization_config": {"quant_method": "gptq", "bits": 4}}))
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"quantization_config": {"quant_method": "gptq", "bits": 4}})
+    )
     with pytest.raises(ModelError, match="a base model in full precision, or quantised by bitsandbytes, got .*by gptq"):
         merge(folder)
 
@@ -117,8 +124,14 @@ def test_a_base_quantized_by_something_else(folder):
     ("changes", "message"),
     [
         ({"hidden_size": 64}, r"where model.layers.0.*weight is \(64, 64\), got A and B for \(32, 32\)"),
-        ({"num_hidden_layers": 1}, r"got weights for model.layers.1.self_attn.q_proj \(2 such\), which the base does not ha"),
-        ({"num_hidden_layers": 3}, r"weights for all 6 modules .*, got none for model.layers.2.self_attn.q_proj \(2 such\)"),
+        (
+            {"num_hidden_layers": 1},
+            r"got weights for model.layers.1.self_attn.q_proj \(2 such\), which the base does not ha",
+        ),
+        (
+            {"num_hidden_layers": 3},
+            r"weights for all 6 modules .*, got none for model.layers.2.self_attn.q_proj \(2 such\)",
+        ),
     ],
 )
 def test_another_base(folder, changes, message):
@@ -143,7 +156,9 @@ def test_a_whole_module_that_is_missing_or_of_another_shape(folder):
     tensors = load_file(path)
     head = tensors.pop("base_model.model.lm_head.weight")
     save_file(tensors, path)
-    with pytest.raises(AdapterError, match=r"the modules that modules_to_save names \(lm_head\), got none for lm_head.wei"):
+    with pytest.raises(
+        AdapterError, match=r"the modules that modules_to_save names \(lm_head\), got none for lm_head.wei"
+    ):
         merge(folder)
     save_file({**tensors, "base_model.model.lm_head.weight": torch.cat([head, head])}, path)
     with pytest.raises(AdapterError, match=r"where lm_head.weight is \(25, 32\), got one of shape \(50, 32\)"):
@@ -165,7 +180,9 @@ def test_a_sum_that_overflows(folder):
     path = folder / "adapter" / "adapter_model.safetensors"
     tensors = {key: torch.full_like(tensor, 300.0) for key, tensor in load_file(path).items()}
     save_file(tensors, path)
-    with pytest.raises(AdapterError, match="expected merged weights that fit into torch.float16, got one that overflows"):
+    with pytest.raises(
+        AdapterError, match="expected merged weights that fit into torch.float16, got one that overflows"
+    ):
         merge(folder, dtype="float16", measure=False)
     assert left(folder) == []
 
@@ -205,7 +222,10 @@ def full_disk(at):
 
 @pytest.mark.parametrize("at", [100, 30_000])
 def test_a_full_disk_leaves_nothing(folder, at):
-    with full_disk(at), pytest.raises(SaveError, match="a folder that can be written, got .*out .*File too large.*nothing"):
+    with (
+        full_disk(at),
+        pytest.raises(SaveError, match="a folder that can be written, got .*out .*File too large.*nothing"),
+    ):
         merge(folder)
     assert left(folder) == []
 

@@ -286,6 +286,10 @@ class TestCache:
         assert LLMJudge(**first, seed=7).n_calls(QUESTIONS, ANSWERS) == 0
         assert LLMJudge(**(first | other)).n_calls(QUESTIONS, ANSWERS) == 72
 
+    def test_0_and_0_point_0_are_one_temperature(self, tmp_path):
+        LLMJudge("m", complete=Scripted(), cache=tmp_path, temperature=0).rank(QUESTIONS, ANSWERS, progress=False)
+        assert LLMJudge("m", complete=Scripted(), cache=tmp_path, temperature=0.0).n_calls(QUESTIONS, ANSWERS) == 0
+
     def test_other_texts_are_other_calls(self, tmp_path):
         judge = LLMJudge("scripted", complete=Scripted(), cache=tmp_path)
         judge.rank(QUESTIONS, ANSWERS, progress=False)

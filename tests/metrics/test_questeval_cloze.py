@@ -53,11 +53,15 @@ def test_an_answer_that_the_text_does_not_hold_leaves_a_bare_gap():
     assert ClozeGenerator().generate([("heart", "The fever rose.")]) == ["_____"]
 
 
-def test_gaps_are_filled_from_the_same_surroundings_in_another_order():
-    text = "Aspirin is for pain and fever. Metformin is for diabetes and obesity."
-    asked = ["For pain and fever there is _____.", "For diabetes and obesity there is _____."]
+def test_gaps_are_filled_from_the_same_words_in_another_sentence():
+    text = "In 1903 the award went to Curie. She was born in Warsaw. She moved to Paris."
+    asked = [
+        "She came to _____ when she moved.",
+        "In that year the award went to _____.",
+        "Born in the city of _____, she left.",
+    ]
     found = ClozeAnswerer().answer([(question, text) for question in asked])
-    assert [each.text for each in found] == ["Aspirin", "Metformin"]
+    assert [each.text for each in found] == ["Paris", "Curie", "Warsaw"]
     assert all(0 < each.answerability < 1 for each in found)
 
 
@@ -94,7 +98,7 @@ def test_a_wrong_fact_costs_more_than_a_rewording():
     right = "Cystic fibrosis is caused by mutations in the CFTR gene on chromosome 7."
     reworded = "Mutations in the CFTR gene on chromosome 7 cause cystic fibrosis."
     wrong = "Cystic fibrosis is caused by bacteria in the drinking water of old houses."
-    assert 1 > score(reworded, right) > score(wrong, right) + 0.2 > 0.2
+    assert 1 > score(reworded, right) > score(wrong, right) + 0.2
 
 
 def test_equal_texts_score_near_one_and_others_near_zero():
@@ -105,8 +109,8 @@ def test_equal_texts_score_near_one_and_others_near_zero():
 @pytest.mark.assets
 def test_real_answers_are_told_from_those_to_other_questions(assets):
     lines = (assets / "data" / "medquad" / "eval.jsonl").read_text(encoding="utf-8").splitlines()
-    answers = [json.loads(line)["answer"] for line in lines]
-    others = answers[100:] + answers[:100]
+    answers = [json.loads(line)["answer"] for line in lines][::3]
+    others = answers[30:] + answers[:30]
     same = CLOZE.score(answers, references=[[each] for each in answers])
     cut = CLOZE.score([each[:400] for each in answers], references=[[each] for each in answers])
     other = CLOZE.score([each[:400] for each in others], references=[[each] for each in answers])

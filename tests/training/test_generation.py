@@ -14,7 +14,7 @@ from rankselect.embedded.medical_qa import medical_qa
 from rankselect.errors import ArgumentError, DataError, ModelError, OutOfMemoryError, RankSelectWarning
 from rankselect.testing import tiny_model, tiny_tokenizer
 from rankselect.training.evaluation_mode import evaluating
-from rankselect.training.generation import generate_answers
+from rankselect.training.generation import _end_of, generate_answers
 from rankselect.training.loading import load_model, load_tokenizer
 from rankselect.training.prompts import PromptTemplate
 from rankselect.training.rows import load_rows
@@ -130,6 +130,19 @@ def test_rows_stop_each_by_itself(tokenizer):
     assert criterion.n_written == {1: 2}
 
 
+@pytest.mark.parametrize(
+    ("ids", "n_stop", "expected"),
+    [
+        ([5, 6, 7], None, (3, "length")),
+        ([5, 2, 0], None, (2, "end")),
+        ([5, 6, 2], 2, (2, "stop")),  # the padding is the end token
+        ([5, 2, 0], 3, (2, "end")),  # the padding looks like a stop text
+    ],
+)
+def test_where_a_row_ends(ids, n_stop, expected):
+    assert _end_of(ids, n_stop, [2]) == expected
+
+
 def test_text_before_the_first_stop():
     assert before_stop("a b c", ["c", "b"]) == "a "
     assert before_stop("a b c", ["d"]) == before_stop("a b c", []) == "a b c"
@@ -154,6 +167,7 @@ def test_everything_is_left_as_it_was(model, tokenizer):
     model.generation_config = own = GenerationConfig(do_sample=True, temperature=3.0, repetition_penalty=9.0, top_k=3)
     tokenizer.padding_side = "right"
     modes = [module.training for module in model.modules()]
+    torch.manual_seed(123)
     state, weights = torch.get_rng_state(), copy.deepcopy(model.state_dict())
     first = answers(model, tokenizer)
     assert model.generation_config is own
@@ -216,6 +230,24 @@ def test_dropout_inside_attention_is_dropout_too(tokenizer):
         assert texts(gpt2, tokenizer, dropout=True) != plain
 
 
+def test_checkpointing_does_not_forbid_the_cache(tokenizer, monkeypatch):
+    gpt2 = tiny_model("gpt2")
+    gpt2.gradient_checkpointing_enable()
+    gpt2.train()
+    forward, lengths = gpt2.forward, []
+
+    def watched(*args, **kwargs):
+        lengths.append(kwargs["input_ids"].shape[1])
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(gpt2, "forward", watched)
+    with evaluating(gpt2, dropout=True):
+        assert not gpt2.is_gradient_checkpointing
+    texts(gpt2, tokenizer, ["what"], dropout=True)
+    assert set(lengths[1:]) == {1}
+    assert gpt2.is_gradient_checkpointing
+
+
 def test_dropout_without_dropout_is_worth_a_warning(model, tokenizer):
     with pytest.warns(RankSelectWarning, match="dropout=True changes nothing: the model has no dropout"):
         with_dropout = texts(model, tokenizer, dropout=True)
@@ -229,15 +261,22 @@ def test_sampling_repeats_with_its_seed(model, tokenizer):
     assert texts(model, tokenizer, temperature=1e-4) == texts(model, tokenizer)
 
 
-def test_long_questions_are_cut_to_leave_room(model, tokenizer):
-    long = " ".join(["heart", "lung"] * 100)
+def test_long_questions_are_cut_to_leave_room(model, tokenizer, monkeypatch):
+    words = ["heart", "lung"] * 100
     frame = len(tokenizer(PromptTemplate().prompt(""))["input_ids"])
     room = 128 - 12
+    forward, prompts = model.forward, []
+
+    def watched(*args, **kwargs):
+        prompts.append(kwargs["input_ids"])
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(model, "forward", watched)
     with pytest.warns(RankSelectWarning, match=rf"1 of 2 questions lost their end: .* {200 + frame} tokens.* {room}\."):
-        cut, kept = texts(model, tokenizer, [long, "what"])
-    assert kept == by_hand(model, tokenizer, "what", 12)
-    words = long.split()[: room - frame]
-    assert cut == by_hand(model, tokenizer, " ".join(words), 12)
+        texts(model, tokenizer, ["what", " ".join(words)])
+    expected = tokenizer(PromptTemplate().prompt(" ".join(words[: room - frame])))["input_ids"]
+    assert len(expected) == room
+    assert prompts[0][0].tolist() == expected
 
 
 def test_no_room_for_the_template(model, tokenizer):

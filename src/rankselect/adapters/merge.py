@@ -105,7 +105,8 @@ def merge_adapter(
     """
     lora = read_adapter(adapter)
     size = size_in_bytes(max_shard_size)
-    found = open_base(str(base or lora.config.base_model_name_or_path or ""), trust_remote_code=trust_remote_code)
+    named = base or lora.config.base_model_name_or_path or lora.record.get("base_model") or ""
+    found = open_base(str(named), trust_remote_code=trust_remote_code)
     settings = settle(lora, found, onto=onto, quantization=quantization, dtype=dtype)
     peft = peft_model(lora, found)
     sequences = token_sequences(found, check_texts, trust_remote_code=trust_remote_code) if measure else []

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperCommand
 
 from rankselect._version import __version__
-from rankselect.cli import evaluate, plan, plugins, profile, train
+from rankselect.cli import evaluate, export, merge, plan, plugins, profile, train
 from rankselect.cli.console import reporting
 
 __all__ = ["app"]
@@ -60,6 +60,8 @@ _COMMANDS = (
     plan.plan,
     train.train,
     evaluate.evaluate,
+    merge.merge,
+    export.export,
     plugins.strategies,
     plugins.estimators,
     plugins.metrics,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path  # noqa: TC003  (Typer reads the annotations)
@@ -78,10 +79,10 @@ def evaluate(
 
         rankselect evaluate Qwen/Qwen3-0.6B --adapter run/adapter --data eval.jsonl --metric token-f1
     """
-    metrics = [create("metric", name) for name in metric or _DEFAULT_METRICS]
+    progress = sys.stderr.isatty() and not no_progress
+    metrics = [_metric(name, progress=progress) for name in metric or _DEFAULT_METRICS]
     if out is not None:
         check_folder(out)
-    progress = sys.stderr.isatty() and not no_progress
     sources.show_progress(wanted=progress)
     prompts = rs.PromptTemplate(template)
     rows = load_rows(data, prompts)[:limit]
@@ -116,6 +117,13 @@ def evaluate(
     if out is not None:
         write_text(out, _as_lines(questions, references, answers, results))
     _report(results, answers, out, as_json=as_json)
+
+
+def _metric(specification: str, *, progress: bool) -> rs.Metric:
+    """A metric by name; those that take long show how far they are, if that is wanted."""
+    made: Any = create("metric", specification)
+    shown: rs.Metric = dataclasses.replace(made, progress=progress) if hasattr(made, "progress") else made
+    return shown
 
 
 def _trained_with(adapter: Path | None) -> Any:

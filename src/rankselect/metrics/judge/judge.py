@@ -101,8 +101,9 @@ class LLMJudge:
 
     def __post_init__(self, api_key: str | None) -> None:
         _check(self)
-        if self.complete is None:
-            endpoint = open_endpoint(
+        call = self.complete
+        if call is None:
+            call = endpoint = open_endpoint(
                 self.model,
                 self.base_url,
                 api_key,
@@ -113,12 +114,13 @@ class LLMJudge:
             object.__setattr__(self, "base_url", endpoint.base_url)
         elif self.base_url is not None or api_key is not None:
             raise ArgumentError("either complete= or base_url= and api_key=", "both", "Pass one of the two.")
-        object.__setattr__(self, "_call", self.complete or endpoint)
+        object.__setattr__(self, "_call", call)
         object.__setattr__(self, "_replies", ReplyCache(self.cache))
 
     @property
     def _settings(self) -> dict[str, float]:
-        settings = {"temperature": self.temperature, "max_tokens": self.max_tokens}
+        temperature = None if self.temperature is None else float(self.temperature)  # 0 and 0.0 are one request
+        settings = {"temperature": temperature, "max_tokens": self.max_tokens}
         return {name: value for name, value in settings.items() if value is not None}
 
     def n_calls(

@@ -1,0 +1,69 @@
+"""`rankselect export`: an adapter of many ranks as one of a single rank, for serving engines."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003  (Typer reads the annotations)
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.text import Text
+
+from rankselect.cli import options
+from rankselect.cli.console import show, simple_table, stderr, stdout
+from rankselect.files import as_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from rankselect.adapters.export import ExportReport
+
+__all__ = ["export"]
+
+
+def export(
+    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="The folder of a LoRA adapter.")],
+    *,
+    out: Annotated[
+        Path, typer.Option(help="The folder to write; it must not exist, or be empty.", rich_help_panel=options.OUTPUT)
+    ],
+    target: Annotated[
+        Literal["any", "vllm", "llama.cpp", "sglang", "tensorrt-llm"],
+        typer.Option("--for", help="The engine that will serve it, which decides the rank."),
+    ] = "any",
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None,
+        typer.Option(help="The precision to write in; as it is stored if left out.", rich_help_panel=options.OUTPUT),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Write ADAPTER with one rank for all modules, alpha equal to it, and the same change of every weight.
+
+    Some engines ignore alphas that differ between modules, others slice their buffers by one rank. B is multiplied by
+    each module's true scale, and A and B are padded with zeros; the table says what the padding costs.
+
+    For example:
+
+        rankselect export adapter --out served --for vllm
+    """
+    from rankselect.adapters.export import export_adapter  # noqa: PLC0415  (loads torch)
+
+    report = export_adapter(adapter, out, target=target, dtype=dtype)
+    if json:
+        typer.echo(as_json(report.as_dict()), nl=False)
+    console = stderr() if json else stdout()
+    console.print(_table(report))
+    for note in report.notes:
+        show(console, f"note: {note}", wrap=True)
+    show(console, f"Wrote {out}; next: {report.next_step}", wrap=True)
+
+
+def _table(report: ExportReport) -> Table:
+    table = simple_table(f"{report.n_modules} modules", "before", "after", numbers=2)
+    least, greatest = report.ranks[0], report.ranks[-1]
+    ranks = str(least) if least == greatest else f"{least} to {greatest}"
+    table.add_row("rank", ranks, str(report.rank))
+    table.add_row("parameters", f"{report.parameters_before:,}", f"{report.parameters_after:,}")
+    table.add_row("bytes", f"{report.bytes_before:,}", f"{report.bytes_after:,}")
+    if report.rounding:
+        table.add_row("rounding of B", "", Text(f"{report.rounding:.1e}"))
+    return table

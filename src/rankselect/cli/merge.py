@@ -1,0 +1,136 @@
+"""`rankselect merge`: from an adapter and its base to a plain model."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path  # noqa: TC003  (Typer reads the annotations)
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.text import Text
+
+from rankselect.cli import options
+from rankselect.cli.console import show, simple_table, stderr, stdout
+from rankselect.files import as_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from rankselect.adapters.merge_report import MergeReport
+
+__all__ = ["merge"]
+
+_MERGE, _CHECK = "Merge", "Check"
+
+
+def merge(
+    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="The folder of a LoRA adapter.")],
+    *,
+    out: Annotated[
+        Path,
+        typer.Option(help="The folder for the model; it must not exist, or be empty.", rich_help_panel=options.OUTPUT),
+    ],
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="The base model: a folder or a name on the hub. The one that the adapter names if left out.",
+            rich_help_panel=options.MODEL,
+        ),
+    ] = None,
+    onto: Annotated[
+        Literal["auto", "dequantized", "original", "requantized", "dequantised", "requantised"],
+        typer.Option(
+            metavar="auto|dequantized|original|requantized",
+            help="What to merge onto: the dequantized base, which is the model that was trained (auto, after training "
+            "on 4 or 8 bits); the original weights (auto, else); or the dequantized base, and the sum quantized.",
+            rich_help_panel=_MERGE,
+        ),
+    ] = "auto",
+    quantization: Annotated[
+        Literal["none", "nf4", "int8"] | None,
+        typer.Option(
+            help="What the base was quantized to in training. What the base's weights or the adapter's training record "
+            "say if left out.",
+            rich_help_panel=_MERGE,
+        ),
+    ] = None,
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        typer.Option(help="The precision to write in; auto is that of the base.", rich_help_panel=_MERGE),
+    ] = "auto",
+    max_shard_size: Annotated[
+        str, typer.Option(metavar="SIZE", help="The size of a file of weights.", rich_help_panel=options.OUTPUT)
+    ] = "5GB",
+    check_texts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="Texts to compare logits on: a .jsonl file, medical-qa or a data set on the hub. Random tokens if "
+            "left out.",
+            rich_help_panel=_CHECK,
+        ),
+    ] = None,
+    field: Annotated[str, typer.Option(help="The field that holds the text.", rich_help_panel=_CHECK)] = "text",
+    n_texts: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Use so many of them, the first ones.", rich_help_panel=_CHECK)
+    ] = 8,
+    no_measure: Annotated[
+        bool, typer.Option("--no-measure", help="Do not compare logits after the merge.", rich_help_panel=_CHECK)
+    ] = False,
+    trust_remote_code: options.TrustRemoteCode = False,
+    json: options.Json = False,
+    no_progress: options.NoProgress = False,
+) -> None:
+    """Merge ADAPTER into its base model and write a plain model folder.
+
+    The logits of what was written are compared with those of the unmerged adapter. It takes the memory of one file of
+    weights and one layer, and nothing appears under the name of --out before all is written.
+
+    For example:
+
+        rankselect merge adapter --out merged --quantization nf4
+    """
+    from rankselect.adapters.merge import merge_adapter  # noqa: PLC0415  (loads torch)
+    from rankselect.cli import sources  # noqa: PLC0415
+
+    progress = sys.stderr.isatty() and not no_progress
+    sources.show_progress(wanted=progress)
+    texts = None if check_texts is None else sources.load_texts(check_texts, field, progress=progress)[:n_texts]
+    report = merge_adapter(
+        adapter,
+        out,
+        base=base,
+        onto=onto,
+        quantization=quantization,
+        dtype=dtype,
+        max_shard_size=max_shard_size,
+        check_texts=texts,
+        measure=not no_measure,
+        trust_remote_code=trust_remote_code,
+        progress=progress,
+    )
+    if json:
+        typer.echo(as_json(report.as_dict()), nl=False)
+    console = stderr() if json else stdout()
+    console.print(_table(report))
+    show(console, f"Wrote {out}, a plain model for from_pretrained")
+
+
+def _table(report: MergeReport) -> Table:
+    table = simple_table("merge", "")
+    rows = {
+        "base": report.base,
+        "weights": report.onto,
+        "trained on": f"{report.quantization} ({report.quantization_source})",
+        "modules": str(report.n_modules),
+        "whole parameters": str(report.n_replaced) if report.n_replaced else "",
+        "embeddings": "untied" if report.untied else "",
+        "files": str(report.n_files),
+        "logits, greatest difference": f"{report.difference.max_abs:.3g}" if report.difference else "not measured",
+        "of the greatest logit": f"{report.difference.relative:.2g}" if report.difference else "",
+        "same next token": f"{report.difference.same_token:.1%}" if report.difference else report.not_measured,
+    }
+    for name, value in rows.items():
+        if value:
+            table.add_row(name, Text(value, overflow="fold"))
+    return table

@@ -1,0 +1,66 @@
+"""An adapter folder on a loaded model: every tensor in its place, or one error that says which is not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from peft import get_peft_model
+from safetensors.torch import load_file, save_file
+
+import rankselect as rs
+from rankselect.testing import tiny_model
+
+
+@pytest.fixture
+def folder(tmp_path):
+    model = tiny_model()
+    peft_model = get_peft_model(model, rs.Fixed(3).plan(model).to_lora_config(task_type="CAUSAL_LM"))
+    with torch.no_grad():
+        for parameter in peft_model.parameters():
+            if parameter.requires_grad:
+                parameter.normal_(generator=torch.Generator().manual_seed(0))
+    peft_model.save_pretrained(tmp_path)
+    return tmp_path
+
+
+def change(folder, changed):
+    path = folder / "adapter_model.safetensors"
+    tensors = load_file(path)
+    changed(tensors)
+    save_file(tensors, path)
+
+
+def test_every_tensor_is_the_one_in_the_file(folder):
+    attached = rs.attach_adapter(tiny_model(), folder)
+    built = {name.replace(".default", ""): p for name, p in attached.named_parameters() if "lora_" in name}
+    saved = load_file(folder / "adapter_model.safetensors")
+    assert built.keys() == saved.keys()
+    assert all(torch.equal(built[name], saved[name]) for name in saved)
+    assert not attached.training
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (lambda tensors: tensors.pop(min(tensors)), "expected A and B for every module, got only B"),
+        (lambda tensors: tensors.update(extra=torch.zeros(2)), "extra"),
+        (lambda tensors: tensors.update({min(tensors): torch.zeros(3, 7)}), "expected an adapter of this base model"),
+    ],
+    ids=["missing", "extra", "other shapes"],
+)
+def test_tensors_that_do_not_fit_are_refused(folder, changed, said):
+    change(folder, changed)
+    with pytest.raises(rs.AdapterError, match=said):
+        rs.attach_adapter(tiny_model(), folder)
+
+
+def test_the_adapter_of_another_model_is_refused(folder):
+    with pytest.raises(rs.AdapterError, match="expected an adapter of this base model"):
+        rs.attach_adapter(tiny_model("gpt2"), folder)
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    config["target_modules"] = ["no_such_module"]
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(rs.AdapterError):
+        rs.attach_adapter(tiny_model(), folder)
