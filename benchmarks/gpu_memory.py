@@ -172,7 +172,8 @@ def main() -> None:
         else:
             print(f"{cells}| out of memory | | |", flush=True)
     missed = sum(abs(ratio - 1) > 0.10 for ratio in ratios)
-    print(f"\n{len(ratios)} settings: ratios from {min(ratios):.4f} to {max(ratios):.4f}; {missed} miss the bound of 10 %.")
+    span = f"ratios from {min(ratios):.4f} to {max(ratios):.4f}"
+    print(f"\n{len(ratios)} settings, {span}; {missed} miss the bound of 10 %.")
 
 
 if __name__ == "__main__":

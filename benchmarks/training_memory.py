@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers as tf
-from accelerate.utils import convert_outputs_to_fp32
+from accelerate.utils import convert_to_fp32
 from peft import get_peft_model, prepare_model_for_kbit_training
 from torch.profiler import ProfilerActivity, profile
 
@@ -68,7 +68,7 @@ def measured_peak(model: torch.nn.Module, plan: rs.RankPlan, step: TrainingStep)
         with mixed:
             outputs = adapted(**batch, use_cache=False)
         if step.autocast is not None:  # as accelerate does around a model's forward pass
-            outputs = convert_outputs_to_fp32(lambda: outputs)()
+            outputs = convert_to_fp32(outputs)
         loss = outputs.loss
         del outputs
         loss.backward()
@@ -175,7 +175,8 @@ def main() -> None:
                     flush=True,
                 )
     missed = sum(abs(ratio - 1) > BOUND for ratio in ratios)
-    print(f"\n{len(ratios)} settings: ratios from {min(ratios):.4f} to {max(ratios):.4f}; {missed} miss the bound of 10 %.")
+    span = f"ratios from {min(ratios):.4f} to {max(ratios):.4f}"
+    print(f"\n{len(ratios)} settings, {span}; {missed} miss the bound of 10 %.")
 
 
 if __name__ == "__main__":

@@ -37,19 +37,16 @@ def paths(assets):
 def trained(run, paths, tmp_path_factory):
     model, data = paths
     folder = tmp_path_factory.mktemp("stories") / "run"
-    options = [
-        "--strategy",
-        "per-layer-id",
-        "--quantization",
-        "nf4",
-        "--device-map",
-        "cpu",
-        "--max-length",
-        "192",
-        "--epochs",
-        "1",
-    ]
-    options += ["--learning-rate", "0.002", "--batch-size", "16", "--profile-after", "--json"]
+    settings = {
+        "--strategy": "per-layer-id",
+        "--quantization": "nf4",
+        "--device-map": "cpu",
+        "--max-length": 192,
+        "--epochs": 1,
+        "--learning-rate": 0.002,
+        "--batch-size": 16,
+    }
+    options = [*(word for pair in settings.items() for word in pair), "--profile-after", "--json"]
     files = ["--data", data / "train.jsonl", "--eval-data", data / "eval.jsonl", "--out", folder]
     return folder / "adapter", run("train", model, *files, *options)
 
@@ -66,7 +63,7 @@ def logits_of(model, tokens):
 
 
 def in_four_bits(path):
-    return rs.load_model(path, quantization="nf4", device_map="cpu")
+    return rs.load_model(path, quantization="nf4", dtype="float32", device_map="cpu")
 
 
 def test_the_loss_falls_and_each_layer_has_a_rank_of_its_own(trained):
@@ -84,21 +81,12 @@ def test_the_loss_falls_and_each_layer_has_a_rank_of_its_own(trained):
 
 def test_answers_are_generated_and_scored_better_than_those_of_the_base_model(run, trained, paths, tmp_path):
     model, data = paths
-    options = [
-        "--metric",
-        "token-f1",
-        "--metric",
-        "questeval-cloze",
-        "--metric",
-        "perplexity",
-        "--json",
-        "--device-map",
-        "cpu",
-    ]
-    options += ["--data", data / "eval.jsonl", "--max-new-tokens", "40", "--batch-size", "40"]
+    data_options = ["--data", data / "eval.jsonl", "--max-new-tokens", 40, "--batch-size", 40]
+    options = [*data_options, "--json", "--device-map", "cpu"]
     out = tmp_path / "answers.jsonl"
-    adapted = run("evaluate", model, "--adapter", trained[0], "--out", out, *options)
-    base = run("evaluate", model, "--quantization", "nf4", "--metric", "perplexity", *options[4:])
+    metrics = [word for name in ("token-f1", "questeval-cloze", "perplexity") for word in ("--metric", name)]
+    adapted = run("evaluate", model, "--adapter", trained[0], "--out", out, *metrics, *options)
+    base = run("evaluate", model, "--quantization", "nf4", "--metric", "perplexity", *options)
     assert adapted["n_answers"] == 200
     assert adapted["scores"]["perplexity"]["high"] < base["scores"]["perplexity"]["low"]
     for name in ("token-f1", "questeval-cloze"):
@@ -128,9 +116,10 @@ def test_merged_in_the_other_ways_it_is_another_model_and_says_so(run, trained, 
 
 
 @pytest.mark.parametrize("target", ["vllm", "llama.cpp", "sglang", "tensorrt-llm", "any"])
-def test_exported_it_is_the_same_adapter_in_plain_peft(run, trained, paths, tokens, tmp_path, target):
-    run("export", trained[0], "--for", target, "--out", tmp_path / "exported", "--json")
-    exported = PeftModel.from_pretrained(in_four_bits(paths[0]), tmp_path / "exported")
+def test_exported_it_is_the_same_adapter_in_plain_peft(run, trained, paths, tokens, target):
+    out = trained[0].parent / f"for-{target}"
+    run("export", trained[0], "--for", target, "--out", out, "--json")
+    exported = PeftModel.from_pretrained(in_four_bits(paths[0]), out)
     config = exported.peft_config["default"]
     assert not config.rank_pattern
     assert not config.alpha_pattern

@@ -47,12 +47,13 @@ _HOMES = {
     "strategies.gelora": ("GeLoRA",),
     "strategies.intrinsic": ("IntrinsicMax", "IntrinsicMean", "IntrinsicMin", "PerLayerID"),
     "training.answer_losses": ("answer_losses",),
-    "training.encoding": ("encode_rows",),
+    "training.encoding": ("AnswerCollator", "EncodedRows", "encode_rows"),
     "training.generation": ("GeneratedAnswer", "generate_answers"),
     "training.loading": ("load_model", "load_tokenizer", "quantization_of"),
     "training.prompts": ("PromptTemplate",),
     "training.record": ("TrainingRecord",),
-    "training.rows": ("QuestionAnswer", "load_rows"),
+    "training.question_answer": ("QuestionAnswer",),
+    "training.rows": ("load_rows", "warn_of_overlap"),
     "training.trainer": ("RankSelectTrainer",),
 }
 _HOME_OF = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}

@@ -75,6 +75,8 @@ from rankselect.strategies.intrinsic import IntrinsicMean as IntrinsicMean
 from rankselect.strategies.intrinsic import IntrinsicMin as IntrinsicMin
 from rankselect.strategies.intrinsic import PerLayerID as PerLayerID
 from rankselect.training.answer_losses import answer_losses as answer_losses
+from rankselect.training.encoding import AnswerCollator as AnswerCollator
+from rankselect.training.encoding import EncodedRows as EncodedRows
 from rankselect.training.encoding import encode_rows as encode_rows
 from rankselect.training.generation import GeneratedAnswer as GeneratedAnswer
 from rankselect.training.generation import generate_answers as generate_answers
@@ -82,7 +84,8 @@ from rankselect.training.loading import load_model as load_model
 from rankselect.training.loading import load_tokenizer as load_tokenizer
 from rankselect.training.loading import quantization_of as quantization_of
 from rankselect.training.prompts import PromptTemplate as PromptTemplate
+from rankselect.training.question_answer import QuestionAnswer as QuestionAnswer
 from rankselect.training.record import TrainingRecord as TrainingRecord
-from rankselect.training.rows import QuestionAnswer as QuestionAnswer
 from rankselect.training.rows import load_rows as load_rows
+from rankselect.training.rows import warn_of_overlap as warn_of_overlap
 from rankselect.training.trainer import RankSelectTrainer as RankSelectTrainer

@@ -77,4 +77,4 @@ def test_a_column_of_modules_where_they_differ(run, model):
     ],
 )
 def test_target_modules_as_typed(typed, meant):
-    assert command._split(typed) == meant
+    assert split_target_modules(typed) == meant

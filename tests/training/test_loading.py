@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import shutil
 import sys
 
@@ -284,6 +285,14 @@ class TestQuantized:
         assert load_model(loaded, quantization="nf4") is loaded
         with pytest.raises(rs.ArgumentError, match="a model to load in int8, got a model built in nf4"):
             load_model(loaded, quantization="int8")
+
+    def test_8_bit_layers_note_a_cast_once_at_most(self, model, caplog):
+        loaded = load_model(model, quantization="int8", device_map="cpu")
+        with torch.no_grad():
+            loaded(self.IDS)
+            loaded(self.IDS)
+        assert sum("inputs will be cast" in record.message for record in caplog.records) <= 1
+        assert len(logging.getLogger("bitsandbytes.autograd._functions").filters) == 1
 
     def test_a_repacked_model_is_not_trained(self, model):
         loaded = load_model(model, quantization="nf4", device_map="cpu")

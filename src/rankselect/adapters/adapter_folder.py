@@ -13,6 +13,7 @@ from peft.tuners.tuners_utils import check_target_module_exists
 from safetensors import SafetensorError, safe_open
 
 from rankselect.adapters.lora_delta import Kind, LoraModule, check_supported, resolved
+from rankselect.adapters.merge_buffer import is_finite
 from rankselect.errors import AdapterError, first_sentence
 from rankselect.files import read_document
 
@@ -56,7 +57,7 @@ class AdapterFolder:
         """
         with safe_open(self.path / WEIGHTS, framework="pt") as file:
             tensor: torch.Tensor = file.get_tensor(key)
-        if not bool(tensor.isfinite().all()):
+        if not is_finite(tensor):
             raise AdapterError(
                 "an adapter of finite numbers",
                 f"NaN or infinity in {key} of {self.path}",

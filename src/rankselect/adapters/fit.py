@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, final
 
-from rankselect.adapters.memory_estimate import as_text, run, trainable_copy
+from rankselect.adapters.memory_estimate import as_text
 from rankselect.adapters.memory_levers import levers
 from rankselect.adapters.memory_ranks import scaled
+from rankselect.adapters.memory_run import run, trainable_copy
 from rankselect.adapters.memory_step import TrainingStep
 from rankselect.errors import ArgumentError, OutOfMemoryError, UnknownNameError
 
@@ -157,15 +158,14 @@ def _largest(
     return low, best
 
 
-def _too_little(
-    model: nn.Module, plan: RankPlan, budget: float, step: TrainingStep, smallest: str
-) -> OutOfMemoryError:
+def _too_little(model: nn.Module, plan: RankPlan, budget: float, step: TrainingStep, smallest: str) -> OutOfMemoryError:
     need = run(trainable_copy(model, plan, step), step, step.device_of(model))
     weights = need.base_weights + need.quantization_constants
     best = levers(model, plan, step)
-    found = f"{best[0].how[0].upper()}{best[0].how[1:]} saves {as_text(best[0].saved_bytes)}." if best else ""
+    advice = f"{best[0].how[0].upper()}{best[0].how[1:]} saves {as_text(best[0].saved_bytes)}." if best else ""
+    beside = "less than" if budget < weights else "beside"
     return OutOfMemoryError(
         f"a budget of at least {as_text(need.peak)} ({need.peak} bytes), which {smallest} takes",
-        f"{as_text(budget)}, " + ("less than" if budget < weights else "beside") + f" {as_text(weights)} of base weights",
-        found or "Use a smaller model.",
+        f"{as_text(budget)}, {beside} {as_text(weights)} of base weights",
+        advice or "Use a smaller model.",
     )

@@ -110,7 +110,7 @@ class LoraModule:
 
     def delta(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         """The change of the weight in float32, (d_out, d_in) as in `torch.nn.Linear`, or (tokens, width)."""
-        product = (b.float() @ a.float()) * self.scale
+        product = (b.float() @ a.float()).mul_(self.scale)
         return product.T.contiguous() if self.kind == "embedding" else product
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rankselect.adapters.fit import Fit, fit
-from rankselect.adapters.memory_estimate import MemoryEstimate, predict
+from rankselect.adapters.memory_estimate import MemoryEstimate
 from rankselect.adapters.memory_levers import Lever, levers
+from rankselect.adapters.memory_run import predict
 from rankselect.adapters.memory_step import TrainingStep
 
 if TYPE_CHECKING:

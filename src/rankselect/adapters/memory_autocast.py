@@ -19,16 +19,17 @@ _LOWER = {
     *(F.linear, F.conv1d, F.conv2d, F.scaled_dot_product_attention, torch.baddbmm, torch.einsum),
     *(torch.matmul, _T.matmul, _T.__matmul__, torch.mm, _T.mm, torch.bmm, _T.bmm, torch.addmm, _T.addmm),
 }
+_RAISED = {F.nll_loss, F.mse_loss, F.smooth_l1_loss, F.binary_cross_entropy_with_logits, torch.prod, _T.prod}
 _RAISED_ON_CUDA = {
     *(F.softmax, torch.softmax, _T.softmax, F.log_softmax, torch.log_softmax, _T.log_softmax),
-    *(F.layer_norm, F.cross_entropy, F.nll_loss, torch.norm, _T.norm, torch.cumsum, _T.cumsum),
+    *(F.layer_norm, F.cross_entropy, torch.norm, _T.norm, torch.cumsum, _T.cumsum),
     *(torch.pow, _T.pow, _T.__pow__, torch.rsqrt, _T.rsqrt, torch.exp, _T.exp, torch.sum, _T.sum),
 }
 
 
 @final
 class MetaAutocast(TorchFunctionMode):
-    """Casts the inputs of matrix products down, and on CUDA those of sums and exponentials up to float32.
+    """Casts the inputs of matrix products down; those of losses, and on CUDA of sums and exponentials, up to float32.
 
     As in PyTorch, weights that are trained are cast once and kept; frozen ones are cast each time.
 
@@ -49,13 +50,13 @@ class MetaAutocast(TorchFunctionMode):
     def __init__(self, dtype: torch.dtype, device: str) -> None:
         super().__init__()
         self.dtype = dtype
-        self._raised = _RAISED_ON_CUDA if device == "cuda" else set()
+        self._raised = _RAISED | _RAISED_ON_CUDA if device == "cuda" else _RAISED
         self._kept: dict[int, torch.Tensor] = {}
 
-    def __exit__(self, *exception: Any) -> None:
+    def __exit__(self, *exception: object) -> None:
         """Let the kept weights go."""
         self._kept.clear()
-        super().__exit__(*exception)
+        super().__exit__(*exception)  # type: ignore[no-untyped-call]
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -65,6 +66,8 @@ class MetaAutocast(TorchFunctionMode):
             args, kwargs = tree_map(self._lowered, (args, kwargs or {}))
         elif func in self._raised:
             args, kwargs = tree_map(_raised, (args, kwargs or {}))
+        elif func is F.cross_entropy:
+            func = _cross_entropy_on_cpu
         return func(*args, **(kwargs or {}))
 
     def _lowered(self, value: Any) -> Any:
@@ -75,6 +78,13 @@ class MetaAutocast(TorchFunctionMode):
         if id(value) not in self._kept:
             self._kept[id(value)] = value.to(self.dtype)
         return self._kept[id(value)]
+
+
+def _cross_entropy_on_cpu(
+    logits: torch.Tensor, target: torch.Tensor, *, ignore_index: int = -100, reduction: str = "mean", **_: Any
+) -> torch.Tensor:
+    """CPUs take the logarithm in the type of the logits, and raise it afterwards."""
+    return F.nll_loss(F.log_softmax(logits, 1).float(), target, ignore_index=ignore_index, reduction=reduction)
 
 
 def _raised(value: Any) -> Any:

@@ -47,7 +47,7 @@ class QuantizedLinear(nn.Linear):
         (32768, 1088)
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  (as nn.Linear, and what it adds)
         self,
         in_features: int,
         out_features: int,
@@ -59,7 +59,7 @@ class QuantizedLinear(nn.Linear):
         super().__init__(in_features, out_features, bias=False, device="meta")
         packed, constants = stored or _stored_bytes(in_features, out_features, kind)
         self.weight = nn.Parameter(torch.empty(packed, dtype=torch.uint8, device="meta"), requires_grad=False)
-        self.bias = bias
+        self.register_parameter("bias", bias)
         self.register_buffer("constants", torch.empty(constants, dtype=torch.uint8, device="meta"))
         self.kind = kind
         self.compute_dtype = compute_dtype
@@ -68,10 +68,10 @@ class QuantizedLinear(nn.Linear):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The output's shape and type, with the memory on the way to it."""
         if self.kind == "int8":
-            return _DenseForAMoment.apply(x, self.bias, self.out_features, x)  # type: ignore[no-any-return,no-untyped-call]
+            return _DenseForAMoment.apply(x, self.bias, self.out_features, x)  # type: ignore[no-any-return]
         inner = x.to(self.compute_dtype or x.dtype)
         bias = None if self.bias is None else self.bias.to(inner.dtype)
-        out: torch.Tensor = _DenseForAMoment.apply(inner, bias, self.out_features, None)  # type: ignore[no-untyped-call]
+        out: torch.Tensor = _DenseForAMoment.apply(inner, bias, self.out_features, None)
         out = out.to(x.dtype)
         return out.clone() if self.adapted else out  # PEFT clones what a 4-bit layer returns
 
@@ -87,7 +87,7 @@ class _DenseForAMoment(torch.autograd.Function):
         return nn.functional.linear(x, x.new_empty(ctx.shape), bias)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
         dense = grad.new_empty(ctx.shape, dtype=ctx.dtype)
         return grad.to(ctx.dtype) @ dense, None, None, None
 
@@ -123,17 +123,20 @@ def weightless_copy(model: nn.Module) -> nn.Module:
 def quantize(model: nn.Module, kind: str, compute_dtype: torch.dtype) -> None:
     """Put a `QuantizedLinear` in the place of every layer that transformers lets bitsandbytes quantise.
 
-    That is every linear layer but the output head, layers tied to others, and the last one.
+    That is every linear layer but the output head, layers tied to others, the last one, and those that the model's
+    class keeps in float32.
     """
     from transformers.quantizers.base import get_keys_to_not_convert  # noqa: PLC0415  (slow to import)
+    from transformers.quantizers.quantizers_utils import should_convert_module  # noqa: PLC0415
 
     left_out = get_keys_to_not_convert(model) if hasattr(model, "get_output_embeddings") else []
+    left_out += list(getattr(model, "_keep_in_fp32_modules", None) or [])
     for name, module in list(model.named_modules()):
         linear = is_adaptable(module) and not isinstance(module, (nn.Embedding, QuantizedLinear))
-        if linear and not any(name == other or name.endswith(f".{other}") for other in left_out):
+        if linear and should_convert_module(name, left_out):
             d_in, d_out = _widths(module)
             bias = getattr(module, "bias", None)
-            stand_in = QuantizedLinear(d_in, d_out, bias, kind, compute_dtype)  # type: ignore[arg-type]
+            stand_in = QuantizedLinear(d_in, d_out, bias, kind, compute_dtype)
             model.set_submodule(name, stand_in)
 
 

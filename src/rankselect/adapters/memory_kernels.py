@@ -57,14 +57,14 @@ class DeviceKernels(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _attention(
+def _attention(  # noqa: PLR0917  (the signature of PyTorch's function)
     device: str,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     attn_mask: torch.Tensor | None = None,
     dropout_p: float = 0.0,
-    is_causal: bool = False,  # noqa: FBT001, FBT002  (the signature of PyTorch's function)
+    is_causal: bool = False,  # noqa: FBT001, FBT002
     scale: float | None = None,
     enable_gqa: bool = False,  # noqa: FBT001, FBT002
 ) -> torch.Tensor:
@@ -77,23 +77,26 @@ def _attention(
     if bias is not None and bias.dtype == torch.bool:
         lowest, zero = (torch.scalar_tensor(v, dtype=query.dtype, device="meta") for v in (-torch.inf, 0.0))
         bias = torch.where(bias.logical_not(), lowest, zero)
-    ops = torch.ops.aten
+    ops: Any = torch.ops.aten
+    attended: torch.Tensor
     if device == "cpu":
-        return ops._scaled_dot_product_flash_attention_for_cpu(  # noqa: SLF001
+        attended = ops._scaled_dot_product_flash_attention_for_cpu(  # noqa: SLF001
             query, key, value, dropout_p, is_causal, attn_mask=bias, scale=scale
         )[0]
-    if kernel == _EFFICIENT:
+    elif kernel == _EFFICIENT:
         if bias is not None:
             bias = _padded_bias(bias, query, key)
-        return ops._scaled_dot_product_efficient_attention(  # noqa: SLF001
+        attended = ops._scaled_dot_product_efficient_attention(  # noqa: SLF001
             query, key, value, bias, compute_log_sumexp=True, dropout_p=dropout_p, is_causal=is_causal, scale=scale
         )[0]
-    return ops._scaled_dot_product_flash_attention(  # noqa: SLF001
-        query, key, value, dropout_p, is_causal, return_debug_mask=False, scale=scale
-    )[0]
+    else:
+        attended = ops._scaled_dot_product_flash_attention(  # noqa: SLF001
+            query, key, value, dropout_p, is_causal, return_debug_mask=False, scale=scale
+        )[0]
+    return attended
 
 
-def _chosen_kernel(
+def _chosen_kernel(  # noqa: PLR0917  (what the choice depends on)
     device: str,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -110,18 +113,11 @@ def _chosen_kernel(
         if mask is None and half and query.shape[-1] == value.shape[-1] <= 256:
             return _FLASH
         return _MATH if enable_gqa else _EFFICIENT
-    inputs = [_like(tensor, device).requires_grad_() for tensor in (query, key, value)]
+    inputs: list[Any] = [_like(tensor, device).requires_grad_() for tensor in (query, key, value)]
+    inputs.append(None if mask is None else _like(mask, device))
+    choose: Any = torch._fused_sdp_choice  # noqa: SLF001
     with torch.enable_grad():
-        return int(
-            torch._fused_sdp_choice(  # noqa: SLF001
-                *inputs,
-                None if mask is None else _like(mask, device),
-                dropout,
-                is_causal,
-                scale=scale,
-                enable_gqa=enable_gqa,
-            )
-        )
+        return int(choose(*inputs, dropout, is_causal, scale=scale, enable_gqa=enable_gqa))
 
 
 def _like(tensor: torch.Tensor, device: str) -> torch.Tensor:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, final
 
 from rankselect.adapters.memory_copy import QuantizedLinear
-from rankselect.adapters.memory_estimate import run, trainable_copy
 from rankselect.adapters.memory_ranks import scaled
+from rankselect.adapters.memory_run import run, trainable_copy
 from rankselect.plan.layers import unwrapped
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from rankselect.adapters.merge_buffer import own_copy
 from rankselect.errors import ArgumentError, ModelError, first_sentence
 from rankselect.plan.layers import find_layers
 
@@ -147,7 +148,7 @@ def streaming(model: nn.Module, read: Callable[[str], torch.Tensor]) -> Iterator
                     continue
                 empty[id(unit)].append((module, last, parameter))
                 value = read(f"{names[id(module)]}.{last}".lstrip("."))
-                module._parameters[last] = nn.Parameter(value.float(), requires_grad=False)  # noqa: SLF001
+                module._parameters[last] = nn.Parameter(own_copy(value, torch.float32), requires_grad=False)  # noqa: SLF001
 
     def forget(unit: nn.Module, *_: object) -> None:
         for module, last, parameter in empty.pop(id(unit), []):

@@ -11,6 +11,7 @@ import torch
 from tqdm.auto import tqdm
 
 from rankselect.adapters.merge_base import BaseModel, empty_model, ties
+from rankselect.adapters.merge_buffer import is_finite
 from rankselect.adapters.merge_quantize import config_of, pack
 from rankselect.adapters.merge_weights import is_transposed
 from rankselect.adapters.shards import ShardWriter
@@ -157,7 +158,7 @@ def _cast(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
     if dtype is None or not tensor.is_floating_point() or tensor.dtype == dtype:
         return tensor
     cast = tensor.to(dtype)
-    if not bool(cast.isfinite().all()):
+    if not is_finite(cast):
         raise AdapterError(
             f"merged weights that fit into {dtype}", "one that overflows", "Choose dtype='bfloat16' or 'float32'."
         )

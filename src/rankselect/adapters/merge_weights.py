@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 from rankselect.adapters.merge_base import BaseModel, parameter_keys, scales
+from rankselect.adapters.merge_buffer import is_finite
 from rankselect.adapters.merge_quantize import Quantization, round_trip, unpack
 from rankselect.errors import AdapterError, ModelError
 
@@ -144,7 +145,7 @@ class MergedWeights:
         if is_transposed(self.base.model, name):
             delta = delta.T
         merged = delta.add_(tensor)
-        if not bool(merged.isfinite().all()):
+        if not is_finite(merged):
             raise AdapterError(
                 "finite merged weights", f"NaN or infinity in {name}", "Base or adapter hold broken weights."
             )

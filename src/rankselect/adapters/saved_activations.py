@@ -46,7 +46,7 @@ class LiveMemory(TorchDispatchMode):
     """
 
     def __init__(self, held: Iterable[torch.Tensor] = (), *, block_bytes: int = 1) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.part = ""
         self.live: Counter[str] = Counter()
         self.peak = 0
@@ -57,7 +57,7 @@ class LiveMemory(TorchDispatchMode):
         self._parts: dict[int, str] = {}
         self._held = {_key(tensor) for tensor in held}
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation and count what it returns."""
         result = func(*args, **(kwargs or {}))
         for value in tree_iter(result):

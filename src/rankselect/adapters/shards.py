@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from rankselect.adapters.merge_buffer import own_copy
 from rankselect.errors import ArgumentError, ModelError, first_sentence
 
 if TYPE_CHECKING:
@@ -124,10 +125,10 @@ class ShardWriter:
         self._total = 0
 
     def add(self, key: str, tensor: torch.Tensor) -> None:
-        """Take one tensor; it is kept until its shard is full."""
+        """Take a copy of a tensor, which is kept until its shard is full."""
         if self._pending and _nbytes(*self._pending.values(), tensor) > self._max_bytes:
             self._flush()
-        self._pending[key] = tensor.contiguous()
+        self._pending[key] = own_copy(tensor)
         self._total += _nbytes(tensor)
 
     def close(self) -> int:

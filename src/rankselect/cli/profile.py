@@ -39,7 +39,7 @@ def profile(
     data: Annotated[
         str,
         typer.Option(
-            help="A .jsonl file; medical-qa for the texts that come with rankselect; or a data set on the hub, "
+            help="A .jsonl or .csv file; medical-qa for the texts that come with rankselect; or a data set on the hub, "
             "with :SPLIT after its name if not train.",
             rich_help_panel=_TEXTS,
         ),

@@ -42,6 +42,10 @@ class GeneratedAnswer:
             all answers took; with ``batch_size=1`` they are the time of each by itself.
         n_tokens: Tokens that the model wrote for it, an end-of-text token and a stop text included.
         stopped_by: ``"end"`` (of text), ``"stop"`` (a stop text of the template) or ``"length"`` (`max_new_tokens`).
+
+    Example:
+        >>> GeneratedAnswer("A disease of the skin.", seconds=0.2, n_tokens=6, stopped_by="end").text
+        'A disease of the skin.'
     """
 
     text: str
@@ -67,7 +71,8 @@ def generate_answers(
 
     Prompts are padded on the left and batched by length. The model's own generation settings (temperature, penalties)
     do not apply, and everything is left as it was found: modes of modules, generation settings, random number
-    generators, gradient checkpointing. A batch that does not fit into memory is halved.
+    generators, gradient checkpointing. A batch that does not fit into memory is halved. In float32 greedy answers do
+    not depend on the batch; int8 layers choose their outlier columns from all of it.
 
     Args:
         model: A causal language model of transformers, plain or with an adapter, merged or not.

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from rankselect.errors import ArgumentError, ModelError, OutOfMemoryError, RankSelectWarning, first_sentence
+from rankselect.training.model_names import cannot_load, load_config, model_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = ["empty_model", "load_model", "load_tokenizer", "quantization_of"]
 
@@ -36,7 +36,8 @@ def load_model(
         name_or_model: A folder, a name on the hub, or a model that was built before, which is passed through.
         quantization: ``"nf4"`` (4 bits, with double quantisation) or ``"int8"`` quantises the linear layers while
             loading, by bitsandbytes, on a GPU or a CPU. A model that is stored quantised needs ``"none"``.
-        dtype: ``"auto"`` (as the weights are stored), ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+        dtype: ``"auto"`` (as the weights are stored), ``"float32"``, ``"bfloat16"`` or ``"float16"``. Four-bit layers
+            multiply in it too; with ``"auto"`` in bfloat16.
         device_map: Where the weights go, as transformers takes it.
         trainable: Prepare a quantised model for training an adapter on it, with PEFT's
             `prepare_model_for_kbit_training`: the base is frozen, and what is not quantised (embeddings, norms, output
@@ -66,7 +67,7 @@ def load_model(
         >>> load_model(folder, dtype="bfloat16").dtype
         torch.bfloat16
     """
-    from rankselect.training.quantized import keep_as_quantized, prepare_for_training  # noqa: PLC0415  (loads torch)
+    from rankselect.training.quantized import keep_as_quantized, note_casts_once, prepare_for_training  # noqa: PLC0415  (loads torch)
 
     _check("quantization", quantization, _QUANTIZATIONS)
     if gradient_checkpointing and not trainable:
@@ -80,6 +81,8 @@ def load_model(
         model = name_or_model
         _check_built(model, quantization, dtype, device_map)
     keep_as_quantized(model)
+    if quantization_of(model) == "int8":
+        note_casts_once()
     if trainable:
         prepare_for_training(model, gradient_checkpointing=gradient_checkpointing)
     return model
@@ -105,8 +108,8 @@ def empty_model(name: str | os.PathLike[str], *, trust_remote_code: bool = False
     """
     import torch  # noqa: PLC0415
 
-    config = _load_config(os.fspath(name), trust_remote_code=trust_remote_code)
-    kind = _model_class(config)
+    config = load_config(os.fspath(name), trust_remote_code=trust_remote_code)
+    kind = model_class(config)
     with torch.device("meta"):
         if hasattr(kind, "from_config"):  # an Auto class
             return cast("PreTrainedModel", kind.from_config(config, trust_remote_code=trust_remote_code))
@@ -135,7 +138,7 @@ def load_tokenizer(name: str | os.PathLike[str], *, trust_remote_code: bool = Fa
     from transformers import AutoTokenizer  # noqa: PLC0415
 
     name = os.fspath(name)
-    _load_config(name, trust_remote_code=trust_remote_code)  # says more precisely what is wrong with a model
+    load_config(name, trust_remote_code=trust_remote_code)  # says more precisely what is wrong with a model
     try:
         return AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
@@ -197,13 +200,13 @@ def _loaded(name: str, quantization: Literal["none", "nf4", "int8"], options: di
     import torch  # noqa: PLC0415  (slow to import, like all of transformers)
     from safetensors import SafetensorError  # noqa: PLC0415
 
-    config = _load_config(name, trust_remote_code=options["trust_remote_code"])
+    config = load_config(name, trust_remote_code=options["trust_remote_code"])
     if quantization != "none":
         from rankselect.training.quantized import quantization_config  # noqa: PLC0415
 
-        options = {**options, "quantization_config": quantization_config(quantization, config, name)}
+        options = {**options, "quantization_config": quantization_config(quantization, config, name, options["dtype"])}
     try:
-        model, loading = _model_class(config).from_pretrained(name, output_loading_info=True, **options)
+        model, loading = model_class(config).from_pretrained(name, output_loading_info=True, **options)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise OutOfMemoryError(
             f"memory for the weights of {name}",
@@ -211,42 +214,9 @@ def _loaded(name: str, quantization: Literal["none", "nf4", "int8"], options: di
             'Load it with quantization="nf4" (--quantization nf4), or in dtype="bfloat16".',
         ) from error
     except (OSError, ValueError, ImportError, RuntimeError, AssertionError, SafetensorError) as error:
-        raise _cannot_load("weights that can be loaded", name, error) from error
+        raise cannot_load("weights that can be loaded", name, error) from error
     _warn_of_random_weights(name, model, loading["missing_keys"])
     return cast("PreTrainedModel", model)
-
-
-def _load_config(name: str, *, trust_remote_code: bool) -> PreTrainedConfig:
-    from transformers import AutoConfig  # noqa: PLC0415
-
-    folder = Path(name)
-    if not folder.is_dir() and (folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1):
-        got = "which is a file" if folder.exists() else "which does not exist"
-        raise ModelError("a folder with a model, or a name on the hub", f"{name}, {got}", "Check the path.")
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        adapter = (folder / "adapter_config.json").is_file()
-        raise ModelError(
-            "a folder with a model (config.json)",
-            f"{name}, which holds an adapter" if adapter else f"{name}, which has no config.json",
-            "Give the folder or name of its base model." if adapter else "Save the model there with save_pretrained.",
-        )
-    try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise _cannot_load("a model that transformers can load", name, error) from error
-    return config
-
-
-def _model_class(config: PreTrainedConfig) -> Any:
-    """The class that the config names, so that modules have the names they have in training."""
-    import transformers  # noqa: PLC0415
-
-    own_code = getattr(config, "auto_map", None) or {}
-    if type(config).__module__.startswith("transformers_modules"):
-        return transformers.AutoModelForCausalLM if "AutoModelForCausalLM" in own_code else transformers.AutoModel
-    kind = getattr(transformers, (config.architectures or [""])[0], None)
-    known = isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
-    return kind if known else transformers.AutoModel
 
 
 def _warn_of_random_weights(name: str, model: PreTrainedModel, missing: Iterable[str]) -> None:
@@ -262,25 +232,3 @@ def _warn_of_random_weights(name: str, model: PreTrainedModel, missing: Iterable
             RankSelectWarning,
             stacklevel=4,
         )
-
-
-def _cannot_load(expected: str, name: str, error: Exception) -> ModelError:
-    return ModelError(expected, f"{name}: {first_sentence(error)}", _remedy(name, error))
-
-
-def _remedy(name: str, error: Exception) -> str:
-    text = str(error)
-    if "trust_remote_code" in text:
-        return "Add trust_remote_code=True (--trust-remote-code) if you trust the code that comes with this model."
-    if "does not recognize this architecture" in text:
-        return (
-            "Upgrade transformers, or add trust_remote_code=True (--trust-remote-code) if the model brings its own "
-            "code."
-        )
-    if "cuda" in text.lower():
-        return "Choose another device_map, for example cpu."
-    if Path(name).is_dir():
-        return "The folder is damaged or incomplete: save or download the model again."
-    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "ON", "YES", "TRUE"}:
-        return "HF_HUB_OFFLINE is set and the model is not in the cache: unset it, or give a folder."
-    return "Check name and connection, log in with `hf auth login` if the model is private or gated, or give a folder."

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from peft import prepare_model_for_kbit_training
+
 
 from rankselect.adapters.merge_quantize import config_of
 from rankselect.errors import ArgumentError, ModelError
@@ -14,18 +17,21 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedConfig
 
-__all__ = ["is_four_bit_layer", "keep_as_quantized", "prepare_for_training", "quantization_config"]
+__all__ = ["is_four_bit_layer", "keep_as_quantized", "note_casts_once", "prepare_for_training", "quantization_config"]
 
 _CHECKPOINTING = {"use_reentrant": False}  # passes gradients on also where the inputs need none
 
 
-def quantization_config(quantization: Literal["nf4", "int8"], config: PreTrainedConfig, name: str) -> Any:
+def quantization_config(
+    quantization: Literal["nf4", "int8"], config: PreTrainedConfig, name: str, dtype: str = "auto"
+) -> Any:
     """The `BitsAndBytesConfig` to load a model with.
 
     Args:
         quantization: ``"nf4"`` or ``"int8"``.
         config: The model's config.
         name: The model's name, for the message.
+        dtype: What four-bit layers multiply in; bfloat16 for ``"auto"``.
 
     Raises:
         ArgumentError: If the model is stored quantised already.
@@ -37,7 +43,7 @@ def quantization_config(quantization: Literal["nf4", "int8"], config: PreTrained
             f"{name}, whose weights are stored quantised",
             'Load it with quantization="none", or give the model that it was made from.',
         )
-    return config_of(quantization)
+    return config_of(quantization, torch.bfloat16 if dtype == "auto" else getattr(torch, dtype))
 
 
 def is_four_bit_layer(module: nn.Module) -> bool:
@@ -58,6 +64,28 @@ def keep_as_quantized(model: nn.Module) -> None:
     for module in model.modules():
         if is_four_bit_layer(module) and hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+
+
+class _CastOnce(logging.Filter):
+    """Lets the note on casts of 8-bit layers pass once: bitsandbytes writes it at every call of every layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record passes."""
+        if not str(record.msg).startswith("MatMul8bitLt: inputs will be cast"):
+            return True
+        first, self._seen = not self._seen, True
+        return first
+
+
+def note_casts_once() -> None:
+    """Keep 8-bit layers, which compute in float16, from logging a line at every call with other inputs."""
+    logger = logging.getLogger("bitsandbytes.autograd._functions")
+    if not any(isinstance(known, _CastOnce) for known in logger.filters):
+        logger.addFilter(_CastOnce())
 
 
 def prepare_for_training(model: nn.Module, *, gradient_checkpointing: bool) -> None:

@@ -82,9 +82,7 @@ def split_of(name: str, default: str = "train") -> tuple[str, str]:
     return (head, split) if colon and "/" not in split and "\\" not in split else (name, default)
 
 
-def no_such_column(
-    column: str, found: Iterable[str], where: str, remedy: str, *, kind: str = "column"
-) -> DataError:
+def no_such_column(column: str, found: Iterable[str], where: str, remedy: str, *, kind: str = "column") -> DataError:
     """The error for a column that is not there, with near matches.
 
     Args:

@@ -1,0 +1,41 @@
+"""Copies of tensors in memory of their own, which goes back to the system as soon as they are dropped."""
+
+from __future__ import annotations
+
+import mmap
+
+import torch
+
+__all__ = ["is_finite", "own_copy"]
+
+
+def own_copy(tensor: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """Copy a tensor into a mapping of its own.
+
+    What lives for long, between temporaries that do not, keeps the heap of a process from shrinking: merging model
+    files of 350 MB tensor by tensor held 200 MB that way, and 100 MB with such copies.
+
+    Args:
+        tensor: Any tensor on the CPU.
+        dtype: The dtype of the copy; that of the tensor, if left out.
+
+    Example:
+        >>> own_copy(torch.ones(2, dtype=torch.float16), torch.float32)
+        tensor([1., 1.])
+    """
+    target = dtype or tensor.dtype
+    nbytes = tensor.numel() * target.itemsize
+    if not nbytes:
+        return torch.empty(tensor.shape, dtype=target)
+    buffer = torch.frombuffer(mmap.mmap(-1, nbytes), dtype=target)
+    return buffer.reshape(tensor.shape).copy_(tensor)
+
+
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Whether all entries are finite numbers, found without a copy of the tensor.
+
+    Example:
+        >>> is_finite(torch.ones(3)), is_finite(torch.tensor([1.0, float("nan")]))
+        (True, False)
+    """
+    return not tensor.numel() or all(bool(extreme.isfinite()) for extreme in tensor.aminmax())

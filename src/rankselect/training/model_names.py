@@ -1,0 +1,79 @@
+"""What a model's name stands for: its config and class, or one error that says what is wrong with the name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rankselect.errors import ModelError, first_sentence
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+__all__ = ["cannot_load", "load_config", "model_class"]
+
+
+def load_config(name: str, *, trust_remote_code: bool) -> PreTrainedConfig:
+    """The config of a model.
+
+    Args:
+        name: A folder or a name on the hub.
+        trust_remote_code: Run code that comes with the model.
+
+    Raises:
+        ModelError: If there is no such model, or transformers does not know it.
+    """
+    from transformers import AutoConfig  # noqa: PLC0415
+
+    folder = Path(name)
+    if not folder.is_dir() and (folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1):
+        got = "which is a file" if folder.exists() else "which does not exist"
+        raise ModelError("a folder with a model, or a name on the hub", f"{name}, {got}", "Check the path.")
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        adapter = (folder / "adapter_config.json").is_file()
+        raise ModelError(
+            "a folder with a model (config.json)",
+            f"{name}, which holds an adapter" if adapter else f"{name}, which has no config.json",
+            "Give the folder or name of its base model." if adapter else "Save the model there with save_pretrained.",
+        )
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise cannot_load("a model that transformers can load", name, error) from error
+    return config
+
+
+def model_class(config: PreTrainedConfig) -> Any:
+    """The class that the config names, so that modules have the names they have in training."""
+    import transformers  # noqa: PLC0415
+
+    own_code = getattr(config, "auto_map", None) or {}
+    if type(config).__module__.startswith("transformers_modules"):
+        return transformers.AutoModelForCausalLM if "AutoModelForCausalLM" in own_code else transformers.AutoModel
+    kind = getattr(transformers, (config.architectures or [""])[0], None)
+    known = isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
+    return kind if known else transformers.AutoModel
+
+
+def cannot_load(expected: str, name: str, error: Exception) -> ModelError:
+    """What to say of a model that another library could not load, and what to do."""
+    return ModelError(expected, f"{name}: {first_sentence(error)}", _remedy(name, error))
+
+
+def _remedy(name: str, error: Exception) -> str:
+    text = str(error)
+    if "trust_remote_code" in text:
+        return "Add trust_remote_code=True (--trust-remote-code) if you trust the code that comes with this model."
+    if "does not recognize this architecture" in text:
+        return (
+            "Upgrade transformers, or add trust_remote_code=True (--trust-remote-code) if the model brings its own "
+            "code."
+        )
+    if "cuda" in text.lower():
+        return "Choose another device_map, for example cpu."
+    if Path(name).is_dir():
+        return "The folder is damaged or incomplete: save or download the model again."
+    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "ON", "YES", "TRUE"}:
+        return "HF_HUB_OFFLINE is set and the model is not in the cache: unset it, or give a folder."
+    return "Check name and connection, log in with `hf auth login` if the model is private or gated, or give a folder."
