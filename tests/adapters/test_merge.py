@@ -74,7 +74,7 @@ def loaded(folder, **arguments):
 
 
 def unmerged(base, adapter, quantization=None):
-    """PEFT's own logits, on the base or on what transformers quantises and dequantises it to."""
+    """PEFT's own logits, on the base or on what transformers quantizes and dequantizes it to."""
     if quantization is None:
         return logits(PeftModel.from_pretrained(loaded(base), adapter))
     model = loaded(base, quantization_config=quantization, device_map={"": "cpu"}).dequantize(torch.float32)
@@ -225,9 +225,9 @@ def test_16_bits_are_rounded_once(tmp_path):
 
 def test_the_training_record_says_what_it_was_trained_on(base, tmp_path):
     adapter = save_adapter(tmp_path / "adapter", base)
-    with pytest.warns(RankSelectWarning, match="Nothing says whether .* was trained on a quantised base"):
+    with pytest.warns(RankSelectWarning, match="Nothing says whether .* was trained on a quantized base"):
         report = merge(adapter, tmp_path / "unknown", quantization=None, measure=False)
-    assert (report.quantization, report.quantization_source) == ("none", "not recorded, taken as not quantised")
+    assert (report.quantization, report.quantization_source) == ("none", "not recorded, taken as not quantized")
     record = {"format": "rankselect.training_record", "version": 1, "quantization": "nf4"}
     (adapter / "rankselect.json").write_text(json.dumps(record))
     with warnings.catch_warnings():
@@ -288,8 +288,8 @@ def test_a_report_for_people_and_programs(base, adapter, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"onto": "dequantised"}, ArgumentError, "expected a quantisation for onto='dequantized', got none"),
-        ({"onto": "requantized"}, ArgumentError, "expected a quantisation for onto='requantized', got none"),
+        ({"onto": "dequantised"}, ArgumentError, "expected a quantization for onto='dequantized', got none"),
+        ({"onto": "requantized"}, ArgumentError, "expected a quantization for onto='requantized', got none"),
         ({"onto": "base"}, UnknownNameError, "the name of a way to merge, got 'base'"),
         ({"quantization": "nf5"}, UnknownNameError, "got 'nf5'. Did you mean nf4?"),
         ({"dtype": "int8"}, ArgumentError, "expected a dtype: auto, float32, bfloat16, float16, got 'int8'"),

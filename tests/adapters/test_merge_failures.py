@@ -116,7 +116,7 @@ def test_a_base_quantized_by_something_else(folder):
     path.write_text(
         json.dumps(json.loads(path.read_text()) | {"quantization_config": {"quant_method": "gptq", "bits": 4}})
     )
-    with pytest.raises(ModelError, match="a base model in full precision, or quantised by bitsandbytes, got .*by gptq"):
+    with pytest.raises(ModelError, match="a base model in full precision, or quantized by bitsandbytes, got .*by gptq"):
         merge(folder)
 
 

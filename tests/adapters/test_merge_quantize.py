@@ -1,4 +1,4 @@
-"""Quantising one weight: bit for bit what bitsandbytes does, whatever its size."""
+"""Quantizing one weight: bit for bit what bitsandbytes does, whatever its size."""
 
 from __future__ import annotations
 

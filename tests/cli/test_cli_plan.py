@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 import rankselect as rs
-from rankselect.cli import plan as command
+from rankselect.cli.options import split_target_modules
 
 
 def test_a_peft_config_builds_exactly_the_plan(run, model, profile, tmp_path):

@@ -44,8 +44,10 @@ class QuantizedLinear(nn.Linear):
     Example:
         >>> layer = QuantizedLinear(256, 256, None, "nf4", torch.bfloat16)
         >>> layer.weight.nbytes, layer.constants.nbytes  # half a byte for a weight; a byte for 64 of them and a little
-        (32768, 1088)
+        (32768, 1040)
     """
+
+    constants: torch.Tensor
 
     def __init__(  # noqa: PLR0917  (as nn.Linear, and what it adds)
         self,
@@ -68,11 +70,10 @@ class QuantizedLinear(nn.Linear):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The output's shape and type, with the memory on the way to it."""
         if self.kind == "int8":
-            return _DenseForAMoment.apply(x, self.bias, self.out_features, x)  # type: ignore[no-any-return]
+            return _multiplied(x, self.bias, self.out_features, keep=True)
         inner = x.to(self.compute_dtype or x.dtype)
         bias = None if self.bias is None else self.bias.to(inner.dtype)
-        out: torch.Tensor = _DenseForAMoment.apply(inner, bias, self.out_features, None)
-        out = out.to(x.dtype)
+        out = _multiplied(inner, bias, self.out_features, keep=False).to(x.dtype)
         return out.clone() if self.adapted else out  # PEFT clones what a 4-bit layer returns
 
 
@@ -80,7 +81,7 @@ class _DenseForAMoment(torch.autograd.Function):
     """A product with a weight that is unpacked for it, and unpacked again for the gradient."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, x: torch.Tensor, bias: torch.Tensor | None, d_out: int, kept: torch.Tensor | None
     ) -> torch.Tensor:
         ctx.kept, ctx.shape, ctx.dtype = kept, (d_out, x.shape[-1]), x.dtype
@@ -90,6 +91,12 @@ class _DenseForAMoment(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
         dense = grad.new_empty(ctx.shape, dtype=ctx.dtype)
         return grad.to(ctx.dtype) @ dense, None, None, None
+
+
+def _multiplied(x: torch.Tensor, bias: torch.Tensor | None, d_out: int, *, keep: bool) -> torch.Tensor:
+    apply: Any = _DenseForAMoment.apply
+    out: torch.Tensor = apply(x, bias, d_out, x if keep else None)
+    return out
 
 
 def weightless_copy(model: nn.Module) -> nn.Module:

@@ -43,7 +43,7 @@ class MemoryEstimate:
         >>> model = tiny_model()
         >>> estimate = rs.Fixed(4).plan(model).memory(model, batch_size=2, length=64)
         >>> estimate.adapters, estimate.optimizer_states, sum(estimate.parts.values()) == estimate.peak
-        (5120, 10272, True)
+        (3584, 7200, True)
     """
 
     base_weights: int

@@ -30,12 +30,12 @@ class Lever:
         name: What is changed: ``"gradient checkpointing"``, ``"4-bit weights"``, ``"half the length"``,
             ``"half the ranks"`` or ``"half the batch"``.
         saved_bytes: By how much the peak falls.
-        how: What to do, as the subject of a sentence: ``"rows of 256 tokens instead of 512"``.
+        how: What to do, as the subject of a sentence: ``"halving rows to 256 tokens"``.
 
     Example:
-        >>> lever = Lever("half the length", 2**30, "rows of 256 tokens instead of 512")
+        >>> lever = Lever("half the length", 2**30, "halving rows to 256 tokens")
         >>> f"{lever.how} saves {lever.saved_bytes / 2**30:.0f} GiB"
-        'rows of 256 tokens instead of 512 saves 1 GiB'
+        'halving rows to 256 tokens saves 1 GiB'
     """
 
     name: str
@@ -61,10 +61,10 @@ def _shorter(step: TrainingStep) -> Iterator[tuple[str, str, TrainingStep]]:
     """Changes of the batch: the same model takes them."""
     if step.length > 1:
         half = step.length // 2
-        yield "half the length", f"rows of {half} tokens instead of {step.length}", replace(step, length=half)
+        yield "half the length", f"halving rows to {half} tokens", replace(step, length=half)
     if step.batch_size > 1:
         half = step.batch_size // 2
-        yield "half the batch", f"a micro-batch of {half} instead of {step.batch_size}", replace(step, batch_size=half)
+        yield "half the batch", f"halving the micro-batch to {half}", replace(step, batch_size=half)
 
 
 def _rebuilt(

@@ -51,8 +51,8 @@ class TrainingStep:
         >>> TrainingStep(optimizer="adamw8bit")
         Traceback (most recent call last):
             ...
-        rankselect.errors.UnknownNameError: expected the name of a training optimizer, got 'adamw8bit'. Did you mean \
-adamw_8bit or adamw or paged_adamw_8bit? Known: adamw, adamw_8bit, paged_adamw, paged_adamw_8bit, sgd, sgd_momentum.
+        rankselect.errors.UnknownNameError: expected the name of a training optimizer, got 'adamw8bit'. Did you \
+mean adamw_8bit or paged_adamw_8bit or adamw? Known: adamw, adamw_8bit, paged_adamw, paged_adamw_8bit, sgd, sgd_momentum.
     """
 
     batch_size: int = 1

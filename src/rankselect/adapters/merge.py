@@ -47,8 +47,8 @@ def merge_adapter(
     """Merge a LoRA adapter into its base model and write a plain model folder.
 
     An adapter that was trained on a 4- or 8-bit base has learned to correct that base, rounding errors and all. So by
-    default it is merged onto the *dequantised* weights, which is the model that was trained, only in a wider dtype.
-    Merging onto the original weights, or quantising the sum again, gives other models, near it.
+    default it is merged onto the *dequantized* weights, which is the model that was trained, only in a wider dtype.
+    Merging onto the original weights, or quantizing the sum again, gives other models, near it.
 
     Weights are read, changed and written one at a time: it takes the memory of one output file and a few copies of the
     largest weight. Nothing appears under the name of `out` before everything is written and measured.
@@ -58,11 +58,11 @@ def merge_adapter(
             patterns) on linear, Conv1D and embedding modules; trained biases and modules to save are put in place.
         out: The folder to write. It must not exist, or be empty.
         base: The folder or hub name of the base model. The one that the adapter names, if left out.
-        onto: ``"dequantized"``: what the quantised base computed with in training; ``"original"``: the base as it was
-            before; ``"requantized"``: dequantised, merged, and quantised again, which makes a 4- or 8-bit folder;
-            ``"auto"``: dequantised if the training was on a quantised base, else original.
-        quantization: What the base was quantised to in training: ``"none"``, ``"nf4"`` (4 bits with double
-            quantisation) or ``"int8"``. If left out: what the base's weights are stored in, else what the training
+        onto: ``"dequantized"``: what the quantized base computed with in training; ``"original"``: the base as it was
+            before; ``"requantized"``: dequantized, merged, and quantized again, which makes a 4- or 8-bit folder;
+            ``"auto"``: dequantized if the training was on a quantized base, else original.
+        quantization: What the base was quantized to in training: ``"none"``, ``"nf4"`` (4 bits with double
+            quantization) or ``"int8"``. If left out: what the base's weights are stored in, else what the training
             record beside the adapter says, else ``"none"``.
         dtype: The dtype to write in, ``"auto"`` for that of the base. In 16 bits the sums are rounded once more.
         max_shard_size: The size of an output file, for example ``"5GB"``.
@@ -77,11 +77,11 @@ def merge_adapter(
 
     Raises:
         AdapterError: If the adapter folder is incomplete or damaged, does not fit the base, or is no plain LoRA.
-        ModelError: If the base is missing, damaged or quantised by something else than bitsandbytes.
+        ModelError: If the base is missing, damaged or quantized by something else than bitsandbytes.
         ArgumentError: If the way of merging is not possible here.
         UnknownNameError: If `onto` or `quantization` is no such name.
         SaveError: If `out` exists, or cannot be written; nothing is left behind.
-        MissingExtraError: If weights have to be quantised and bitsandbytes is not installed.
+        MissingExtraError: If weights have to be quantized and bitsandbytes is not installed.
 
     Warns:
         RankSelectWarning: If nothing says how the adapter was trained, or the logits could not be compared.
@@ -145,7 +145,7 @@ def merge_adapter(
 
 
 def _quantized(base: BaseModel, settings: MergeSettings) -> frozenset[str]:
-    """The modules that were quantised in training; each weight must stand by itself in the base's files."""
+    """The modules that were quantized in training; each weight must stand by itself in the base's files."""
     quantized = quantized_modules(base, settings.quantization)
     apart = sorted(f"{module}.weight" for module in quantized if f"{module}.weight" not in base.keys)
     if apart and settings.onto != "original":

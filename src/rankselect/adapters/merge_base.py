@@ -29,14 +29,14 @@ class BaseModel:
 
     Attributes:
         name: As the caller or the adapter names it.
-        config: Its config, without the settings of quantised weights.
+        config: Its config, without the settings of quantized weights.
         stored: How its weights are stored: ``"none"`` (as they are), ``"nf4"`` (any 4-bit weights) or ``"int8"``.
-        stored_config: The settings of quantised weights, if they are.
+        stored_config: The settings of quantized weights, if they are.
         checkpoint: Its weights.
         model: The model on the meta device: names and shapes, with buffers that are computed.
         keys: ``{name of a parameter: its key in the checkpoint}``.
         fused: Parameters that transformers makes from several keys, or keys from which it makes several.
-        parts: ``{key of a quantised weight: keys of its scales}``.
+        parts: ``{key of a quantized weight: keys of its scales}``.
         dtype: The dtype that transformers loads the model in, unless told otherwise; None for that of each tensor.
     """
 
@@ -61,8 +61,8 @@ def open_base(name: str, *, trust_remote_code: bool = False) -> BaseModel:
 
     Raises:
         ModelError: If there is no such model, it cannot be built, or its weights are missing, damaged, pickled, or
-            quantised by something else than bitsandbytes.
-        MissingExtraError: If its weights are quantised and bitsandbytes is not installed.
+            quantized by something else than bitsandbytes.
+        MissingExtraError: If its weights are quantized and bitsandbytes is not installed.
     """
     from transformers import AutoConfig  # noqa: PLC0415  (slow to import)
 
@@ -152,7 +152,7 @@ def parameter_keys(model: PreTrainedModel, checkpoint: Checkpoint) -> tuple[dict
 
 
 def quantized_modules(base: BaseModel, quantization: Quantization) -> frozenset[str]:
-    """The modules whose weights bitsandbytes quantises when transformers loads the model.
+    """The modules whose weights bitsandbytes quantizes when transformers loads the model.
 
     Those are the linear modules but the output head, tied ones, and those that transformers keeps in full precision.
     """
@@ -170,7 +170,7 @@ def quantized_modules(base: BaseModel, quantization: Quantization) -> frozenset[
 
 
 def scales(checkpoint: Checkpoint) -> dict[str, tuple[str, ...]]:
-    """``{key of a quantised weight: keys of its scales}`` of a checkpoint."""
+    """``{key of a quantized weight: keys of its scales}`` of a checkpoint."""
     found: dict[str, tuple[str, ...]] = {}
     for key in checkpoint.files:
         weight = weight_of(key)
@@ -211,8 +211,8 @@ def _stored(name: str, settings: Any) -> Quantization:
     values: dict[str, Any] = settings if isinstance(settings, dict) else settings.to_dict()
     if values.get("quant_method") != "bitsandbytes":
         raise ModelError(
-            "a base model in full precision, or quantised by bitsandbytes",
-            f"{name}, quantised by {values.get('quant_method')}",
+            "a base model in full precision, or quantized by bitsandbytes",
+            f"{name}, quantized by {values.get('quant_method')}",
             "Give the base model in full precision with base (--base).",
         )
     require_bitsandbytes()

@@ -80,7 +80,7 @@ def write_weights(
         merged: The weights.
         model: The merged model, without weights.
         settings: What has been decided.
-        quantized: The modules whose weights are written quantised, if the result is requantised.
+        quantized: The modules whose weights are written quantized, if the result is requantized.
         max_bytes: The size of a file.
         progress: Whether to show a progress bar.
     """

@@ -1,4 +1,4 @@
-"""Quantising and dequantising one weight, exactly as bitsandbytes does when transformers loads a model."""
+"""Quantizing and dequantizing one weight, exactly as bitsandbytes does when transformers loads a model."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def require_bitsandbytes() -> None:
 
 
 def config_of(quantization: Quantization, compute_dtype: torch.dtype = torch.bfloat16) -> Any:
-    """The `BitsAndBytesConfig` that ``"nf4"`` (with double quantisation) or ``"int8"`` stands for."""
+    """The `BitsAndBytesConfig` that ``"nf4"`` (with double quantization) or ``"int8"`` stands for."""
     from transformers import BitsAndBytesConfig  # noqa: PLC0415  (slow to import)
 
     require_bitsandbytes()
@@ -56,15 +56,15 @@ def config_of(quantization: Quantization, compute_dtype: torch.dtype = torch.bfl
 
 
 def pack(weight: torch.Tensor, quantization: Quantization) -> dict[str, torch.Tensor]:
-    """Quantise one weight.
+    """Quantize one weight.
 
     Args:
         weight: (d_out, d_in), in the dtype that the model is loaded in, which decides its rounding.
-        quantization: ``"nf4"`` (NF4 in blocks of 64, their scales quantised once more) or ``"int8"`` (LLM.int8, one
+        quantization: ``"nf4"`` (NF4 in blocks of 64, their scales quantized once more) or ``"int8"`` (LLM.int8, one
             scale for each row).
 
     Returns:
-        ``{name below the module: tensor}``, as `save_pretrained` of a quantised model writes them.
+        ``{name below the module: tensor}``, as `save_pretrained` of a quantized model writes them.
 
     References:
         Dettmers et al., 2023, QLoRA, https://arxiv.org/abs/2305.14314; Dettmers et al., 2022, LLM.int8(),
@@ -111,7 +111,7 @@ def _pack_nf4(weight: torch.Tensor) -> tuple[torch.Tensor, Any]:
 
 
 def unpack(parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Dequantise one weight from what `pack`, or a quantised checkpoint, holds of it.
+    """Dequantize one weight from what `pack`, or a quantized checkpoint, holds of it.
 
     Args:
         parts: ``{name below the module: tensor}``.
@@ -138,7 +138,7 @@ def unpack(parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
 
 
 def round_trip(weight: torch.Tensor, quantization: Quantization) -> torch.Tensor:
-    """Quantise and dequantise: the weight that a quantised model computes with."""
+    """Quantize and dequantize: the weight that a quantized model computes with."""
     return weight if quantization == "none" else unpack(pack(weight, quantization))
 
 

@@ -21,7 +21,7 @@ class MergeReport:
         adapter: The adapter's folder.
         base: The base model.
         onto: ``"dequantized"``, ``"original"`` or ``"requantized"``.
-        quantization: What the base was quantised to in training: ``"none"``, ``"nf4"`` or ``"int8"``.
+        quantization: What the base was quantized to in training: ``"none"``, ``"nf4"`` or ``"int8"``.
         quantization_source: How that is known.
         n_modules: Modules merged.
         n_replaced: Parameters put in the place of the base's: modules to save, biases.

@@ -1,4 +1,4 @@
-"""What an adapter is merged onto: which quantisation it was trained with, and which of the three ways is asked for."""
+"""What an adapter is merged onto: which quantization it was trained with, and which of the three ways is asked for."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class MergeSettings:
 
     Attributes:
         onto: The way.
-        quantization: What the base was quantised to in training.
+        quantization: What the base was quantized to in training.
         source: How that is known.
-        load_dtype: The dtype in which the base was loaded before it was quantised; None for that of each tensor.
+        load_dtype: The dtype in which the base was loaded before it was quantized; None for that of each tensor.
         dtype: The dtype to write in; None for that of each tensor of the base.
     """
 
@@ -65,8 +65,8 @@ def settle(
 
     Raises:
         UnknownNameError: If `onto` or `quantization` is no such name.
-        ArgumentError: If the way is not possible with this base and quantisation, or they contradict each other.
-        MissingExtraError: If weights have to be quantised and bitsandbytes is not installed.
+        ArgumentError: If the way is not possible with this base and quantization, or they contradict each other.
+        MissingExtraError: If weights have to be quantized and bitsandbytes is not installed.
 
     Warns:
         RankSelectWarning: If nothing says how the adapter was trained.
@@ -79,14 +79,14 @@ def settle(
         way = "original" if trained == "none" else "dequantized"
     if trained == "none" and way != "original":
         raise ArgumentError(
-            f"a quantisation for onto={way!r}",
+            f"a quantization for onto={way!r}",
             f"none ({source})",
             "Say what the adapter was trained with: quantization='nf4' or 'int8' (--quantization).",
         )
     if base.stored != "none" and way == "original":
         raise ArgumentError(
             "a base in full precision for onto='original'",
-            f"{base.name}, whose weights are stored quantised",
+            f"{base.name}, whose weights are stored quantized",
             "Give the original as base (--base) and say what the adapter was trained with (--quantization).",
         )
     if trained != "none":
@@ -131,9 +131,9 @@ def _trained_on(adapter: AdapterFolder, base: BaseModel, wanted: str | None) -> 
     if recorded is not None:
         return cast("Quantization", recorded), "the training record"
     warnings.warn(
-        f"Nothing says whether {adapter.path} was trained on a quantised base: taken as not quantised. If it was, "
+        f"Nothing says whether {adapter.path} was trained on a quantized base: taken as not quantized. If it was, "
         "pass quantization='nf4' or 'int8' (--quantization).",
         RankSelectWarning,
         stacklevel=4,
     )
-    return "none", "not recorded, taken as not quantised"
+    return "none", "not recorded, taken as not quantized"

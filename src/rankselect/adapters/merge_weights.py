@@ -1,4 +1,4 @@
-"""Weights by the names of the model: as stored, as quantised training saw them, and with the adapter added."""
+"""Weights by the names of the model: as stored, as quantized training saw them, and with the adapter added."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ __all__ = ["BaseWeights", "MergedWeights", "StoredWeights", "is_transposed"]
 @final
 @dataclass(frozen=True)
 class StoredWeights:
-    """The parameters of a model folder; quantised ones dequantised.
+    """The parameters of a model folder; quantized ones dequantized.
 
     Attributes:
         model: The model, without weights.
         checkpoint: The folder's weights.
         keys: ``{name of a parameter: key}``.
-        parts: ``{key of a quantised weight: keys of its scales}``.
+        parts: ``{key of a quantized weight: keys of its scales}``.
     """
 
     model: PreTrainedModel
@@ -86,7 +86,7 @@ class BaseWeights:
 
     Attributes:
         stored: The base's weights.
-        quantization: What they were quantised to while loading; ``"none"`` also where they are stored quantised.
+        quantization: What they were quantized to while loading; ``"none"`` also where they are stored quantized.
         quantized: The names of the modules that this concerns.
         dtype: The dtype that they were loaded in before; None for the one they are stored in.
     """
@@ -97,7 +97,7 @@ class BaseWeights:
     dtype: torch.dtype | None
 
     def tensor(self, name: str) -> torch.Tensor:
-        """One parameter, quantised and dequantised where training did."""
+        """One parameter, quantized and dequantized where training did."""
         tensor = self.stored.tensor(name)
         module, _, last = name.rpartition(".")
         if self.quantization == "none" or last != "weight" or module not in self.quantized:
@@ -115,7 +115,7 @@ class MergedWeights:
 
     Attributes:
         base: The base model.
-        weights: Its weights, dequantised or as stored.
+        weights: Its weights, dequantized or as stored.
         adapter: The adapter.
         changes: ``{name of a parameter: module of the adapter}``.
     """

@@ -170,7 +170,7 @@ def train(
         profile_after=profile_after,
     )
     run.keep_choice(trainer)
-    if not run.train(trainer, progress=progress):
+    if not run.train(trainer):
         command = shlex.join(["rankselect", *sys.argv[1:], *([] if resume else ["--resume"])])
         show(stderr(), f"Stopped at step {trainer.state.global_step} with a checkpoint. Go on with: {command}")
         raise typer.Exit(130)

@@ -81,24 +81,17 @@ class TrainingRun:
         except OSError as error:
             raise SaveError("a folder that can be written", f"{self.folder} ({error})", "Choose another.") from error
 
-    def train(self, trainer: RankSelectTrainer, *, progress: bool) -> bool:
+    def train(self, trainer: RankSelectTrainer) -> bool:
         """Train to the end, or until Ctrl-C.
 
         Returns:
             Whether it came to its end.
         """
-        from transformers import PrinterCallback, ProgressCallback  # noqa: PLC0415  (slow to import)
-
-        from rankselect.cli.interrupt import StopOnInterrupt  # noqa: PLC0415
+        from rankselect.cli.interrupt import StopOnInterrupt  # noqa: PLC0415  (slow to import, like all of transformers)
         from rankselect.training.checkpoints import last_checkpoint  # noqa: PLC0415
-        from rankselect.training.progress import StepProgress  # noqa: PLC0415
 
         stop = StopOnInterrupt()
-        for noisy in (PrinterCallback, ProgressCallback):
-            trainer.remove_callback(noisy)
         trainer.add_callback(stop)
-        if progress:
-            trainer.add_callback(StepProgress())
         checkpoint = last_checkpoint(self.checkpoints) if self.resumed else None
         with stop.listening():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

@@ -37,6 +37,13 @@ class EncodedRows(Dataset[dict[str, list[int]]]):
         n_cut_questions: Rows whose question lost its end.
         n_cut_answers: Rows whose answer lost its end, and with it the end-of-text token.
         n_loss_tokens: Tokens that carry loss, over all rows.
+
+    Example:
+        >>> from rankselect.testing import tiny_tokenizer
+        >>> from rankselect.training.rows import QuestionAnswer
+        >>> rows = encode_rows([QuestionAnswer("What is acne?", "A disease")], tiny_tokenizer())
+        >>> len(rows), rows.n_loss_tokens, rows.n_cut_answers
+        (1, 3, 0)
     """
 
     def __init__(

@@ -13,8 +13,7 @@ __all__ = ["StepProgress"]
 class StepProgress(TrainerCallback):
     """A trainer callback with one progress bar: steps, the last loss, the time left.
 
-    It takes the place of transformers' own, which prints a line for every logged value:
-    ``trainer.remove_callback(ProgressCallback)``, ``trainer.add_callback(StepProgress())``.
+    `RankSelectTrainer` has it in the place of transformers' own, which prints a line for every logged value.
 
     Args:
         label: What stands before the bar.

@@ -6,7 +6,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, final
 
-from transformers import TrainingArguments
+from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 
 from rankselect.calibration.evidence import Calibration
 from rankselect.calibration.id_profile import IDProfile
@@ -18,6 +18,7 @@ from rankselect.training.datasets import training_data
 from rankselect.training.levers import out_of_memory
 from rankselect.training.loading import load_model, quantization_of
 from rankselect.training.meter import Meter
+from rankselect.training.progress import StepProgress
 from rankselect.training.prompts import PromptTemplate
 from rankselect.training.record import TrainingRecord
 from rankselect.training.resilience import ResilientTrainer
@@ -44,7 +45,8 @@ _VERSIONS_OF = ("rankselect", "torch", "transformers", "peft", "accelerate")
 class RankSelectTrainer(ResilientTrainer):
     """Chooses the ranks, builds and verifies the adapter, trains it, and records what it cost.
 
-    Everything that `transformers.Trainer` does stays as it is. Added to it:
+    Everything that `transformers.Trainer` does stays as it is, but for one progress bar in the place of printed
+    dictionaries. Added to it:
 
     * Ranks: a strategy measures what it needs before training, or a plan is given; PEFT must build exactly the plan.
     * Question-answer rows are encoded, with the loss on the answers; datasets that are tokens already pass through.
@@ -89,7 +91,7 @@ class RankSelectTrainer(ResilientTrainer):
     Example:
         >>> import tempfile
         >>> import rankselect as rs
-        >>> from transformers import TrainingArguments
+        >>> from transformers import PrinterCallback, ProgressCallback, TrainingArguments
         >>> from rankselect.testing import tiny_model, tiny_tokenizer
         >>> rows = [rs.QuestionAnswer("What is a fever?", "A fever is heat.")] * 8
         >>> arguments = TrainingArguments(tempfile.mkdtemp(), max_steps=2, report_to="none", disable_tqdm=True)
@@ -167,6 +169,10 @@ class RankSelectTrainer(ResilientTrainer):
         self.max_length = max_length
         self._meter = Meter(on_gpu=self.args.device.type == "cuda")
         self.add_callback(self._meter)
+        for printing in (ProgressCallback, PrinterCallback):
+            self.remove_callback(printing)
+        if not args.disable_tqdm:
+            self.add_callback(StepProgress())
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, as `transformers.Trainer.train` does; then profile again if that was asked for."""
