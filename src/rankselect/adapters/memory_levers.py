@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, final
 
-from rankselect.adapters.memory_copy import QuantizedLinear
+from rankselect.adapters.memory_quantized import QuantizedLinear
 from rankselect.adapters.memory_ranks import scaled
 from rankselect.adapters.memory_run import run, trainable_copy
 from rankselect.plan.layers import unwrapped

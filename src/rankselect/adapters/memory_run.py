@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rankselect.adapters.memory_autocast import MetaAutocast
-from rankselect.adapters.memory_copy import QuantizedLinear, add_adapters, quantize, set_checkpointing, weightless_copy
+from rankselect.adapters.memory_copy import add_adapters, set_checkpointing, weightless_copy
 from rankselect.adapters.memory_estimate import MemoryEstimate
 from rankselect.adapters.memory_kernels import DeviceKernels
 from rankselect.adapters.memory_optimizer import optimizer_and_states
+from rankselect.adapters.memory_quantized import QuantizedLinear, quantize
 from rankselect.adapters.memory_step import as_dtype
 from rankselect.adapters.saved_activations import LiveMemory
 from rankselect.errors import ArgumentError, ModelError, RankSelectError, first_sentence

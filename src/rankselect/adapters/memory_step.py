@@ -48,11 +48,11 @@ class TrainingStep:
         UnknownNameError: If an optimizer, a quantisation, a type or a device is unknown.
 
     Example:
-        >>> TrainingStep(optimizer="adamw8bit")
+        >>> TrainingStep(quantization="nf5")
         Traceback (most recent call last):
             ...
-        rankselect.errors.UnknownNameError: expected the name of a training optimizer, got 'adamw8bit'. Did you \
-mean adamw_8bit or paged_adamw_8bit or adamw? Known: adamw, adamw_8bit, paged_adamw, paged_adamw_8bit, sgd, sgd_momentum.
+        rankselect.errors.UnknownNameError: expected the name of a quantization, got 'nf5'. Did you mean nf4? Known: \
+int8, nf4, none.
     """
 
     batch_size: int = 1

@@ -150,7 +150,7 @@ def _quantized(base: BaseModel, settings: MergeSettings) -> frozenset[str]:
     apart = sorted(f"{module}.weight" for module in quantized if f"{module}.weight" not in base.keys)
     if apart and settings.onto != "original":
         raise ModelError(
-            "quantised modules whose weights stand by themselves in the base's files",
+            "quantized modules whose weights stand by themselves in the base's files",
             f"{apart[0]} ({len(apart)} such), which transformers makes from others",
             "Load the base with transformers, save it with save_pretrained, and merge onto that.",
         )

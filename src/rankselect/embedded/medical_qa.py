@@ -14,7 +14,7 @@ from rankselect.training.prompts import PromptTemplate
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["ASPECTS", "QuestionAnswer", "medical_qa"]
+__all__ = ["ASPECTS", "MedicalQuestion", "medical_qa"]
 
 # For every aspect: phrasings of the question, phrasings of the answer. {all} is the whole list of facts, {first} and
 # {rest} are its halves; a capital ({Name}, {All}, {Rest}) starts a sentence. Verbs fit one item as well as many
@@ -105,7 +105,7 @@ ASPECTS = tuple(_TEMPLATES)
 
 @final
 @dataclass(frozen=True)
-class QuestionAnswer:
+class MedicalQuestion:
     """One question about one condition, with its answer.
 
     Attributes:
@@ -127,7 +127,7 @@ class QuestionAnswer:
 
 
 @functools.cache
-def medical_qa() -> tuple[QuestionAnswer, ...]:
+def medical_qa() -> tuple[MedicalQuestion, ...]:
     """The embedded data set: eight questions about each of 128 medical conditions.
 
     All of it is our own writing, made for testing and teaching from general textbook knowledge. It is no medical
@@ -147,7 +147,7 @@ def medical_qa() -> tuple[QuestionAnswer, ...]:
     return tuple(_pair(condition, aspect) for condition in facts for aspect in ASPECTS)
 
 
-def _pair(facts: Mapping[str, Any], aspect: str) -> QuestionAnswer:
+def _pair(facts: Mapping[str, Any], aspect: str) -> MedicalQuestion:
     name, fact = facts["name"], facts[aspect]
     items = [fact] if isinstance(fact, str) else fact
     middle = (len(items) + 1) // 2
@@ -163,7 +163,7 @@ def _pair(facts: Mapping[str, Any], aspect: str) -> QuestionAnswer:
     questions, answers = _TEMPLATES[aspect]
     question = _choice(questions, f"question about the {aspect} of {name}").format(**words)
     answer = _choice(answers, f"answer about the {aspect} of {name}").format(**words)
-    return QuestionAnswer(name, aspect, question, answer)
+    return MedicalQuestion(name, aspect, question, answer)
 
 
 def _choice(phrasings: Sequence[str], key: str) -> str:

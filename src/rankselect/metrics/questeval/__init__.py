@@ -12,7 +12,7 @@ from rankselect.metrics.questeval.parts import (
     QuestionAnswerer,
     QuestionGenerator,
 )
-from rankselect.metrics.questeval.results import Comparison, ExampleScore, QuestEvalResult
+from rankselect.metrics.questeval.results import ExampleScore, QuestEvalResult, TextComparison
 from rankselect.metrics.questeval.selection import SpacySelector
 from rankselect.metrics.questeval.t5_parts import T5QuestionAnswerer, T5QuestionGenerator
 
@@ -22,7 +22,6 @@ __all__ = [
     "BertSimilarity",
     "ClozeAnswerer",
     "ClozeGenerator",
-    "Comparison",
     "ContentSpans",
     "ExampleScore",
     "FoundAnswer",
@@ -34,4 +33,5 @@ __all__ = [
     "SpacySelector",
     "T5QuestionAnswerer",
     "T5QuestionGenerator",
+    "TextComparison",
 ]

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
     from rankselect.metrics.questeval.question_metric import QuestionMetric
 
-__all__ = ["Comparison", "ExampleScore", "QuestEvalResult"]
+__all__ = ["ExampleScore", "QuestEvalResult", "TextComparison"]
 
 
 @final
 @dataclass(frozen=True)
-class Comparison:
+class TextComparison:
     """One hypothesis against its source or one of its references.
 
     Attributes:
@@ -52,7 +52,7 @@ class ExampleScore:
     score: float
     recall: float
     precision: float
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[TextComparison, ...]
 
 
 @final

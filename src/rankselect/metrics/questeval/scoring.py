@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rankselect.metrics.questeval.results import Comparison, ExampleScore
+from rankselect.metrics.questeval.results import ExampleScore, TextComparison
 from rankselect.metrics.token_f1 import token_f1
 
 if TYPE_CHECKING:
@@ -41,13 +41,13 @@ def example_score(example: Example, interview: Interview, scores: Sequence[str],
     return ExampleScore(chosen.score, chosen.recall, chosen.precision, rows)
 
 
-def _comparison(name: str, hypothesis: str, text: str, interview: Interview, scores: Sequence[str]) -> Comparison:
+def _comparison(name: str, hypothesis: str, text: str, interview: Interview, scores: Sequence[str]) -> TextComparison:
     if not hypothesis or not text:
-        return Comparison(name, recall=0.0, precision=0.0, score=0.0, n_recall_questions=0, n_precision_questions=0)
+        return TextComparison(name, recall=0.0, precision=0.0, score=0.0, n_recall_questions=0, n_precision_questions=0)
     recall = _side_score(hypothesis, text, interview, scores)
     precision = _side_score(text, hypothesis, interview, scores)
     score = float(np.average([recall, precision]))
-    return Comparison(
+    return TextComparison(
         name, recall, precision, score, len(interview.questions[text]), len(interview.questions[hypothesis])
     )
 
