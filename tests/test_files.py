@@ -158,6 +158,12 @@ def test_a_new_folder_appears_whole_and_readable_or_not_at_all(tmp_path):
         (folder / "weights").write_text("1", encoding="utf-8")
         raise KeyError("stop")
     assert [path.name for path in tmp_path.iterdir()] == ["deep"]
+    abandoned, alive = tmp_path / ".late.999999999.partial", tmp_path / f".late.{os.getppid()}.partial"
+    abandoned.mkdir()
+    alive.mkdir()
+    with new_folder(tmp_path / "late"):
+        assert not abandoned.exists()
+    assert alive.exists()
 
 
 def test_a_disk_without_room_is_one_error_and_leaves_nothing(tmp_path):

@@ -14,10 +14,12 @@ from rankselect import errors
 from rankselect._version import __version__
 
 _HOMES = {
+    "adapters.adapter_folder": ("AdapterFolder", "read_adapter"),
     "adapters.attach": ("attach_adapter",),
     "adapters.export": ("ExportReport", "export_adapter"),
     "adapters.memory": ("MemoryEstimate", "fit"),
     "adapters.merge": ("MergeReport", "merge_adapter"),
+    "adapters.merge.logits": ("LogitDifference",),
     "calibration.evidence": ("Calibration", "Evidence"),
     "calibration.id_profile": ("IDProfile", "Measurement"),
     "calibration.measure": ("id_profile",),

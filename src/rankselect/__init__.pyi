@@ -1,5 +1,7 @@
 # The public names as type checkers see them; at run time __init__.py loads each when it is first used.
 from rankselect._version import __version__ as __version__
+from rankselect.adapters.adapter_folder import AdapterFolder as AdapterFolder
+from rankselect.adapters.adapter_folder import read_adapter as read_adapter
 from rankselect.adapters.attach import attach_adapter as attach_adapter
 from rankselect.adapters.export import ExportReport as ExportReport
 from rankselect.adapters.export import export_adapter as export_adapter
@@ -7,6 +9,7 @@ from rankselect.adapters.memory import MemoryEstimate as MemoryEstimate
 from rankselect.adapters.memory import fit as fit
 from rankselect.adapters.merge import MergeReport as MergeReport
 from rankselect.adapters.merge import merge_adapter as merge_adapter
+from rankselect.adapters.merge.logits import LogitDifference as LogitDifference
 from rankselect.calibration.evidence import Calibration as Calibration
 from rankselect.calibration.evidence import Evidence as Evidence
 from rankselect.calibration.id_profile import IDProfile as IDProfile

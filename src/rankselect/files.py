@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from rankselect.errors import FileFormatError, RankSelectError, SaveError, first_sentence
 
@@ -120,6 +123,7 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = target.parent / f".{target.name}.{os.getpid()}.partial"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(target)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         yield temporary
@@ -137,6 +141,15 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise _cannot_write(target, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove what processes that were killed had begun to write in the place of this folder."""
+    pattern = re.compile(rf"\.{re.escape(target.name)}\.(\d+)\.partial")
+    for path in target.parent.iterdir():
+        match = pattern.fullmatch(path.name)
+        if match and not psutil.pid_exists(int(match[1])):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _open_to_readers(file: Path) -> None:

@@ -114,7 +114,7 @@ def test_the_cost_of_padding(adapter, tmp_path):
     assert f"padding: {report.parameters_before:,} -> {report.parameters_after:,} parameters" in str(report)
     assert "ranks 2 to 9, as rank 16 for vllm" in str(report)
     assert "next: serve with --enable-lora --max-lora-rank 16" in str(report)
-    document = json.loads(json.dumps(report.as_dict()))
+    document = json.loads(json.dumps(report.to_dict()))
     assert (document["format"], document["rank"], document["ranks"]) == ("rankselect.export_report", 16, [2, 4, 9])
 
 

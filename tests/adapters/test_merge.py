@@ -273,7 +273,7 @@ def test_texts_to_compare_on(base, adapter, tmp_path):
 
 def test_a_report_for_people_and_programs(base, adapter, tmp_path):
     report = merge(adapter, tmp_path / "merged", quantization="nf4")
-    document = json.loads(json.dumps(report.as_dict()))
+    document = json.loads(json.dumps(report.to_dict()))
     assert (document["format"], document["onto"], document["n_modules"]) == (
         "rankselect.merge_report",
         "dequantized",

@@ -7,8 +7,7 @@ import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from rankselect.adapters import merge_output
-from rankselect.adapters.merge import merge_adapter
+from rankselect.adapters.merge import merge_adapter, output
 from rankselect.errors import AdapterError
 
 TOKENS = torch.tensor([[3, 7, 1, 12, 5, 9, 20, 2]])
@@ -94,7 +93,7 @@ def test_fused_experts_themselves_are_refused(tmp_path):
 def test_a_weight_that_the_architecture_always_shares(tmp_path, monkeypatch):
     make("phi", tmp_path, ["q_proj"])
     group = ("model.layers.0.self_attn.q_proj.weight", "model.layers.1.self_attn.q_proj.weight")
-    monkeypatch.setattr(merge_output, "ties", lambda model: dict.fromkeys(group, group))
+    monkeypatch.setattr(output, "ties", lambda model: dict.fromkeys(group, group))
     with pytest.raises(
         AdapterError, match="an adapter of weights that the model does not share, got one of model.*0.self_attn"
     ):

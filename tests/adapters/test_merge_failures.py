@@ -17,8 +17,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from rankselect.adapters import merge_output
-from rankselect.adapters.merge import merge_adapter
+from rankselect.adapters.merge import merge_adapter, output
 from rankselect.errors import AdapterError, ModelError, RankSelectWarning, SaveError
 from rankselect.testing import tiny_model
 
@@ -191,7 +190,7 @@ def test_logits_that_cannot_be_compared_do_not_cost_the_merge(folder, monkeypatc
     def fail(*_):
         raise RuntimeError("no such kernel")
 
-    monkeypatch.setattr("rankselect.adapters.merge.logits", fail)
+    monkeypatch.setattr("rankselect.adapters.merge.merge.logits", fail)
     with pytest.warns(RankSelectWarning, match="could not be compared .RuntimeError: no such kernel"):
         report = merge(folder)
     assert (report.difference, report.not_measured) == (None, "RuntimeError: no such kernel")
@@ -234,7 +233,7 @@ def test_a_folder_that_cannot_be_written(folder, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(merge_output.shutil, "copyfile", refuse)  # the tests may run as root, whom no mode stops
+    monkeypatch.setattr(output.shutil, "copyfile", refuse)  # the tests may run as root, whom no mode stops
     with pytest.raises(SaveError, match="expected a folder that can be written, got .*out .*Permission denied"):
         merge(folder)
     assert left(folder) == []
@@ -242,7 +241,7 @@ def test_a_folder_that_cannot_be_written(folder, monkeypatch):
 
 def test_a_killed_merge_leaves_no_folder_of_the_name(folder):
     slow = (
-        "import time\nfrom rankselect.adapters import shards\nflush = shards.ShardWriter._flush\n"
+        "import time\nfrom rankselect.adapters.merge import shards\nflush = shards.ShardWriter._flush\n"
         "def wait(self):\n    flush(self); print('written', flush=True); time.sleep(600)\n"
         "shards.ShardWriter._flush = wait"
     )

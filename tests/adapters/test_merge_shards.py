@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from rankselect.adapters.merge_buffer import own_copy
-from rankselect.adapters.shards import Checkpoint, ShardWriter
+from rankselect.adapters.buffer import own_copy
+from rankselect.adapters.merge.shards import Checkpoint, ShardWriter
 
 
 @settings(max_examples=30, deadline=None)

@@ -12,8 +12,8 @@ from peft import LoraConfig, PeftConfig
 from peft.tuners.tuners_utils import check_target_module_exists
 from safetensors import SafetensorError, safe_open
 
+from rankselect.adapters.buffer import is_finite
 from rankselect.adapters.lora_delta import Kind, LoraModule, check_supported, resolved
-from rankselect.adapters.merge_buffer import is_finite
 from rankselect.errors import AdapterError, first_sentence
 from rankselect.files import read_document
 

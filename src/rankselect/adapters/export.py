@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from rankselect.adapters.adapter_folder import CONFIG, WEIGHTS, AdapterFolder, read_adapter
 from rankselect.adapters.lora_delta import check_supported
-from rankselect.adapters.merge_settings import dtype_of
+from rankselect.adapters.merge.settings import dtype_of
 from rankselect.errors import AdapterError, UnknownNameError
 from rankselect.files import new_folder
 
@@ -90,7 +90,7 @@ class ExportReport:
             lines.append(f"rounding of the scaled B: at most {self.rounding:.1e} of a module's norm")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes), f"next: {self.next_step}"])
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The report as JSON values."""
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         return {"format": "rankselect.export_report", "version": 1, **values}

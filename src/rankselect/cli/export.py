@@ -49,7 +49,7 @@ def export(
 
     report = export_adapter(adapter, out, target=target, dtype=dtype)
     if json:
-        typer.echo(as_json(report.as_dict()), nl=False)
+        typer.echo(as_json(report.to_dict()), nl=False)
     console = stderr() if json else stdout()
     console.print(_table(report))
     for note in report.notes:

@@ -16,7 +16,7 @@ from rankselect.files import as_json
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from rankselect.adapters.merge_report import MergeReport
+    from rankselect.adapters.merge.report import MergeReport
 
 __all__ = ["merge"]
 
@@ -110,7 +110,7 @@ def merge(
         progress=progress,
     )
     if json:
-        typer.echo(as_json(report.as_dict()), nl=False)
+        typer.echo(as_json(report.to_dict()), nl=False)
     console = stderr() if json else stdout()
     console.print(_table(report))
     show(console, f"Wrote {out}, a plain model for from_pretrained")

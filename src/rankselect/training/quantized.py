@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from peft import prepare_model_for_kbit_training
 
-from rankselect.adapters.merge_quantize import config_of
+from rankselect.adapters.quantize import config_of
 from rankselect.errors import ArgumentError, ModelError
 from rankselect.plan.layers import unwrapped
 

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from rankselect.adapters.merge_buffer import own_copy
+from rankselect.adapters.buffer import own_copy
 from rankselect.errors import ArgumentError, ModelError, first_sentence
 from rankselect.plan.layers import find_layers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from rankselect.adapters.merge_base import BaseModel
+    from rankselect.adapters.merge.base_model import BaseModel
 
 __all__ = ["LogitDifference", "compare", "logits", "random_tokens", "streaming", "token_sequences"]
 

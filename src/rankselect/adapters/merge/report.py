@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, final
 
 if TYPE_CHECKING:
-    from rankselect.adapters.merge_logits import LogitDifference
+    from rankselect.adapters.merge.logits import LogitDifference
 
 __all__ = ["MergeReport"]
 
@@ -32,7 +32,7 @@ class MergeReport:
         not_measured: Why not, if the measurement was asked for.
 
     Example:
-        >>> from rankselect.adapters.merge_logits import LogitDifference
+        >>> from rankselect.adapters.merge.logits import LogitDifference
         >>> difference = LogitDifference(max_abs=1e-6, relative=1e-7, same_token=1.0, n_tokens=128)
         >>> report = MergeReport("merged", "adapter", "base", "original", "none", "as you said", 8, 0, 1, False,
         ...                      difference, "")
@@ -69,6 +69,6 @@ positions
         lines.append(f"logits, to the unmerged adapter: {self.difference or f'not measured{reason}'}")
         return "\n".join(lines)
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The report as JSON values."""
         return {"format": "rankselect.merge_report", "version": 1, **asdict(self)}

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal, cast, final
 
 import torch
 
-from rankselect.adapters.merge_quantize import Quantization, require_bitsandbytes
+from rankselect.adapters.quantize import Quantization, require_bitsandbytes
 from rankselect.errors import ArgumentError, RankSelectWarning, UnknownNameError
 
 if TYPE_CHECKING:
     from rankselect.adapters.adapter_folder import AdapterFolder
-    from rankselect.adapters.merge_base import BaseModel
+    from rankselect.adapters.merge.base_model import BaseModel
 
 __all__ = ["MergeSettings", "Onto", "dtype_of", "settle"]
 

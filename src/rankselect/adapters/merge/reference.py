@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rankselect.adapters.adapter_folder import AdapterFolder
     from rankselect.adapters.lora_delta import LoraModule
-    from rankselect.adapters.merge_base import BaseModel
+    from rankselect.adapters.merge.base_model import BaseModel
 
 __all__ = ["load_factors", "parameter_name", "peft_model"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
-from rankselect.adapters.merge_base import BaseModel, parameter_keys, scales
-from rankselect.adapters.merge_buffer import is_finite
-from rankselect.adapters.merge_quantize import Quantization, round_trip, unpack
+from rankselect.adapters.buffer import is_finite
+from rankselect.adapters.merge.base_model import BaseModel, parameter_keys, scales
+from rankselect.adapters.quantize import Quantization, round_trip, unpack
 from rankselect.errors import AdapterError, ModelError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rankselect.adapters.adapter_folder import AdapterFolder
     from rankselect.adapters.lora_delta import LoraModule
-    from rankselect.adapters.shards import Checkpoint
+    from rankselect.adapters.merge.shards import Checkpoint
 
 __all__ = ["BaseWeights", "MergedWeights", "StoredWeights", "is_transposed"]
 

@@ -13,7 +13,7 @@ def own_copy(tensor: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Te
     """Copy a tensor into a mapping of its own.
 
     What lives for long, between temporaries that do not, keeps the heap of a process from shrinking: merging model
-    files of 350 MB tensor by tensor held 200 MB that way, and 100 MB with such copies.
+    files of 360 MiB tensor by tensor took 231 MiB that way, and 93 MiB with such copies.
 
     Args:
         tensor: Any tensor on the CPU.

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm.auto import tqdm
 
-from rankselect.adapters.merge_base import BaseModel, empty_model, ties
-from rankselect.adapters.merge_buffer import is_finite
-from rankselect.adapters.merge_quantize import config_of, pack
-from rankselect.adapters.merge_weights import is_transposed
-from rankselect.adapters.shards import ShardWriter
+from rankselect.adapters.buffer import is_finite
+from rankselect.adapters.merge.base_model import BaseModel, empty_model, ties
+from rankselect.adapters.merge.shards import ShardWriter
+from rankselect.adapters.merge.weights import is_transposed
+from rankselect.adapters.quantize import config_of, pack
 from rankselect.errors import AdapterError
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedConfig, PreTrainedModel
 
-    from rankselect.adapters.merge_settings import MergeSettings
-    from rankselect.adapters.merge_weights import MergedWeights
+    from rankselect.adapters.merge.settings import MergeSettings
+    from rankselect.adapters.merge.weights import MergedWeights
 
 __all__ = ["copy_files", "merged_config", "merged_model", "write_config", "write_weights"]
 

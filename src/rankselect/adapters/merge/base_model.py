@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, final
 
 import torch
 
-from rankselect.adapters.merge_quantize import Quantization, config_of, require_bitsandbytes, weight_of
-from rankselect.adapters.shards import Checkpoint
+from rankselect.adapters.merge.shards import Checkpoint
+from rankselect.adapters.quantize import Quantization, config_of, require_bitsandbytes, weight_of
 from rankselect.errors import ModelError, first_sentence
 
 if TYPE_CHECKING:

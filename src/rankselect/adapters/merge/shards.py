@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from rankselect.adapters.merge_buffer import own_copy
+from rankselect.adapters.buffer import own_copy
 from rankselect.errors import ArgumentError, ModelError, first_sentence
 
 if TYPE_CHECKING:
