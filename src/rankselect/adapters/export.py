@@ -28,6 +28,7 @@ __all__ = ["TARGETS", "ExportReport", "export_adapter"]
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 _COPIED = {".json", ".txt", ".model", ".jinja", ".md"}
+_REPLACED = {CONFIG, "plan.json"}
 _NEXT_STEPS = {
     "any": "vLLM needs --max-lora-rank {rank}; llama.cpp first needs its own convert_lora_to_gguf.py",
     "vllm": "serve with --enable-lora --max-lora-rank {rank}",
@@ -237,9 +238,9 @@ def _one_rank_config(adapter: AdapterFolder, rank: int) -> LoraConfig:
 
 
 def _copy_files(source: Path, folder: Path) -> None:
-    """What else stands in an adapter folder: tokenizer, training record, description."""
+    """What else stands in an adapter folder: tokenizer, training record, description; not the plan of other ranks."""
     for file in sorted(source.iterdir()):
-        if file.is_file() and file.suffix in _COPIED and file.name != CONFIG:
+        if file.is_file() and file.suffix in _COPIED and file.name not in _REPLACED:
             shutil.copyfile(file, folder / file.name)
 
 

@@ -44,7 +44,16 @@ class Lever:
 
 
 def levers(model: nn.Module, plan: RankPlan, step: TrainingStep) -> list[Lever]:
-    """The changes that save anything, the greatest first; see `rankselect.adapters.memory.savings`."""
+    """The changes that save anything, the greatest first; see `rankselect.adapters.memory.savings`.
+
+    Example:
+        >>> import rankselect as rs
+        >>> from rankselect.adapters.memory_step import TrainingStep
+        >>> from rankselect.testing import tiny_model
+        >>> model = tiny_model()
+        >>> levers(model, rs.Fixed(4).plan(model), TrainingStep(batch_size=2, length=64))[0].name
+        'half the length'
+    """
     device = step.device_of(model)
     copy = trainable_copy(model, plan, step)
     peak = run(copy, step, device).peak

@@ -38,7 +38,16 @@ _PHASES = {
 
 
 def predict(model: nn.Module, plan: RankPlan, step: TrainingStep) -> MemoryEstimate:
-    """Predict the peak of a training step; see `rankselect.adapters.memory.estimate_memory`."""
+    """Predict the peak of a training step; see `rankselect.adapters.memory.estimate_memory`.
+
+    Example:
+        >>> import rankselect as rs
+        >>> from rankselect.adapters.memory_step import TrainingStep
+        >>> from rankselect.testing import tiny_model
+        >>> model = tiny_model()
+        >>> predict(model, rs.Fixed(4).plan(model), TrainingStep(length=64)).moment
+        'the backward pass'
+    """
     return run(trainable_copy(model, plan, step), step, step.device_of(model))
 
 
@@ -49,6 +58,15 @@ def trainable_copy(model: nn.Module, plan: RankPlan, step: TrainingStep) -> nn.M
         ArgumentError: If the model is quantised in another way than the step asks for.
         ModelError: If the step asks for gradient checkpointing and the model has none.
         PlanMismatchError: If the plan is for another model.
+
+    Example:
+        >>> import rankselect as rs
+        >>> from rankselect.adapters.memory_step import TrainingStep
+        >>> from rankselect.testing import tiny_model
+        >>> model = tiny_model()
+        >>> copy = trainable_copy(model, rs.Fixed(4).plan(model), TrainingStep(length=64))
+        >>> sum(parameter.numel() for parameter in copy.parameters() if parameter.requires_grad)
+        896
     """
     step.check(model)
     bare = weightless_copy(model)
@@ -75,8 +93,23 @@ def trainable_copy(model: nn.Module, plan: RankPlan, step: TrainingStep) -> nn.M
 def run(copy: nn.Module, step: TrainingStep, device: str) -> MemoryEstimate:
     """Run one step of a model without weights, the second of a training: the optimizer has its states.
 
+    Args:
+        copy: What `trainable_copy` returned; it can be run again, with another batch.
+        step: The settings.
+        device: ``"cuda"`` or ``"cpu"``.
+
     Raises:
         ModelError: If its forward pass cannot be run without data.
+
+    Example:
+        >>> import rankselect as rs
+        >>> from rankselect.adapters.memory_step import TrainingStep
+        >>> from rankselect.testing import tiny_model
+        >>> model, steps = tiny_model(), [TrainingStep(batch_size=size, length=64) for size in (1, 2)]
+        >>> copy = trainable_copy(model, rs.Fixed(4).plan(model), steps[0])
+        >>> one, two = (run(copy, step, "cpu") for step in steps)
+        >>> one.base_weights == two.base_weights, one.activations < two.activations
+        (True, True)
     """
     block = _CUDA_BLOCK if device == "cuda" else 1
     trained = [parameter for parameter in copy.parameters() if parameter.requires_grad]

@@ -212,6 +212,14 @@ class RankPlan:
             UnknownNameError: If a name is unknown.
             PlanMismatchError: If the plan is for another model.
             ModelError: If the model's step cannot be run without data.
+
+        Example:
+            >>> import rankselect as rs
+            >>> from rankselect.testing import tiny_model
+            >>> model = tiny_model()
+            >>> estimate = rs.Fixed(8).plan(model).memory(model, batch_size=4, length=128)
+            >>> estimate.peak == sum(estimate.parts.values()), estimate.moment
+            (True, 'the backward pass')
         """
         from rankselect.adapters.memory import estimate_memory  # noqa: PLC0415  (the adapters build on the plan)
 

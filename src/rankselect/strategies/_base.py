@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rankselect.calibration.evidence import Evidence
     from rankselect.plan.targets import Target
 
-__all__ = ["RankStrategy"]
+__all__ = ["RankStrategy", "count_parameters"]
 
 
 class RankStrategy(ABC):
@@ -104,7 +104,7 @@ class RankStrategy(ABC):
             target_modules=spec if isinstance(spec, str) else tuple(spec),
             strategy=repr(self),
             model_name=str(getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__),
-            base_parameters=_count_parameters(model),
+            base_parameters=count_parameters(model),
         )
 
     def _evidence_for(self, model: nn.Module, given: Any) -> Evidence | None:
@@ -173,8 +173,8 @@ def _check_arguments(alpha_ratio: float, min_rank: int, max_rank: int | None) ->
         raise ArgumentError(f"a max_rank of at least min_rank ({min_rank})", repr(max_rank), "Raise it, or use None.")
 
 
-def _count_parameters(model: nn.Module) -> int:
-    """All parameters; four-bit weights are stored two to a byte, so they count for what they stand for."""
+def count_parameters(model: nn.Module) -> int:
+    """All parameters of a model; four-bit weights are stored two to a byte, so they count for what they stand for."""
     total = 0
     for parameter in model.parameters():
         packed = type(parameter).__name__ == "Params4bit" and not parameter.is_floating_point()

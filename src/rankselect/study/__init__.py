@@ -1,0 +1,1 @@
+"""Studies that compare rank choices on your own model and data."""

@@ -1,0 +1,60 @@
+"""The base model of a study, loaded afresh for each unit, and how its parameters are counted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rankselect.embedded.small_phi import small_phi
+from rankselect.files import new_folder
+from rankselect.training.loading import load_model, load_tokenizer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from rankselect.study.config import StudyConfig
+
+__all__ = ["SMALL_PHI", "prepare_base", "stored_parameters", "study_model", "study_tokenizer"]
+
+SMALL_PHI = "small-phi"
+"""The small Phi model that is trained on the spot; a study keeps it in its folder."""
+
+
+def prepare_base(config: StudyConfig, folder: Path, *, progress: bool) -> None:
+    """Train the small model if the study is of it and has none yet."""
+    if config.model == SMALL_PHI and not (folder / "model").exists():
+        model, tokenizer = small_phi(progress=progress)
+        with new_folder(folder / "model") as target:
+            model.save_pretrained(target)
+            tokenizer.save_pretrained(target)
+
+
+def study_model(config: StudyConfig, folder: Path) -> PreTrainedModel:
+    """The base model, as every arm gets it."""
+    return load_model(
+        _name(config, folder), quantization=config.quantization, dtype=config.dtype, device_map=config.device_map
+    )
+
+
+def study_tokenizer(config: StudyConfig, folder: Path) -> PreTrainedTokenizerBase:
+    """Its tokenizer."""
+    return load_tokenizer(_name(config, folder))
+
+
+def stored_parameters(model: nn.Module) -> int:
+    """Elements in which a model's parameters are stored: bitsandbytes keeps two 4-bit weights in one.
+
+    The share of trainable parameters comes out twice as high when it is taken of this number.
+
+    Example:
+        >>> from torch import nn
+        >>> stored_parameters(nn.Linear(4, 2))
+        10
+    """
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _name(config: StudyConfig, folder: Path) -> Any:
+    return folder / "model" if config.model == SMALL_PHI else config.model

@@ -1,0 +1,192 @@
+"""The figures of a report, from plain numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+import numpy as np
+
+from rankselect.study.report.drawing import WIDTH, drawn, label_lines, new_figure
+from rankselect.study.report.palette import INKS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from rankselect.study.report.palette import ArmStyle
+
+    Line = tuple[NDArray[np.float64], NDArray[np.float64]]
+    Band = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+
+__all__ = ["Interval", "differences", "id_profile", "loss_curves", "rank_per_layer", "scores"]
+
+_INK, _MUTED, _LINE = (light for light, _ in INKS.values())
+_Z = 1.96  # of a 95 % interval
+
+
+@final
+@dataclass(frozen=True)
+class Interval:
+    """An arm's value with its interval.
+
+    Attributes:
+        arm: The arm's name.
+        value: The value.
+        low: The lower end of the interval.
+        high: Its upper end.
+        x: Where it stands on the other axis, if there is one.
+    """
+
+    arm: str
+    value: float
+    low: float
+    high: float
+    x: float = 0.0
+
+
+def id_profile(before: Line, after: Mapping[str, Line], styles: Mapping[str, ArmStyle]) -> Figure:
+    """ID against layer with 95 % intervals: before training, and for each arm after it, a panel each.
+
+    Args:
+        before: IDs and standard errors of the base model, (n_layers,) each.
+        after: For each arm the same after training; may be empty.
+        styles: The arms' styles.
+    """
+    layers = np.arange(len(before[0]))
+    columns = 2 if len(after) > 1 else 1
+    rows = max(1, math.ceil(len(after) / columns))
+    with drawn():
+        figure = new_figure(3.1 if rows == 1 else 0.5 + 1.75 * rows)
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for ax, name in zip(grid.flat, after or [""], strict=False):
+            half = _Z * before[1]
+            if name:
+                ax.fill_between(layers, before[0] - half, before[0] + half, color=_LINE, linewidth=0)
+                ax.plot(layers, before[0], color=_MUTED, label="before training")
+                _with_errors(ax, layers, after[name], styles[name].light, styles[name].marker)
+                ax.set_title(f"after {name}", color=styles[name].light)
+            else:
+                _with_errors(ax, layers, before, _INK, "o")
+            ax.xaxis.get_major_locator().set_params(integer=True)
+        for ax in grid.flat[max(1, len(after)) :]:
+            ax.remove()
+        if after:
+            grid[0, 0].legend(frameon=False, labelcolor=_MUTED, loc="best", handlelength=1.2)
+        figure.supxlabel("layer, from input to output", color=_MUTED, fontsize=10)
+        figure.supylabel("intrinsic dimension", color=_MUTED, fontsize=10)
+    return figure
+
+
+def rank_per_layer(ranks: Mapping[str, NDArray[np.float64]], styles: Mapping[str, ArmStyle]) -> Figure:
+    """Rank against layer, a line for each arm; a layer without an adapter has rank nan and is left out."""
+    with drawn():
+        figure = new_figure(3.2)
+        ax = figure.subplots()
+        for name, values in ranks.items():
+            ax.plot(values, color=styles[name].light, marker=styles[name].marker, drawstyle="steps-mid", markersize=4)
+        _powers_of_two(ax, np.concatenate(list(ranks.values())))
+        ax.set_xlabel("layer, from input to output")
+        ax.set_ylabel("rank")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        _label_ends(ax, {name: float(values[~np.isnan(values)][-1]) for name, values in ranks.items()}, styles)
+    return figure
+
+
+def scores(
+    points: Sequence[Interval], reference: Interval | None, styles: Mapping[str, ArmStyle], x: str, y: str
+) -> Figure:
+    """A score with its interval against what it costs, an arm each.
+
+    Args:
+        points: The arms.
+        reference: An arm that has no place on the x axis: a line across, with a band for its interval.
+        styles: The arms' styles.
+        x: What the x axis shows, with its unit.
+        y: What the y axis shows.
+    """
+    with drawn():
+        figure = new_figure(3.3)
+        ax = figure.subplots()
+        if reference is not None:
+            ax.axhspan(reference.low, reference.high, color=_LINE, linewidth=0, alpha=0.6)
+            ax.axhline(reference.value, color=styles[reference.arm].light, linewidth=1.2)
+        for point in points:
+            style = styles[point.arm]
+            error = [[point.value - point.low], [point.high - point.value]]
+            ax.errorbar(point.x, point.value, yerr=error, color=style.light, marker=style.marker, capsize=3, ms=7)
+        spots = [point.x for point in points]
+        if min(spots, default=0) > 0 and max(spots) > 8 * min(spots):
+            ax.set_xscale("log")
+        ax.margins(x=0.12)
+        ax.set_xlabel(x)
+        ax.set_ylabel(y)
+        ends = {point.arm: point.value for point in points}
+        if reference is not None:
+            ends[reference.arm] = reference.value
+        _label_ends(ax, ends, styles)
+    return figure
+
+
+def loss_curves(curves: Mapping[str, Band], styles: Mapping[str, ArmStyle]) -> Figure:
+    """Training loss against step, a line for each arm.
+
+    Args:
+        curves: For each arm: steps, mean loss over the seeds, the lowest and the highest of a seed.
+        styles: The arms' styles.
+    """
+    with drawn():
+        figure = new_figure(3.3)
+        ax = figure.subplots()
+        for name, (steps, mean, low, high) in curves.items():
+            ax.fill_between(steps, low, high, color=styles[name].light, alpha=0.14, linewidth=0)
+            ax.plot(steps, mean, color=styles[name].light, label=name)
+        ax.set_xlabel("step")
+        ax.set_ylabel("training loss (nats per token)")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        _label_ends(ax, {name: float(mean[-1]) for name, (_, mean, _, _) in curves.items()}, styles)
+    return figure
+
+
+def differences(rows: Sequence[Interval], styles: Mapping[str, ArmStyle], metric: str, baseline: str) -> Figure:
+    """By how much each arm scores above the baseline, with its interval; one that crosses 0 shows no difference."""
+    with drawn():
+        figure = new_figure(0.85 + 0.36 * len(rows))
+        ax = figure.subplots()
+        ax.grid(visible=False, axis="y")
+        ax.grid(visible=True, axis="x")
+        ax.axvline(0, color=_MUTED, linewidth=1.2)
+        for place, row in enumerate(rows):
+            style = styles[row.arm]
+            error = [[row.value - row.low], [row.high - row.value]]
+            ax.errorbar(row.value, place, xerr=error, color=style.light, marker=style.marker, capsize=3, ms=7)
+        ax.set_yticks(range(len(rows)), [row.arm for row in rows])
+        for label, row in zip(ax.get_yticklabels(), rows, strict=True):
+            label.set_color(styles[row.arm].light)
+        ax.tick_params(axis="y", length=0)
+        ax.spines["left"].set_visible(False)
+        ax.set_ylim(len(rows) - 0.5, -0.5)
+        ax.set_xlabel(f"{metric}, difference from {baseline}")
+    return figure
+
+
+def _with_errors(ax: Axes, layers: NDArray[np.int64], line: Line, colour: str, marker: str) -> None:
+    ax.errorbar(layers, line[0], yerr=_Z * line[1], color=colour, marker=marker, ms=4, capsize=2, lw=1.2)
+
+
+def _label_ends(ax: Axes, ends: Mapping[str, float], styles: Mapping[str, ArmStyle]) -> None:
+    """Name the lines at their right ends, with as much room on the right as the longest name needs."""
+    ax.figure.get_layout_engine().execute(ax.figure)  # type: ignore[union-attr]
+    label_lines(ax, [(y, name, styles[name].light) for name, y in ends.items()])
+
+
+def _powers_of_two(ax: Axes, values: NDArray[np.float64]) -> None:
+    ax.set_yscale("log", base=2)
+    least, most = np.floor(np.log2(np.nanmin(values))), np.ceil(np.log2(np.nanmax(values)))
+    ticks = 2.0 ** np.arange(least, most + 1)
+    ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.set_ylim(ticks[0] / 1.2, ticks[-1] * 1.2)

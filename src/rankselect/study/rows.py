@@ -1,0 +1,92 @@
+"""The rows of a study: to train on, to choose learning rates on, and to score on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+import numpy as np
+
+from rankselect.embedded.medical_qa import medical_qa
+from rankselect.errors import DataError
+from rankselect.training.prompts import PromptTemplate
+from rankselect.training.row_files import is_file_name, split_of
+from rankselect.training.rows import load_rows, warn_of_overlap
+
+if TYPE_CHECKING:
+    from rankselect.study.config import StudyConfig
+    from rankselect.training.question_answer import QuestionAnswer
+
+__all__ = ["EMBEDDED", "StudyRows", "study_rows"]
+
+EMBEDDED = "medical-qa"
+"""The questions and answers that come with the package; every fifth condition is held out for the test."""
+
+_HELD_OUT = 5
+_SEED = 0
+
+
+@final
+@dataclass(frozen=True)
+class StudyRows:
+    """Rows that have nothing in common.
+
+    Attributes:
+        train: To train on, and to profile.
+        validation: To choose learning rates and alpha ratios on.
+        test: To score on.
+    """
+
+    train: list[QuestionAnswer]
+    validation: list[QuestionAnswer]
+    test: list[QuestionAnswer]
+
+
+def study_rows(config: StudyConfig) -> StudyRows:
+    """Load and split the rows of a study; the same ones each time.
+
+    Raises:
+        DataError: If there are too few to split, or the files are not what `load_rows` reads.
+
+    Warns:
+        RankSelectWarning: If test questions stand in the training rows too.
+
+    Example:
+        >>> from rankselect.study.arm import Arm
+        >>> from rankselect.study.config import StudyConfig
+        >>> rows = study_rows(StudyConfig("small-phi", EMBEDDED, EMBEDDED, arms=(Arm("base"),), n_test=20))
+        >>> len(rows.train), len(rows.validation), len(rows.test)
+        (742, 82, 20)
+    """
+    template = PromptTemplate(config.template)
+    known = _sample(_load(config.train, template, held_out=False), config.n_train)
+    test = _sample(_load(config.test, template, held_out=True), config.n_test)
+    n_validation = max(1, round(config.validation_share * len(known)))
+    if n_validation >= len(known):
+        raise DataError(
+            "at least 2 rows to train and choose on", str(len(known)), "Give more, or a smaller validation_share."
+        )
+    warn_of_overlap(known, test)
+    order = np.random.default_rng(_SEED).permutation(len(known)).tolist()
+    validation, train = sorted(order[:n_validation]), sorted(order[n_validation:])
+    return StudyRows([known[index] for index in train], [known[index] for index in validation], test)
+
+
+def _load(source: str, template: PromptTemplate, *, held_out: bool) -> list[QuestionAnswer]:
+    if source == EMBEDDED:
+        pairs = medical_qa()
+        conditions = sorted({pair.condition for pair in pairs})
+        test = set(conditions[::_HELD_OUT])
+        return load_rows([pair for pair in pairs if (pair.condition in test) == held_out])
+    if is_file_name(source):
+        return load_rows(source, template=template)
+    name, split = split_of(source, default="test" if held_out else "train")
+    return load_rows(name, split=split, template=template)
+
+
+def _sample(rows: list[QuestionAnswer], n: int | None) -> list[QuestionAnswer]:
+    """So many of them, drawn with a fixed seed, in their order."""
+    if n is None or n >= len(rows):
+        return rows
+    chosen = np.random.default_rng(_SEED).permutation(len(rows))[:n]
+    return [rows[index] for index in sorted(chosen.tolist())]

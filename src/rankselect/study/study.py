@@ -1,0 +1,156 @@
+"""Runs a study: what is missing of it, and nothing twice."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, final
+
+from tqdm.auto import tqdm
+
+from rankselect.calibration.id_profile import IDProfile
+from rankselect.errors import MetricError, RankSelectError
+from rankselect.study.base_model import prepare_base
+from rankselect.study.executors import Sequential
+from rankselect.study.folder import StudyFolder
+from rankselect.study.rows import study_rows
+from rankselect.study.unit import Unit
+from rankselect.study.work import do_unit, measure_profile, study_metric
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from rankselect.study.config import StudyConfig
+    from rankselect.study.executors import Executor
+    from rankselect.study.unit import UnitResult
+
+__all__ = ["Study"]
+
+logger = logging.getLogger(__name__)
+
+
+@final
+class Study:
+    """Compares ways of choosing ranks: every arm with every seed, its learning rate chosen from a grid.
+
+    Each training is a unit with a file of its own. A study that was stopped, at any moment, goes on with what is
+    missing; a unit that failed is recorded with its error, does not stop the others, and is tried again at the next
+    run. Learning rate and alpha ratio of an arm are those of the least loss on the validation rows, with the first
+    seed; the test rows are for scoring only.
+
+    Args:
+        config: What to compare, and how.
+        folder: Where everything is kept: new, or of the same config.
+
+    Example:
+        >>> from rankselect.study.arm import Arm
+        >>> from rankselect.study.config import StudyConfig
+        >>> arms = (Arm("base"), Arm("r8", "fixed:rank=8"))
+        >>> study = Study(StudyConfig("small-phi", "medical-qa", "medical-qa", arms=arms, seeds=(0, 1)), "results")
+        >>> [unit.id for unit in study.grid()][:2], len(study.grid())
+        (['grid.r8.seed0.lr0.0001.alpha8', 'grid.r8.seed0.lr0.0003.alpha8'], 3)
+    """
+
+    def __init__(self, config: StudyConfig, folder: str | os.PathLike[str]) -> None:
+        self.config = config
+        self.folder = StudyFolder(Path(folder))
+
+    def grid(self) -> list[Unit]:
+        """The units that choose learning rates and alpha ratios; none for an arm with a grid of one point."""
+        seed = self.config.seeds[0]
+        return [
+            Unit("grid", arm.name, seed, rate, ratio)
+            for arm in self.config.arms
+            if len(self.config.grid_of(arm)) > 1
+            for rate, ratio in self.config.grid_of(arm)
+        ]
+
+    def final(self, chosen: dict[str, tuple[float, float]]) -> list[Unit]:
+        """The units that are scored: every arm that has a choice, with every seed."""
+        return [
+            Unit("final", arm.name, seed, *chosen[arm.name])
+            for seed in self.config.seeds
+            for arm in self.config.arms
+            if arm.name in chosen
+        ]
+
+    def run(self, *, executor: Executor | None = None, progress: bool = True) -> list[UnitResult]:
+        """Do everything that is missing.
+
+        Args:
+            executor: Where; one unit after the other in this process if left out.
+            progress: Show progress bars.
+
+        Returns:
+            The results of the final units, those that failed too.
+
+        Raises:
+            ArgumentError: If the folder is in use, or holds the study of another config.
+            UnknownNameError: If there is no strategy or metric of a name.
+            MetricError: If a metric cannot be computed here; said before anything is trained.
+            SaveError: If the folder cannot be written.
+        """
+        executor = executor or Sequential()
+        with self.folder.locked():
+            self._prepare(progress=progress)
+            self._do(self.grid(), executor, "Choosing learning rates", progress=progress)
+            chosen = self._choose()
+            units = self.final(chosen)
+            self._do(units, executor, "Training and scoring", progress=progress)
+        return [result for unit in units if (result := self.folder.result_of(unit)) is not None]
+
+    def _prepare(self, *, progress: bool) -> None:
+        strategies = [arm.made for arm in self.config.arms]
+        _require_metrics(self.config.metrics)
+        rows = study_rows(self.config)
+        self.folder.open(self.config)
+        self.folder.keep_rows(rows)
+        prepare_base(self.config, self.folder.path, progress=progress)
+        path = self.folder.path / "profile.json"
+        needed = any(strategy is not None and strategy.evidence is IDProfile for strategy in strategies)
+        if needed and not path.exists():
+            profile, seconds = measure_profile(self.config, self.folder.path, progress=progress)
+            self.folder.profile_seconds(seconds)
+            profile.save(path)
+
+    def _do(self, units: Sequence[Unit], executor: Executor, label: str, *, progress: bool) -> None:
+        missing = [unit for unit in units if not self.folder.is_done(unit)]
+        shown = progress and isinstance(executor, Sequential)
+        work = partial(do_unit, self.config, self.folder.path, progress=shown)
+        bar = tqdm(total=len(units), initial=len(units) - len(missing), desc=label, unit="unit", disable=not progress)
+        with bar:
+            for result in executor.run(work, missing):
+                bar.update()
+                if result.status == "failed":
+                    logger.warning("%s failed: %s", result.unit.id, result.error)
+
+    def _choose(self) -> dict[str, tuple[float, float]]:
+        """Learning rate and alpha ratio of each arm; an arm of which no point could be trained has none."""
+        chosen: dict[str, tuple[float, float]] = {}
+        for arm in self.config.arms:
+            points = self.config.grid_of(arm)
+            if len(points) <= 1:
+                chosen[arm.name] = points[0] if points else (0.0, 0.0)
+                continue
+            results = [self.folder.result_of(unit) for unit in self.grid() if unit.arm == arm.name]
+            losses = {
+                (result.unit.learning_rate, result.unit.alpha_ratio): result.validation_loss
+                for result in results
+                if result is not None and result.status == "done" and result.validation_loss is not None
+            }
+            if losses:
+                chosen[arm.name] = min(losses, key=lambda point: losses[point])
+        self.folder.keep_choice(chosen)
+        return chosen
+
+
+def _require_metrics(names: Sequence[str]) -> None:
+    """Score one answer with each metric, so that one that cannot work here is known before anything is trained."""
+    for name in names:
+        metric = study_metric(name)
+        try:
+            metric.evaluate(["A fever."], ["A fever."], questions=["What is it?"], losses=[1.0], n_resamples=1)
+        except RankSelectError as error:
+            raise MetricError(f"metrics that work here, {name} among them", str(error), "Or leave it out.") from error

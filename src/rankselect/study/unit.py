@@ -1,0 +1,122 @@
+"""One piece of work of a study, and what came of it: one file each, written whole or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, final
+
+from rankselect.files import field as checked_field
+from rankselect.files import read_document, write_document
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Condition", "Unit", "UnitResult"]
+
+_FORMAT, _VERSION = "rankselect.study_unit", 1
+
+Condition = Literal["dropout_off", "dropout_on"]
+"""How answers were generated."""
+
+
+@final
+@dataclass(frozen=True)
+class Unit:
+    """One training: of a point of an arm's grid, or of an arm with what the grid chose.
+
+    Attributes:
+        kind: ``"grid"`` or ``"final"``.
+        arm: The arm's name.
+        seed: The training seed.
+        learning_rate: The peak learning rate; 0 for the base model.
+        alpha_ratio: Alpha divided by rank; 0 for the base model.
+
+    Example:
+        >>> Unit("grid", "rank-8", 0, 0.0003, 8.0).id
+        'grid.rank-8.seed0.lr0.0003.alpha8'
+        >>> Unit("final", "rank-8", 0, 0.0003, 8.0).id
+        'final.rank-8.seed0'
+    """
+
+    kind: Literal["grid", "final"]
+    arm: str
+    seed: int
+    learning_rate: float
+    alpha_ratio: float
+
+    @property
+    def id(self) -> str:
+        """Its name: what it is, and for a point of the grid, which."""
+        name = f"{self.kind}.{self.arm}.seed{self.seed}"
+        return name if self.kind == "final" else f"{name}.lr{self.learning_rate:g}.alpha{self.alpha_ratio:g}"
+
+
+@final
+@dataclass(frozen=True)
+class UnitResult:
+    """What came of a unit.
+
+    Attributes:
+        unit: Which.
+        status: ``"done"`` or ``"failed"``.
+        error: Why it failed, in one line; empty if it did not.
+        ranks: ``{module: rank}``; empty for the base model.
+        alphas: ``{module: alpha}``.
+        trainable_parameters: The number of the adapter's parameters.
+        base_parameters: The number of the base's parameters.
+        stored_parameters: The number of elements in which the base is stored: in 4 bits two weights to an element.
+        selection_seconds: Time to measure what the ranks rest on, and to choose them.
+        training: The training record as `TrainingRecord.to_dict` gives it; None for the base model.
+        validation_loss: Mean loss on the validation rows, nats per token; None if it was not needed.
+        test_losses: Mean loss of each test answer, nats per token; empty for a point of the grid.
+        answers: For each condition the generated answers: ``{"text", "seconds", "n_tokens", "stopped_by"}``.
+        scores: For each condition ``{metric: [score of each answer]}``.
+        profile_after: The profile after training: ``{"layers", "values", "stderr"}``, or None.
+    """
+
+    unit: Unit
+    status: Literal["done", "failed"] = "done"
+    error: str = ""
+    ranks: dict[str, int] = field(default_factory=dict)
+    alphas: dict[str, float] = field(default_factory=dict)
+    trainable_parameters: int = 0
+    base_parameters: int = 0
+    stored_parameters: int = 0
+    selection_seconds: float = 0.0
+    training: dict[str, Any] | None = None
+    validation_loss: float | None = None
+    test_losses: list[float] = field(default_factory=list)
+    answers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    scores: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    profile_after: dict[str, Any] | None = None
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON, whole or not at all."""
+        write_document(path, {"format": _FORMAT, "version": _VERSION, **asdict(self)})
+
+    @classmethod
+    def load(cls, path: Path) -> UnitResult:
+        """Read what `save` wrote.
+
+        Raises:
+            FileFormatError: If the file is damaged or of a newer version.
+        """
+        document = read_document(path, _FORMAT, _VERSION)
+        kinds: dict[str, Any] = {
+            "status": str,
+            "error": str,
+            "training": (dict, type(None)),
+            "validation_loss": (int, float, type(None)),
+            "test_losses": list,
+            "profile_after": (dict, type(None)),
+            "selection_seconds": (int, float),
+        }
+        numbers = {"trainable_parameters", "base_parameters", "stored_parameters"}
+        values = {
+            each.name: checked_field(
+                document, each.name, int if each.name in numbers else kinds.get(each.name, dict), path
+            )
+            for each in fields(cls)
+        }
+        values["unit"] = Unit(**values["unit"])
+        return cls(**values)

@@ -1,0 +1,256 @@
+"""Writes the results folder of a study that was never run: made-up scores of known effects, in the real format."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rankselect.calibration.id_profile import IDProfile
+from rankselect.files import write_document
+from rankselect.study.arm import Arm
+from rankselect.study.config import StudyConfig
+from rankselect.study.unit import Unit, UnitResult
+from rankselect.training.record import TrainingRecord
+
+N_LAYERS = 32
+PER_RANK = 1_310_720  # parameters per unit of rank of Phi-2 with q, k, v, fc1 and fc2 as targets
+BASE = 2_779_683_840
+STORED = 1_521_392_640  # two 4-bit weights to an element
+IDS = [6.0, 6.4, 7.1, 8.2, *np.linspace(9.0, 13.8, 12), *np.linspace(13.0, 7.0, 16)]
+
+ARMS = (
+    Arm("base"),
+    Arm("rank-1", "fixed:rank=1"),
+    Arm("rank-6", "fixed:rank=6"),
+    Arm("rank-14", "fixed:rank=14"),
+    Arm("per-layer-id", "per-layer-id"),
+    Arm("id-control", "fixed:rank=10"),
+    Arm("rank-64", "fixed:rank=64"),
+)
+RANKS: dict[str, list[int]] = {
+    "base": [],
+    "rank-1": [1] * N_LAYERS,
+    "rank-6": [6] * N_LAYERS,
+    "rank-14": [14] * N_LAYERS,
+    "per-layer-id": [int(value + 0.5) for value in IDS],
+    "id-control": [10] * N_LAYERS,
+    "rank-64": [64] * N_LAYERS,
+}
+EFFECTS = {
+    "base": -0.2,
+    "rank-1": -0.05,
+    "rank-6": 0.0,
+    "rank-14": 0.0,
+    "per-layer-id": 0.0,
+    "id-control": 0.0,
+    "rank-64": 0.01,
+}
+"""By how much an arm's scores are above those of the others."""
+
+_CONDITIONS = ("fever", "anemia", "asthma", "gout", "measles", "scurvy", "rickets", "mumps")
+
+
+def write_synthetic_study(
+    folder: Path,
+    *,
+    arms: tuple[Arm, ...] = ARMS,
+    seeds: tuple[int, ...] = (0, 1, 2),
+    n_questions: int = 40,
+    effects: dict[str, float] | None = None,
+    seed_spread: float = 0.01,
+    dropout_too: bool = True,
+    profile: bool = True,
+    judge: bool = False,
+    random_seed: int = 0,
+) -> StudyConfig:
+    """Write config, profile, test rows, choice, and every unit (grid and final) of a study.
+
+    Args:
+        folder: The results folder; it is made.
+        arms: The arms; their names are keys of `RANKS`.
+        seeds: The training seeds. The base model has a unit for the first only: nothing is trained.
+        n_questions: The number of test rows.
+        effects: ``{arm: shift of its scores}``; `EFFECTS` by default.
+        seed_spread: The standard deviation of a training's own luck.
+        dropout_too: Whether there is a second condition, in which scores are a little lower.
+        profile: Whether a profile is written, and one after training in every unit.
+        judge: Whether an LLM judge's result is written.
+        random_seed: Decides the scores.
+    """
+    generator = np.random.default_rng(random_seed)
+    config = StudyConfig(
+        "microsoft/phi-2",
+        "medical-qa",
+        "medical-qa",
+        arms=arms,
+        seeds=seeds,
+        quantization="nf4",
+        dropout_too=dropout_too,
+        profile_after=profile,
+    )
+    (folder / "units").mkdir(parents=True)
+    head = {"format": "rankselect.study", "version": 1, "hash": config.hash, "config": config.to_dict()}
+    write_document(
+        folder / "config.json", {**head, "versions": {"rankselect": "0.0", "torch": "2.9"}, "machine": "1 CPU core"}
+    )
+    rows = [_row(index) for index in range(n_questions)]
+    write_document(folder / "test_rows.json", {"format": "rankselect.study_rows", "version": 1, "rows": rows})
+    if profile:
+        values = {f"model.layers.{layer}": float(value) for layer, value in enumerate(IDS)}
+        IDProfile.from_values(values, stderr=dict.fromkeys(values, 0.6)).save(folder / "profile.json")
+    chosen = {arm.name: _write_grid(folder, config, arm) for arm in arms if arm.strategy is not None}
+    write_document(folder / "chosen.json", {"format": "rankselect.study_choice", "version": 1, "chosen": chosen})
+    difficulty = generator.uniform(0.3, 0.7, n_questions)
+    finals = []
+    for arm in arms:
+        effect = (effects or EFFECTS).get(arm.name, 0.0)
+        choice = chosen.get(arm.name, {"learning_rate": 0.0, "alpha_ratio": 0.0})
+        for seed in seeds if arm.strategy is not None else seeds[:1]:
+            luck = generator.normal(0.0, seed_spread)
+            quality = difficulty + effect + luck + generator.normal(0.0, 0.08, n_questions)
+            unit = Unit("final", arm.name, seed, **choice)
+            finals.append(_final(config, unit, quality, rows, generator, profile=profile))
+            save(folder, finals[-1])
+    if judge:
+        _write_judge(folder, rows, finals)
+    return config
+
+
+def save(folder: Path, result: UnitResult) -> Path:
+    """Write a unit where the runner does."""
+    path = folder / "units" / f"{result.unit.id}.json"
+    result.save(path)
+    return path
+
+
+def fail(folder: Path, unit_id: str, error: str = "expected memory, got none. Buy some.") -> None:
+    """Turn a unit into one that failed."""
+    path = folder / "units" / f"{unit_id}.json"
+    UnitResult(UnitResult.load(path).unit, "failed", error).save(path)
+
+
+def damage(folder: Path, unit_id: str) -> None:
+    """Cut a unit's file in half."""
+    path = folder / "units" / f"{unit_id}.json"
+    text = path.read_text()
+    path.write_text(text[: len(text) // 2])
+
+
+def change(folder: Path, unit_id: str, **values: Any) -> None:
+    """Replace fields of a unit."""
+    path = folder / "units" / f"{unit_id}.json"
+    replace(UnitResult.load(path), **values).save(path)
+
+
+def _row(index: int) -> dict[str, str]:
+    name = _CONDITIONS[index % len(_CONDITIONS)]
+    return {"question": f"What is {name} of type {index}?", "answer": f"{name.title()} is a disease of type {index}."}
+
+
+def _write_grid(folder: Path, config: StudyConfig, arm: Arm) -> dict[str, float]:
+    """Every point of the grid with the first seed; 0.0003 is the best, for rank 1 the greatest rate."""
+    best = 1e-3 if arm.name == "rank-1" else 3e-4
+    for rate, ratio in config.grid_of(arm):
+        unit = Unit("grid", arm.name, config.seeds[0], rate, ratio)
+        loss = 1.2 + 0.05 * abs(np.log10(rate / best))
+        save(folder, _trained(unit, config, validation_loss=float(loss)))
+    return {"learning_rate": best, "alpha_ratio": config.alpha_ratios[0]}
+
+
+def _trained(unit: Unit, config: StudyConfig, **values: Any) -> UnitResult:
+    ranks = RANKS[unit.arm]
+    by_module = {f"model.layers.{layer}.self_attn.q_proj": rank for layer, rank in enumerate(ranks)}
+    trainable = PER_RANK * sum(ranks) // N_LAYERS
+    record = TrainingRecord(
+        unit.arm,
+        config.model,
+        config.quantization,
+        "float32",
+        "cpu",
+        trainable,
+        BASE,
+        steps=100,
+        seconds=60.0 + trainable / 2_000_000 + unit.seed,
+        selection_seconds=30.0 if unit.arm == "per-layer-id" else 0.0,
+        tokens=60_000,
+        peak_memory_bytes=3_000_000_000 + 16 * trainable,
+        micro_batch_size=8,
+        losses=tuple((step, 1.1 + 1.5 * float(np.exp(-step / 30))) for step in range(10, 101, 10)),
+        seed=unit.seed,
+    ).to_dict()
+    return UnitResult(
+        unit,
+        ranks=by_module,
+        alphas={name: unit.alpha_ratio * rank for name, rank in by_module.items()},
+        trainable_parameters=trainable,
+        base_parameters=BASE,
+        stored_parameters=STORED,
+        selection_seconds=record["selection_seconds"],
+        training=record if ranks else None,
+        **values,
+    )
+
+
+def _final(
+    config: StudyConfig,
+    unit: Unit,
+    quality: np.ndarray,
+    rows: list[dict[str, str]],
+    generator: np.random.Generator,
+    *,
+    profile: bool,
+) -> UnitResult:
+    losses = np.clip(2.0 - quality + generator.normal(0.0, 0.02, len(rows)), 0.01, None)
+    answers, scores = {}, {}
+    for condition in ("dropout_off", "dropout_on") if config.dropout_too else ("dropout_off",):
+        shown = np.clip(quality - (0.05 if condition == "dropout_on" else 0.0), 0.0, 1.0)
+        answers[condition] = [
+            {
+                "text": f"{row['answer'][: max(8, int(len(row['answer']) * score))]} ({unit.arm})",
+                "seconds": 0.2 + 0.001 * max(unit.seed, 1),
+                "n_tokens": 12,
+                "stopped_by": "end",
+            }
+            for row, score in zip(rows, shown, strict=True)
+        ]
+        scores[condition] = {
+            "token-f1": shown.tolist(),
+            "questeval-cloze": np.clip(0.8 * shown + 0.05, 0.0, 1.0).tolist(),
+            "perplexity": np.exp(losses).tolist(),
+        }
+    after = [value * (1 - 0.1 * layer / N_LAYERS) for layer, value in enumerate(IDS)]
+    names = [f"model.layers.{layer}" for layer in range(N_LAYERS)]
+    return _trained(
+        unit,
+        config,
+        test_losses=losses.tolist(),
+        answers=answers,
+        scores=scores,
+        validation_loss=float(losses.mean()),
+        profile_after={"layers": names, "values": after, "stderr": [0.6] * N_LAYERS}
+        if profile and RANKS[unit.arm]
+        else None,
+    )
+
+
+def _write_judge(folder: Path, rows: list[dict[str, str]], finals: list[UnitResult]) -> None:
+    """The result of a judge who prefers the longer answer."""
+    from rankselect.metrics.judge import LLMJudge
+
+    def complete(messages: list[dict[str, str]]) -> str:
+        first, second = re.findall(r"<answer [AB]>(.*?)</answer", messages[0]["content"], re.DOTALL)
+        if len(first) == len(second):
+            return "[[tie]]"
+        return "[[A]]" if len(first) > len(second) else "[[B]]"
+
+    answers: dict[str, list[str]] = {}
+    for final in finals:
+        answers.setdefault(final.unit.arm, [answer["text"] for answer in final.answers["dropout_off"]])
+    judge = LLMJudge("a made-up judge", complete=complete)
+    questions = [row["question"] for row in rows[:6]]
+    result = judge.rank(questions, {arm: texts[:6] for arm, texts in answers.items()}, progress=False)
+    write_document(folder / "judge.json", result.to_dict())

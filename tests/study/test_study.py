@@ -1,0 +1,225 @@
+"""Running a study: every unit once, whatever stops it, and errors before anything is trained."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import rankselect as rs
+from rankselect.study.arm import Arm
+from rankselect.study.config import StudyConfig
+from rankselect.study.study import Study
+from rankselect.study.unit import UnitResult
+from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
+
+pytestmark = pytest.mark.filterwarnings("ignore::rankselect.errors.RankSelectWarning")
+
+ARMS = (Arm("base"), Arm("rank-2", "fixed:rank=2"), Arm("per-layer", rs.PerLayerID(), learning_rates=(1e-3,)))
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sources")
+    tiny_model().save_pretrained(folder / "model")
+    tiny_tokenizer().save_pretrained(folder / "model")
+    for name, n, seed in (("train", 40, 0), ("test", 6, 1)):
+        rows = [{"question": f"why {name} {i}", "answer": text} for i, text in enumerate(tiny_texts(n, seed=seed))]
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def config(sources):
+    return StudyConfig(
+        str(sources / "model"),
+        str(sources / "train.jsonl"),
+        str(sources / "test.jsonl"),
+        arms=ARMS,
+        seeds=(0, 1),
+        learning_rates=(1e-3, 1e-2),
+        metrics=("token-f1", "perplexity"),
+        max_steps=2,
+        max_new_tokens=6,
+        max_length=64,
+        device_map="cpu",
+        dropout_too=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(sources, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished") / "study"
+    return folder, run_whole(sources, folder)
+
+
+def run_whole(sources, folder):
+    config = StudyConfig(
+        str(sources / "model"), str(sources / "train.jsonl"), str(sources / "test.jsonl"), arms=ARMS, seeds=(0, 1),
+        learning_rates=(1e-3, 1e-2), metrics=("token-f1", "perplexity"), max_steps=2, max_new_tokens=6,
+        max_length=64, device_map="cpu",
+    )  # fmt: skip
+    return Study(config, folder).run(progress=False)
+
+
+def numbers(results):
+    """What does not depend on the clock."""
+    return {
+        result.unit.id: (
+            result.ranks,
+            result.test_losses,
+            result.scores,
+            [a["text"] for a in result.answers["dropout_off"]],
+        )
+        for result in results
+    }
+
+
+def test_every_arm_is_trained_with_every_seed_and_the_rate_that_its_grid_chose(finished):
+    folder, results = finished
+    assert [result.unit.id for result in results] == [f"final.{arm.name}.seed{seed}" for seed in (0, 1) for arm in ARMS]
+    assert all(result.status == "done" for result in results)
+    grid = {path.name for path in (folder / "units").glob("grid.*")}
+    assert grid == {f"grid.rank-2.seed0.lr{rate}.alpha8.json" for rate in ("0.001", "0.01")}
+    losses = {
+        result.unit.learning_rate: result.validation_loss
+        for result in (UnitResult.load(folder / "units" / name) for name in grid)
+    }
+    chosen = json.loads((folder / "chosen.json").read_text(encoding="utf-8"))["chosen"]
+    assert chosen["rank-2"] == {"learning_rate": min(losses, key=losses.get), "alpha_ratio": 8.0}
+    assert chosen["per-layer"]["learning_rate"] == 1e-3
+    base, rank_2, per_layer = results[:3]
+    assert base.training is None
+    assert not base.ranks
+    assert set(rank_2.ranks.values()) == {2}
+    profile = rs.IDProfile.load(folder / "profile.json")
+    assert per_layer.ranks == rs.PerLayerID().plan(tiny_model(), profile).ranks
+    assert per_layer.selection_seconds > 0
+    assert len(rank_2.test_losses) == len(rank_2.scores["dropout_off"]["token-f1"]) == 6
+
+
+def test_a_finished_study_does_nothing_again_and_answers_the_same(finished, config, monkeypatch):
+    folder, results = finished
+
+    def refuse(*_, **__):
+        raise AssertionError("nothing is missing")
+
+    monkeypatch.setattr("rankselect.study.study.do_unit", refuse)
+    assert Study(config, folder).run(progress=False) == results
+
+
+def test_a_damaged_or_missing_unit_is_done_again_and_the_rest_is_kept(finished, config, tmp_path, caplog):
+    import shutil
+
+    shutil.copytree(finished[0], tmp_path / "study")
+    units = tmp_path / "study" / "units"
+    (units / "final.rank-2.seed1.json").write_text("{", encoding="utf-8")
+    (units / "final.base.seed0.json").unlink()
+    times = {path.name: path.stat().st_mtime_ns for path in units.iterdir()}
+    with caplog.at_level(logging.WARNING):
+        again = Study(config, tmp_path / "study").run(progress=False)
+    changed = {path.name for path in units.iterdir() if path.stat().st_mtime_ns != times.get(path.name)}
+    assert changed == {"final.rank-2.seed1.json", "final.base.seed0.json"}
+    assert "is damaged, and is done again" in caplog.text
+    assert numbers(again) == numbers(finished[1])
+
+
+def test_a_study_killed_at_any_moment_ends_with_the_numbers_of_an_uninterrupted_one(finished, config, tmp_path):
+    code = (
+        "import os, signal, sys, threading\n"
+        "from pathlib import Path\n"
+        "sys.path.insert(0, sys.argv[3])\n"
+        "threading.Timer(float(sys.argv[4]), os.kill, (os.getpid(), signal.SIGKILL)).start()\n"
+        "from study import test_study as here\n"
+        "here.run_whole(Path(sys.argv[1]), Path(sys.argv[2]))\n"
+    )
+    sources, folder = Path(config.model).parent, tmp_path / "study"
+    tests = str(Path(__file__).parents[1])
+    killed = 0
+    for seconds in ("6.5", "8"):
+        command = [sys.executable, "-c", code, str(sources), str(folder), tests, seconds]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, env=environment, capture_output=True, check=False)
+        killed += done.returncode == -signal.SIGKILL
+    assert killed
+    assert numbers(Study(config, folder).run(progress=False)) == numbers(finished[1])
+
+
+def test_a_unit_that_fails_is_recorded_and_tried_again_at_the_next_run(finished, config, tmp_path, caplog):
+    import shutil
+
+    shutil.copytree(finished[0], tmp_path / "study")
+    failed = UnitResult.load(tmp_path / "study" / "units" / "final.rank-2.seed0.json")
+    replace(failed, status="failed", error="RuntimeError: out of luck").save(
+        tmp_path / "study" / "units" / "final.rank-2.seed0.json"
+    )
+    assert numbers(Study(config, tmp_path / "study").run(progress=False)) == numbers(finished[1])
+    broken = replace(config, arms=(*ARMS, Arm("too-hot", "fixed:rank=2", learning_rates=(1e38,))))
+    with caplog.at_level(logging.WARNING):
+        results = Study(broken, tmp_path / "other").run(progress=False)
+    found = {result.unit.id: result for result in results}
+    assert found["final.too-hot.seed0"].status == "failed"
+    assert "NonFiniteLossError" in found["final.too-hot.seed0"].error
+    assert found["final.rank-2.seed1"].status == "done"
+    assert "final.too-hot.seed0 failed" in caplog.text
+
+
+def hold(folder, ready, release):
+    from rankselect.study.folder import StudyFolder
+
+    with StudyFolder(Path(folder)).locked():
+        ready.set()
+        release.wait(30)
+
+
+def test_a_folder_in_use_or_of_another_config_is_refused(finished, config):
+    folder = finished[0]
+    with pytest.raises(rs.ArgumentError, match=r"seeds was \[0, 1\] and is \[0\]"):
+        Study(replace(config, seeds=(0,)), folder).run(progress=False)
+    context = multiprocessing.get_context("spawn")
+    ready, release = context.Event(), context.Event()
+    other = context.Process(target=hold, args=(str(folder), ready, release))
+    other.start()
+    try:
+        assert ready.wait(60)
+        with pytest.raises(rs.ArgumentError, match="expected a study folder that is not in use"):
+            Study(config, folder).run(progress=False)
+    finally:
+        release.set()
+        other.join(30)
+
+
+def test_what_cannot_work_is_said_before_anything_is_trained(config, tmp_path):
+    for changed, error, said in (
+        ({"metrics": ("token-f2",)}, rs.UnknownNameError, "Did you mean token-f1"),
+        ({"arms": (Arm("x", "per-layer"),)}, rs.UnknownNameError, "Did you mean per-layer-id"),
+        ({"metrics": ("questeval",)}, rs.MetricError, "expected metrics that work here, questeval among them"),
+        ({"test": "none.jsonl"}, rs.DataError, "none.jsonl"),
+    ):
+        with pytest.raises(error, match=said):
+            Study(replace(config, **changed), tmp_path / "new").run(progress=False)
+        assert not list((tmp_path / "new").glob("units/*"))
+
+
+def test_configs_that_compare_nothing_are_refused(config):
+    for changed, said in (
+        ({"arms": ()}, "a tuple of arms"),
+        ({"seeds": (1, 1)}, "each once"),
+        ({"arms": (Arm("a"), Arm("a", "fixed:rank=2"))}, "arms of different names"),
+        ({"validation_share": 1.0}, "validation_share"),
+        ({"batch_size": 0}, "batch_size above 0"),
+        ({"template": "{question}"}, "a template with"),
+    ):
+        with pytest.raises(rs.ArgumentError, match=said):
+            replace(config, **changed)
+    with pytest.raises(rs.ArgumentError, match="a name of letters"):
+        Arm("rank 2")
+    assert replace(config, seeds=(0,)).hash != config.hash == replace(config).hash
