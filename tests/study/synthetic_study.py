@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +14,9 @@ from rankselect.study.arm import Arm
 from rankselect.study.config import StudyConfig
 from rankselect.study.unit import Unit, UnitResult
 from rankselect.training.record import TrainingRecord
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 N_LAYERS = 32
 PER_RANK = 1_310_720  # parameters per unit of rank of Phi-2 with q, k, v, fc1 and fc2 as targets
@@ -72,7 +74,7 @@ def write_synthetic_study(
     Args:
         folder: The results folder; it is made.
         arms: The arms; their names are keys of `RANKS`.
-        seeds: The training seeds. The base model has a unit for the first only: nothing is trained.
+        seeds: The training seeds. The base model has a unit for each, all with the same scores.
         n_questions: The number of test rows.
         effects: ``{arm: shift of its scores}``; `EFFECTS` by default.
         seed_spread: The standard deviation of a training's own luck.
@@ -102,16 +104,17 @@ def write_synthetic_study(
     if profile:
         values = {f"model.layers.{layer}": float(value) for layer, value in enumerate(IDS)}
         IDProfile.from_values(values, stderr=dict.fromkeys(values, 0.6)).save(folder / "profile.json")
-    chosen = {arm.name: _write_grid(folder, config, arm) for arm in arms if arm.strategy is not None}
+    chosen = {arm.name: _write_grid(folder, config, arm) for arm in arms}
     write_document(folder / "chosen.json", {"format": "rankselect.study_choice", "version": 1, "chosen": chosen})
     difficulty = generator.uniform(0.3, 0.7, n_questions)
     finals = []
     for arm in arms:
         effect = (effects or EFFECTS).get(arm.name, 0.0)
-        choice = chosen.get(arm.name, {"learning_rate": 0.0, "alpha_ratio": 0.0})
-        for seed in seeds if arm.strategy is not None else seeds[:1]:
+        choice = chosen[arm.name]
+        for seed in seeds:
             luck = generator.normal(0.0, seed_spread)
-            quality = difficulty + effect + luck + generator.normal(0.0, 0.08, n_questions)
+            if arm.strategy is not None or seed == seeds[0]:
+                quality = difficulty + effect + luck + generator.normal(0.0, 0.08, n_questions)
             unit = Unit("final", arm.name, seed, **choice)
             finals.append(_final(config, unit, quality, rows, generator, profile=profile))
             save(folder, finals[-1])
@@ -153,6 +156,8 @@ def _row(index: int) -> dict[str, str]:
 
 def _write_grid(folder: Path, config: StudyConfig, arm: Arm) -> dict[str, float]:
     """Every point of the grid with the first seed; 0.0003 is the best, for rank 1 the greatest rate."""
+    if arm.strategy is None:
+        return {"learning_rate": 0.0, "alpha_ratio": 0.0}
     best = 1e-3 if arm.name == "rank-1" else 3e-4
     for rate, ratio in config.grid_of(arm):
         unit = Unit("grid", arm.name, config.seeds[0], rate, ratio)
@@ -204,7 +209,8 @@ def _final(
     *,
     profile: bool,
 ) -> UnitResult:
-    losses = np.clip(2.0 - quality + generator.normal(0.0, 0.02, len(rows)), 0.01, None)
+    noise = generator.normal(0.0, 0.02, len(rows)) if RANKS[unit.arm] else 0.0
+    losses = np.clip(2.0 - quality + noise, 0.01, None)
     answers, scores = {}, {}
     for condition in ("dropout_off", "dropout_on") if config.dropout_too else ("dropout_off",):
         shown = np.clip(quality - (0.05 if condition == "dropout_on" else 0.0), 0.0, 1.0)

@@ -88,7 +88,7 @@ def encode(
 
 
 def padded_batches(
-    samples: Samples, rows: np.ndarray, batch_size: int, pad_id: int
+    samples: Samples, rows: np.ndarray, batch_size: int, pad_id: int, *, share: tuple[int, int] = (0, 1)
 ) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:
     """Batches of similar length, longest first, so that running out of memory shows at once.
 
@@ -97,13 +97,15 @@ def padded_batches(
         rows: Which of them to batch.
         batch_size: Samples in a batch.
         pad_id: The token id that fills up shorter samples; masked, so any id of the vocabulary will do.
+        share: ``(k, n)`` gives every n-th batch, from the k-th: the batches are the same whoever reads them.
 
     Yields:
         The rows of the batch, and its tensors: (batch, length, …), padded on the right, with an ``attention_mask``
         where there are token ids.
     """
     order = rows[np.argsort(-samples.lengths[rows], kind="stable")]
-    for start in range(0, len(order), batch_size):
+    first, every = share
+    for start in range(first * batch_size, len(order), every * batch_size):
         batch = order[start : start + batch_size]
         yield batch, _pad([samples.inputs[row] for row in batch], pad_id)
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, final
 
+import numpy as np
 import torch
 
 from rankselect.calibration.batches import padded_batches
+from rankselect.calibration.processes import Processes
 from rankselect.calibration.trunk import decoder_modules, input_device, measuring, run_trunk, vocabulary_filler
 from rankselect.errors import ModelError
 from rankselect.plan.layers import find_layers
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import nn
     from torch.utils.hooks import RemovableHandle
     from tqdm.auto import tqdm
@@ -27,10 +28,13 @@ class HiddenStates:
     """Pooled hidden states of every layer, and of the input of each stack of layers.
 
     Memory: layers x samples x width x 4 bytes, allocated as batches arrive, plus one batch. Hooks sit on the layers
-    only, so no other activation is kept.
+    only, so no other activation is kept. Several processes share the batches out; then each layer's states go to the
+    one process that will estimate it, so that together they keep what one alone would.
 
     Attributes:
-        layers: ``{layer name: (samples, width) float32 tensor}`` on the CPU, in model order.
+        names: The names of all layers, in model order.
+        layers: ``{layer name: (samples, width) float32 tensor}`` on the CPU, in model order: on one process all layers,
+            on several those of this one.
         stack_inputs: ``{name of the first layer of a stack: the same, of what enters it}``.
 
     Args:
@@ -39,19 +43,29 @@ class HiddenStates:
         tokenizer: For its padding token, if it has one.
         pooling: ``"mean"`` over the unpadded tokens, or the ``"last"`` unpadded token.
         batch_size: Samples in a batch.
+        processes: Those that share the work.
     """
 
     def __init__(
-        self, model: nn.Module, samples: Samples, tokenizer: Any, *, pooling: Literal["mean", "last"], batch_size: int
+        self,
+        model: nn.Module,
+        samples: Samples,
+        tokenizer: Any,
+        *,
+        pooling: Literal["mean", "last"],
+        batch_size: int,
+        processes: Processes = Processes(),  # noqa: B008  (immutable)
     ) -> None:
         self.layers: dict[str, torch.Tensor] = {}
         self.stack_inputs: dict[str, torch.Tensor] = {}
         self._model = model
         self._samples = samples
         self._batch_size = batch_size
+        self._processes = processes
         self._pad_id = vocabulary_filler(model, tokenizer)
         self._pool = _mean if pooling == "mean" else _last
         self._modules = find_layers(model)
+        self.names = tuple(self._modules)
         in_decoder = decoder_modules(model)
         self._decoder_layers = {name for name, module in self._modules.items() if module in in_decoder}
         self._device = input_device(model)
@@ -68,11 +82,49 @@ class HiddenStates:
         Raises:
             ModelError: If hidden states are not finite, or not of shape (batch, length, width).
         """
+        mine = self._processes.together(lambda: self._read_share(rows, bar))
+        if self._processes.count > 1:
+            with torch.inference_mode():  # as the states were made
+                self._hand_over(torch.from_numpy(rows), torch.from_numpy(np.isin(rows, mine)))
+
+    def _read_share(self, rows: np.ndarray, bar: tqdm[Any]) -> list[int]:
+        """Read this process's batches; the rows in them."""
+        rank, count = self._processes.rank, self._processes.count
+        mine: list[int] = []
+        left = len(rows)
         with measuring(self._model):
-            for batch_rows, batch in padded_batches(self._samples, rows, self._batch_size, self._pad_id):
+            for batch_rows, batch in padded_batches(
+                self._samples, rows, self._batch_size, self._pad_id, share=(rank, count)
+            ):
                 on_device = {name: tensor.to(self._device) for name, tensor in batch.items()}
                 self._read_batch(torch.from_numpy(batch_rows), on_device)
-                bar.update(len(batch_rows))
+                mine.extend(batch_rows.tolist())
+                done = min(count * len(batch_rows), left)  # the other processes have read as much
+                left -= done
+                bar.update(done)
+        return mine
+
+    def _hand_over(self, rows: torch.Tensor, mine: torch.Tensor) -> None:
+        """Give the states of these rows, of which some are mine, to the process that owns the layer."""
+        kinds = {"stack_inputs": self.stack_inputs, "layers": self.layers}
+        # The first process has always read a batch; others may have had none, and know of no width.
+        widths = self._processes.from_first(
+            {(kind, name): states.shape[1] for kind, into in kinds.items() for name, states in into.items()}
+        )
+        for index, name in enumerate(self.names):
+            owner = index % self._processes.count
+            for kind in (kind for kind in kinds if (kind, name) in widths):
+                into = kinds[kind]
+                whole = torch.zeros(len(rows), widths[kind, name])
+                if mine.any():
+                    whole[mine] = into[name][rows[mine]]
+                whole = self._processes.sum_at(owner, whole)  # exact: all but one are zero
+                if owner == self._processes.rank:
+                    if name not in into:
+                        into[name] = torch.empty(len(self._samples), whole.shape[1])
+                    into[name][rows] = whole
+                else:
+                    into.pop(name, None)
 
     def _read_batch(self, rows: torch.Tensor, batch: dict[str, torch.Tensor]) -> None:
         pooled: dict[tuple[str, str], torch.Tensor] = {}

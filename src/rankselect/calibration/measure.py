@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import logging
 import warnings
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from rankselect.calibration.batches import Samples, encode
+from rankselect.calibration.estimates import Estimates, estimate_layers
 from rankselect.calibration.evidence import Calibration
 from rankselect.calibration.hidden_states import HiddenStates
 from rankselect.calibration.id_profile import IDProfile, Measurement
-from rankselect.calibration.order import order_agreement
+from rankselect.calibration.processes import Processes
 from rankselect.calibration.trunk import input_device, longest_input
-from rankselect.errors import ArgumentError, PointsError, RankSelectWarning, TextsError
+from rankselect.errors import ArgumentError, RankSelectWarning, TextsError
 from rankselect.estimators._base import NeighborEstimator
-from rankselect.estimators.half_samples import half_sample_stderr, half_samples
 from rankselect.estimators.twonn import TwoNN
 from rankselect.plan.layers import unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    import torch
     from numpy.typing import NDArray
     from torch import nn
 
@@ -38,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 _FIRST_STAGE = 128
 _SETTLED = 0.8
+_SETTINGS = ("estimator", "pooling", "max_length", "batch_size", "tolerance", "seed")
 
 
 def id_profile(
@@ -59,6 +58,9 @@ def id_profile(
     Every text becomes one point for each layer: the layer's output, pooled over the text's tokens. The ID of these
     points is the number of directions in which the texts really differ there. The model runs once over the texts,
     without its output head, and is left exactly as it was: mode, hooks, caches, weights.
+
+    Under ``torchrun`` or ``accelerate launch`` every process calls it with the same texts: they share the work, and all
+    return the same profile, which does not depend on how many they are.
 
     Args:
         model: Any transformers model with weights: causal, encoder, encoder-decoder or vision, quantised or not, on
@@ -122,6 +124,44 @@ def id_profile(
 
 def measure_profile(calibration: Calibration) -> IDProfile:
     """`id_profile`, its arguments in one object."""
+    processes = Processes.sharing(calibration.model)
+    samples, limit = processes.together(lambda: _read_texts(calibration))
+    states = processes.together(
+        lambda: HiddenStates(
+            calibration.model,
+            samples,
+            calibration.tokenizer,
+            pooling=calibration.pooling,
+            batch_size=calibration.batch_size,
+            processes=processes,
+        )
+    )
+    if processes.count > 1:
+        processes.require_same(_what_must_agree(calibration, samples, states))
+    is_first = Processes.current().is_first
+    previous: Estimates | None = None
+    hidden = not (calibration.progress and is_first)
+    with tqdm(total=len(samples), unit="text", desc="ID profile", disable=hidden) as bar:
+        for new, used in _stages(len(samples), calibration):
+            states.read(new, bar)
+            last = len(used) == len(samples)
+            found = estimate_layers(states, used, calibration, processes, release=last)
+            if last or (previous is not None and found.is_stable(previous, calibration.tolerance or 0.0)):
+                break
+            previous = found
+    if found.agreement < _SETTLED and is_first:
+        warnings.warn(
+            f"The order of the layers by ID is not settled: two halves of the {len(used)} texts agree on it with a "
+            f"mean rank correlation of {found.agreement:.2f} (1 is settled, 0 is chance). Differences between "
+            "layers may be noise: use more texts, or one rank for all layers (IntrinsicMean).",
+            RankSelectWarning,
+            stacklevel=3,
+        )
+    return _profile(found, calibration, samples, used, limit)
+
+
+def _read_texts(calibration: Calibration) -> tuple[Samples, int]:
+    """The texts as tokens, and after how many of them a text was cut."""
     _check_arguments(calibration)
     input_device(calibration.model)  # a model without weights is refused before the texts are tokenized
     limit = longest_input(calibration.model, calibration.tokenizer, calibration.max_length)
@@ -129,35 +169,19 @@ def measure_profile(calibration: Calibration) -> IDProfile:
     if limit < calibration.max_length and samples.n_truncated:
         logger.info("%d texts are cut at %d tokens, all that the model reads.", samples.n_truncated, limit)
     _require_enough(samples, calibration.estimator)
-    states = HiddenStates(
-        calibration.model,
-        samples,
-        calibration.tokenizer,
-        pooling=calibration.pooling,
-        batch_size=calibration.batch_size,
-    )
-    previous: _Measured | None = None
-    with tqdm(total=len(samples), unit="text", desc="ID profile", disable=not calibration.progress) as bar:
-        for new, used in _stages(len(samples), calibration):
-            states.read(new, bar)
-            last = len(used) == len(samples)
-            measured = _measure(states, used, calibration, release=last)
-            if last or (previous is not None and _is_stable(measured, previous, calibration.tolerance)):
-                break
-            previous = measured
-    return _profile(measured, calibration, samples, used, limit)
+    return samples, limit
 
 
-@final
-@dataclass(frozen=True)
-class _Measured:
-    """What the estimator says of the texts read so far."""
-
-    values: dict[str, float]
-    stderr: dict[str, float]
-    input_values: dict[str, float]
-    width: tuple[int, ...]
-    agreement: float
+def _what_must_agree(calibration: Calibration, samples: Samples, states: HiddenStates) -> dict[str, Any]:
+    """What several processes must have in common to share the work, short enough to be shown."""
+    first = next(calibration.model.parameters(), None)
+    return {
+        "number of distinct texts": len(samples),
+        "texts (by their hash)": samples.digest_of(np.arange(len(samples)))[:12],
+        "number of layers": len(states.names),
+        "weights (the first few)": None if first is None or first.is_meta else first.flatten()[:8].tolist(),
+        **{name: repr(getattr(calibration, name)) for name in _SETTINGS},
+    }
 
 
 def _stages(n: int, calibration: Calibration) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -173,70 +197,17 @@ def _stages(n: int, calibration: Calibration) -> Iterator[tuple[NDArray[np.int64
         start, stop = stop, 2 * stop
 
 
-def _measure(states: HiddenStates, rows: NDArray[np.int64], calibration: Calibration, *, release: bool) -> _Measured:
-    """Estimate layer by layer; with `release` each layer's hidden states are freed as soon as they are used."""
-    members = half_samples(len(rows), calibration.estimator.n_splits, calibration.seed)
-    input_values = _stack_input_values(states, rows, calibration.estimator, release=release)
-    values, stderr, replicates, width = {}, {}, [], []
-    for name in list(states.layers):
-        points = states.layers.pop(name) if release else states.layers[name]
-        width.append(int(points.shape[1]))
-        try:
-            estimate, halved = calibration.estimator.resample(_chosen(points, rows), members)
-        except PointsError as error:
-            raise PointsError(f"{error.expected} in {name}", error.got, error.remedy) from error
-        values[name], stderr[name] = estimate.value, float(half_sample_stderr(halved))
-        replicates.append(halved)
-    return _Measured(values, stderr, input_values, tuple(dict.fromkeys(width)), order_agreement(replicates))
-
-
-def _stack_input_values(
-    states: HiddenStates, rows: NDArray[np.int64], estimator: Estimator, *, release: bool
-) -> dict[str, float]:
-    """The IDs of what enters each stack, where they exist: last-token embeddings, say, are often all the same."""
-    found = {}
-    for name in list(states.stack_inputs):
-        points = states.stack_inputs.pop(name) if release else states.stack_inputs[name]
-        try:
-            found[name] = estimator.estimate(_chosen(points, rows)).value
-        except PointsError as error:
-            logger.info("The input of %s has no intrinsic dimension: %s", name, error)
-    return found
-
-
-def _chosen(points: torch.Tensor, rows: NDArray[np.int64]) -> torch.Tensor:
-    return points if len(rows) == len(points) else points[rows]
-
-
-def _is_stable(measured: _Measured, previous: _Measured, tolerance: float | None) -> bool:
-    if tolerance is None:
-        return False
-    return all(
-        1.96 * measured.stderr[name] <= tolerance
-        and abs(np.floor(value + 0.5) - np.floor(previous.values[name] + 0.5)) <= tolerance
-        for name, value in measured.values.items()
-    )
-
-
 def _profile(
-    measured: _Measured, calibration: Calibration, samples: Samples, used: NDArray[np.int64], limit: int
+    found: Estimates, calibration: Calibration, samples: Samples, used: NDArray[np.int64], limit: int
 ) -> IDProfile:
     config = getattr(unwrapped(calibration.model), "config", None)
-    if measured.agreement < _SETTLED:
-        warnings.warn(
-            f"The order of the layers by ID is not settled: two halves of the {len(used)} texts agree on it with a "
-            f"mean rank correlation of {measured.agreement:.2f} (1 is settled, 0 is chance). Differences between "
-            "layers may be noise: use more texts, or one rank for all layers (IntrinsicMean).",
-            RankSelectWarning,
-            stacklevel=4,
-        )
     if len(used) < len(samples):
         logger.info("Every layer's rank was stable within %s after %d texts.", calibration.tolerance, len(used))
     return IDProfile(
-        layers=tuple(measured.values),
-        values=np.array(list(measured.values.values())),
-        stderr=np.array(list(measured.stderr.values())),
-        input_values=measured.input_values,
+        layers=tuple(found.values),
+        values=np.array(list(found.values.values())),
+        stderr=np.array(list(found.stderr.values())),
+        input_values=found.input_values,
         measurement=Measurement(
             estimator=repr(calibration.estimator),
             pooling=calibration.pooling,
@@ -248,8 +219,8 @@ def _profile(
             texts_digest=samples.digest_of(used),
             model_name=str(getattr(config, "_name_or_path", "") or type(calibration.model).__name__),
             model_type=str(getattr(config, "model_type", "")),
-            width=measured.width,
-            order_agreement=measured.agreement,
+            width=found.width,
+            order_agreement=found.agreement,
             versions=_versions(),
         ),
     )

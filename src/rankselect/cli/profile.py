@@ -106,13 +106,21 @@ def profile(
     check_folder(out)
     if plot is not None:
         check_picture(plot)
-    progress = sys.stderr.isatty() and not no_progress
+    from rankselect.calibration.processes import Processes  # noqa: PLC0415  (loads torch)
+
+    processes = Processes.current()
+    progress = sys.stderr.isatty() and not no_progress and processes.is_first
     sources.show_progress(wanted=progress)
-    texts = sources.load_texts(data, field, progress=progress)
-    tokenizer = sources.load_tokenizer(model, trust_remote_code=trust_remote_code)
-    loaded = sources.load_model(
-        model, dtype=dtype, quantization=quantization, device_map=device_map, trust_remote_code=trust_remote_code
-    )
+    with processes.warning_once():
+        texts = sources.load_texts(data, field, progress=progress)
+        tokenizer = sources.load_tokenizer(model, trust_remote_code=trust_remote_code)
+        loaded = sources.load_model(
+            model,
+            dtype=dtype,
+            quantization=quantization,
+            device_map=processes.device_map(device_map),
+            trust_remote_code=trust_remote_code,
+        )
     measured = rs.id_profile(
         loaded,
         tokenizer,
@@ -126,6 +134,8 @@ def profile(
         seed=seed,
         progress=progress,
     )
+    if not processes.is_first:
+        return
     measured.save(out)
     if plot is not None:
         figure: Any = measured.plot().figure

@@ -119,15 +119,19 @@ def train(
 
         rankselect train Qwen/Qwen3-0.6B --data train.jsonl --strategy per-layer-id --quantization nf4 --out run
     """
-    progress = sys.stderr.isatty() and not no_progress
-    sources.show_progress(wanted=progress)
     from transformers import TrainingArguments  # noqa: PLC0415  (slow to import)
 
+    from rankselect.calibration.processes import Processes  # noqa: PLC0415  (loads torch)
+
+    processes = Processes.current()
+    progress = sys.stderr.isatty() and not no_progress and processes.is_first
+    sources.show_progress(wanted=progress)
     settings = {name: value for name, value in context.params.items() if name not in _NOT_SETTINGS}
-    run = TrainingRun.open(out, json.loads(json.dumps(settings, default=str)), resume=resume)
+    run = TrainingRun.open(out, json.loads(json.dumps(settings, default=str)), resume=resume, processes=processes)
     prompts = rs.PromptTemplate(template)
-    rows = load_rows(data, prompts)
-    evaluation = load_rows(eval_data, prompts) if eval_data else None
+    with processes.warning_once():
+        rows = load_rows(data, prompts)
+        evaluation = load_rows(eval_data, prompts) if eval_data else None
     tokenizer = sources.load_tokenizer(model, trust_remote_code=trust_remote_code)
     chosen: dict[str, Any] = run.chosen or _chosen(
         strategy=strategy,
@@ -137,9 +141,14 @@ def train(
         alpha_ratio=alpha_ratio,
         max_rank=max_rank,
     )
-    loaded = rs.load_model(
-        model, dtype=dtype, quantization=quantization, device_map=device_map, trust_remote_code=trust_remote_code
-    )
+    with processes.warning_once():
+        loaded = rs.load_model(
+            model,
+            dtype=dtype,
+            quantization=quantization,
+            device_map=processes.device_map(device_map),
+            trust_remote_code=trust_remote_code,
+        )
     trainer = rs.RankSelectTrainer(
         loaded,
         TrainingArguments(
@@ -156,6 +165,7 @@ def train(
             logging_steps=1,
             prediction_loss_only=True,
             seed=seed,
+            use_cpu=processes.count > 1 and processes.device.type == "cpu",
             report_to="none",
             disable_tqdm=not progress,
         ),
@@ -177,7 +187,8 @@ def train(
     if evaluation is not None:
         trainer.evaluate()
     trainer.save_adapter(run.adapter)
-    _report(trainer.record, run.adapter, as_json=as_json)
+    if processes.is_first:
+        _report(trainer.record, run.adapter, as_json=as_json)
 
 
 def _chosen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
@@ -12,6 +13,7 @@ from rankselect.files import field, read_document, write_document
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rankselect.calibration.processes import Processes
     from rankselect.training.trainer import RankSelectTrainer
 
 __all__ = ["TrainingRun"]
@@ -29,12 +31,14 @@ class TrainingRun:
         settings: What was asked for.
         chosen: The trainer's arguments that decide the ranks, of the run that is resumed; empty in a new one.
         resumed: Whether an earlier run goes on.
+        processes: Those that train; the first one writes.
     """
 
     folder: Path
     settings: dict[str, Any]
     chosen: dict[str, Any]
     resumed: bool
+    processes: Processes
 
     @property
     def checkpoints(self) -> Path:
@@ -47,23 +51,15 @@ class TrainingRun:
         return self.folder / "adapter"
 
     @classmethod
-    def open(cls, folder: Path, settings: dict[str, Any], *, resume: bool) -> TrainingRun:
+    def open(cls, folder: Path, settings: dict[str, Any], *, resume: bool, processes: Processes) -> TrainingRun:
         """Begin a run in a new folder, or go on with one that has begun with the same settings.
 
         Raises:
             ArgumentError: If the folder holds a run and `resume` is false, or holds none and it is true, or its
                 settings differ.
         """
-        path = folder / "settings.json"
-        if (folder / "adapter").exists():
-            raise ArgumentError("a run to do", f"{folder}, which is done", "Choose another folder for --out.")
-        if resume:
-            _require_same(path, settings)
-        elif path.exists():
-            raise ArgumentError(
-                "a new folder for --out", f"{folder}, where a run has begun", "Add --resume, or choose another."
-            )
-        return cls(folder, settings, _chosen_before(folder), resumed=resume)
+        chosen = processes.together(lambda: _begun(folder, settings, resume=resume))
+        return cls(folder, settings, chosen, resumed=resume, processes=processes)
 
     def keep_choice(self, trainer: RankSelectTrainer) -> None:
         """Save settings, plan and profile, so that a resumed run need not measure again.
@@ -71,6 +67,9 @@ class TrainingRun:
         Raises:
             SaveError: If the folder cannot be written.
         """
+        self.processes.together(lambda: self._write_choice(trainer) if self.processes.is_first else None)
+
+    def _write_choice(self, trainer: RankSelectTrainer) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if trainer.profile is not None:
@@ -84,18 +83,35 @@ class TrainingRun:
     def train(self, trainer: RankSelectTrainer) -> bool:
         """Train to the end, or until Ctrl-C.
 
+        Under a launcher Ctrl-C stops at once: it reaches the processes at different steps, and more than once.
+
         Returns:
             Whether it came to its end.
         """
         from rankselect.cli.interrupt import StopOnInterrupt  # noqa: PLC0415  (slow to import, like all of transformers)
         from rankselect.training.checkpoints import last_checkpoint  # noqa: PLC0415
 
+        checkpoint = self.processes.from_first(last_checkpoint(self.checkpoints) if self.resumed else None)
         stop = StopOnInterrupt()
+        listening = stop.listening() if self.processes.count == 1 else nullcontext()
         trainer.add_callback(stop)
-        checkpoint = last_checkpoint(self.checkpoints) if self.resumed else None
-        with stop.listening():
+        with listening:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         return not stop.interrupted
+
+
+def _begun(folder: Path, settings: dict[str, Any], *, resume: bool) -> dict[str, Any]:
+    """What was chosen in the run that is resumed; nothing in a new one."""
+    path = folder / "settings.json"
+    if (folder / "adapter").exists():
+        raise ArgumentError("a run to do", f"{folder}, which is done", "Choose another folder for --out.")
+    if resume:
+        _require_same(path, settings)
+    elif path.exists():
+        raise ArgumentError(
+            "a new folder for --out", f"{folder}, where a run has begun", "Add --resume, or choose another."
+        )
+    return _chosen_before(folder)
 
 
 def _require_same(path: Path, settings: dict[str, Any]) -> None:

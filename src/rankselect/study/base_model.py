@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from transformers.utils import logging
+
 from rankselect.embedded.small_phi import small_phi
 from rankselect.files import new_folder
 from rankselect.training.loading import load_model, load_tokenizer
@@ -32,10 +34,16 @@ def prepare_base(config: StudyConfig, folder: Path, *, progress: bool) -> None:
 
 
 def study_model(config: StudyConfig, folder: Path) -> PreTrainedModel:
-    """The base model, as every arm gets it."""
-    return load_model(
-        _name(config, folder), quantization=config.quantization, dtype=config.dtype, device_map=config.device_map
-    )
+    """The base model, as every arm gets it; without a progress bar, as it is loaded once for each unit."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        return load_model(
+            _name(config, folder), quantization=config.quantization, dtype=config.dtype, device_map=config.device_map
+        )
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def study_tokenizer(config: StudyConfig, folder: Path) -> PreTrainedTokenizerBase:

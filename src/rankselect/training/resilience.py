@@ -12,6 +12,7 @@ from peft import LoraConfig
 from safetensors import SafetensorError
 from transformers import Trainer
 
+from rankselect.calibration.processes import Processes
 from rankselect.errors import (
     ArgumentError,
     NonFiniteLossError,
@@ -48,6 +49,7 @@ class ResilientTrainer(Trainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._processes = Processes.current()
         self.micro_batch_size: int | None = None
         self._step_batches: Sequence[dict[str, Any]] = ()
         self._n_done = 0
@@ -73,7 +75,7 @@ class ResilientTrainer(Trainer):
             SaveError: If a checkpoint cannot be written.
         """
         if resume_from_checkpoint is True:
-            found = last_checkpoint(self.args.output_dir)
+            found = self._processes.from_first(last_checkpoint(self.args.output_dir))
             if found is None:
                 raise ArgumentError(
                     "a complete checkpoint to resume from",
@@ -110,9 +112,11 @@ class ResilientTrainer(Trainer):
             model.zero_grad()
             todo = [*self._step_batches[: self._n_done], inputs]
         self._n_done += 1
-        if not torch.isfinite(losses[-1]):
+        # All processes stop where one must: left alone, the others would wait for its next gradients for ever.
+        everywhere = self.accelerator.reduce(losses[-1], reduction="sum")
+        if not torch.isfinite(everywhere):
             step = self.state.global_step + 1
-            raise self._not_finite("a finite training loss", f"{losses[-1].item()} at step {step}")
+            raise self._not_finite("a finite training loss", f"{everywhere.item()} at step {step}")
         return losses[-1]
 
     def _in_pieces(

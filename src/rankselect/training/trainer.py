@@ -10,6 +10,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 
 from rankselect.calibration.evidence import Calibration
 from rankselect.calibration.id_profile import IDProfile
+from rankselect.calibration.processes import Processes
 from rankselect.errors import ArgumentError
 from rankselect.files import new_folder
 from rankselect.plan.layers import unwrapped
@@ -54,6 +55,8 @@ class RankSelectTrainer(ResilientTrainer):
       add up to those of the whole. When one row is too much, the error says what would save how much. (On one
       process; under a distributed launcher the error comes at once, for the processes must stay in step.)
     * A loss or weights that are not finite stop training; the last good checkpoint stays.
+    * Under ``torchrun`` or ``accelerate launch`` the processes profile together, train the same plan, and the first
+      writes. Every process makes the same calls.
     * `train(resume_from_checkpoint=True)` takes the newest complete checkpoint, past one that a kill left half
       written.
 
@@ -84,7 +87,8 @@ class RankSelectTrainer(ResilientTrainer):
         micro_batch_size: Rows in one forward pass, once memory ran out; None before.
 
     Raises:
-        ArgumentError: If not exactly one of `strategy` and `plan` is given, or rows come without a tokenizer.
+        ArgumentError: If not exactly one of `strategy` and `plan` is given, rows come without a tokenizer, or a
+            launcher started several processes of which `args` know nothing.
         EvidenceError: If the strategy needs evidence and there is nothing to measure it from.
         PlanMismatchError: If PEFT built something else than the plan.
 
@@ -123,17 +127,20 @@ class RankSelectTrainer(ResilientTrainer):
         **trainer_arguments: Any,
     ) -> None:
         args = args or TrainingArguments("trainer_output")
+        processes = Processes.current()
+        _require_in_step(args, processes)
         template = template or PromptTemplate()
         max_length = row_length(model, processing_class, max_length)
-        data = training_data(
-            train_dataset,
-            eval_dataset,
-            processing_class,
-            model=model,
-            template=template,
-            max_length=max_length,
-            loss_on=loss_on,
-        )
+        with processes.warning_once():
+            data = training_data(
+                train_dataset,
+                eval_dataset,
+                processing_class,
+                model=model,
+                template=template,
+                max_length=max_length,
+                loss_on=loss_on,
+            )
         self.calibration = evidence if isinstance(evidence, Calibration) else None
         if self.calibration is None and data.texts:
             self.calibration = Calibration(
@@ -152,7 +159,9 @@ class RankSelectTrainer(ResilientTrainer):
             )
         self._profiles_after = profile_after
         evidence = self.calibration if evidence is None else evidence
-        choice = _choice(model, strategy, plan, evidence, plan_arguments or {}, profiled=profile_after)
+        with processes.warning_once():
+            choice = _choice(model, strategy, plan, evidence, plan_arguments or {}, profiled=profile_after)
+        choice = processes.from_first(choice)
         self.plan, self.profile, self._selection_seconds = choice.plan, choice.profile, choice.seconds
         self.profile_after: IDProfile | None = None
         self.quantization = quantization_of(model)
@@ -167,6 +176,7 @@ class RankSelectTrainer(ResilientTrainer):
             **trainer_arguments,
         )
         self.max_length = max_length
+        self._elsewhere = (0, 0)
         self._meter = Meter(on_gpu=self.args.device.type == "cuda")
         self.add_callback(self._meter)
         for printing in (ProgressCallback, PrinterCallback):
@@ -176,7 +186,11 @@ class RankSelectTrainer(ResilientTrainer):
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, as `transformers.Trainer.train` does; then profile again if that was asked for."""
+        self._elsewhere = (0, 0)
         output = super().train(*args, **kwargs)
+        measured = self._processes.gather((self._meter.tokens, self._meter.peak_memory_bytes))
+        del measured[self._processes.rank]
+        self._elsewhere = (sum(tokens for tokens, _ in measured), sum(peak for _, peak in measured))
         if self._profiles_after and self.calibration is not None:
             self.profile_after = IDProfile.measure(replace(self.calibration, model=self.model))
         return output
@@ -194,13 +208,18 @@ class RankSelectTrainer(ResilientTrainer):
             self.plan,
             batch_size=n_rows_at_once,
             length=inputs["input_ids"].shape[-1],
-            quantization=self.quantization,
-            gradient_checkpointing=self.args.gradient_checkpointing,
+            gradient_checkpointing=bool(self.args.gradient_checkpointing),
+            accumulate=self.args.gradient_accumulation_steps > 1,
+            autocast="bfloat16" if self.args.bf16 else None,
+            device=self.args.device.type,
         )
 
     @property
     def record(self) -> TrainingRecord:
-        """What the run was and what it cost, as far as it has come."""
+        """What the run was and what it cost, as far as it has come.
+
+        Once training is done, tokens and peak memory are those of all processes; before, those of this one.
+        """
         base = unwrapped(self.model)
         history = self.state.log_history
         return TrainingRecord(
@@ -215,8 +234,8 @@ class RankSelectTrainer(ResilientTrainer):
             first_step=self._meter.first_step,
             seconds=self._meter.seconds,
             selection_seconds=self._selection_seconds,
-            tokens=self._meter.tokens,
-            peak_memory_bytes=self._meter.peak_memory_bytes,
+            tokens=self._meter.tokens + self._elsewhere[0],
+            peak_memory_bytes=self._meter.peak_memory_bytes + self._elsewhere[1],
             micro_batch_size=self.micro_batch_size or self.args.per_device_train_batch_size,
             losses=_curve(history, "loss"),
             evaluation_losses=_curve(history, "eval_loss"),
@@ -227,6 +246,8 @@ class RankSelectTrainer(ResilientTrainer):
     def save_adapter(self, path: str | os.PathLike[str]) -> None:
         """Save the adapter with its tokenizer, plan, record and profiles, whole or not at all.
 
+        Under a launcher every process calls it; the first one writes, and the others wait until it has.
+
         The folder is one that `peft.PeftModel.from_pretrained` reads. Beside the adapter it holds ``plan.json``,
         ``rankselect.json`` (the record), and ``profile.json`` and ``profile_after.json`` if there are any.
 
@@ -236,6 +257,9 @@ class RankSelectTrainer(ResilientTrainer):
         Raises:
             SaveError: If there is something at `path`, or it cannot be written.
         """
+        self._processes.together(lambda: self._write_adapter(path) if self._processes.is_first else None)
+
+    def _write_adapter(self, path: str | os.PathLike[str]) -> None:
         with new_folder(path) as folder:
             self.model.save_pretrained(folder)
             if self.processing_class is not None:
@@ -245,6 +269,16 @@ class RankSelectTrainer(ResilientTrainer):
             for name, profile in (("profile", self.profile), ("profile_after", self.profile_after)):
                 if profile is not None:
                     profile.save(folder / f"{name}.json")
+
+
+def _require_in_step(args: TrainingArguments, processes: Processes) -> None:
+    """Refuse processes that were launched to train together but would each train alone."""
+    if args.world_size != processes.count:
+        raise ArgumentError(
+            f"training arguments for {processes.count} processes",
+            f"some for {args.world_size}",
+            "On CPUs add use_cpu=True to them, or launch with accelerate launch --cpu.",
+        )
 
 
 def _choice(

@@ -13,13 +13,16 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import BboxBase
 
-__all__ = ["WIDTH", "drawn", "label_lines", "new_figure", "spread"]
+__all__ = ["WIDTH", "drawn", "label_lines", "label_points", "new_figure", "spread"]
 
 WIDTH = 5.8
 """Of every figure, in inches: with text of 10 points readable on a phone, where it is as wide as the screen."""
 
 _LABEL_GAP = 0.075  # between labels at the ends of lines, as a share of the axes' height
+_POINT = 7.0  # half the size of a point that labels keep clear of, in pixels
+_PLACES = [(side, lift) for lift in (0, 12, -12, 24, -24, 36, -36) for side in (1, -1)]  # of a label
 
 
 @contextmanager
@@ -67,9 +70,12 @@ def drawn() -> Iterator[None]:
 
 def new_figure(height: float) -> Figure:
     """An empty figure of the common width; draw it inside `drawn`."""
-    from matplotlib.figure import Figure  # noqa: PLC0415  (optional)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  (optional)
+    from matplotlib.figure import Figure  # noqa: PLC0415
 
-    return Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    FigureCanvasAgg(figure)  # becomes its canvas, which measures text
+    return figure
 
 
 def label_lines(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
@@ -94,6 +100,41 @@ def label_lines(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
         )
 
 
+def label_points(ax: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
+    """Write each point's name beside it, where it covers least of the other points and names.
+
+    Args:
+        ax: Axes whose limits are final.
+        points: For each: x, y, its name, its colour.
+    """
+    from matplotlib.transforms import Bbox  # noqa: PLC0415  (optional)
+
+    figure = ax.get_figure(root=True)
+    if figure is None:  # pragma: no cover  (axes of a figure have one)
+        return
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    spots = [ax.transData.transform((x, y)) for x, y, _, _ in points]
+    taken = [Bbox.from_bounds(x - _POINT, y - _POINT, 2 * _POINT, 2 * _POINT) for x, y in spots]
+    inside = ax.get_window_extent(renderer)
+    for x, y, name, colour in points:
+        label = ax.annotate(name, (x, y), textcoords="offset points", color=colour, va="center")
+        costs = []
+        for side, lift in _PLACES:
+            label.set(position=(9 * side, lift), ha="left" if side > 0 else "right")
+            box = label.get_window_extent(renderer)
+            covered = sum(_overlap(box, other) for other in taken)
+            costs.append(covered + 2 * (box.width * box.height - _overlap(box, inside)) + 0.1 * abs(lift))
+        side, lift = _PLACES[costs.index(min(costs))]
+        label.set(position=(9 * side, lift), ha="left" if side > 0 else "right")
+        taken.append(label.get_window_extent(renderer))
+
+
+def _overlap(one: BboxBase, other: BboxBase) -> float:
+    width = min(one.x1, other.x1) - max(one.x0, other.x0)
+    height = min(one.y1, other.y1) - max(one.y0, other.y0)
+    return float(max(width, 0.0) * max(height, 0.0))
+
+
 def spread(places: Sequence[float], gap: float) -> list[float]:
     """Move numbers apart to a distance of at least `gap`, in their order, those close together around their middle.
 
@@ -108,7 +149,8 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
         groups.append([index])
         starts.append(places[index])
         while len(groups) > 1 and starts[-2] + gap * len(groups[-2]) > starts[-1]:
-            groups[-2] += groups.pop()
+            last = groups.pop()
+            groups[-1] += last
             starts.pop()
             middle = sum(places[each] for each in groups[-1]) / len(groups[-1])
             starts[-1] = middle - gap * (len(groups[-1]) - 1) / 2

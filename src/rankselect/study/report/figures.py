@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, final
 
 import numpy as np
 
-from rankselect.study.report.drawing import WIDTH, drawn, label_lines, new_figure
+from rankselect.study.report.drawing import drawn, label_lines, label_points, new_figure
 from rankselect.study.report.palette import INKS
 
 if TYPE_CHECKING:
@@ -125,10 +125,10 @@ def scores(
         ax.margins(x=0.12)
         ax.set_xlabel(x)
         ax.set_ylabel(y)
-        ends = {point.arm: point.value for point in points}
+        _settle(ax)
         if reference is not None:
-            ends[reference.arm] = reference.value
-        _label_ends(ax, ends, styles)
+            label_lines(ax, [(reference.value, reference.arm, styles[reference.arm].light)])
+        label_points(ax, [(point.x, point.value, point.arm, styles[point.arm].light) for point in points])
     return figure
 
 
@@ -178,9 +178,16 @@ def _with_errors(ax: Axes, layers: NDArray[np.int64], line: Line, colour: str, m
     ax.errorbar(layers, line[0], yerr=_Z * line[1], color=colour, marker=marker, ms=4, capsize=2, lw=1.2)
 
 
+def _settle(ax: Axes) -> None:
+    """Give the axes their final limits and size: labels are placed by them."""
+    figure = ax.get_figure(root=True)
+    if figure is not None:
+        figure.draw_without_rendering()
+
+
 def _label_ends(ax: Axes, ends: Mapping[str, float], styles: Mapping[str, ArmStyle]) -> None:
-    """Name the lines at their right ends, with as much room on the right as the longest name needs."""
-    ax.figure.get_layout_engine().execute(ax.figure)  # type: ignore[union-attr]
+    """Name the lines at their right ends."""
+    _settle(ax)
     label_lines(ax, [(y, name, styles[name].light) for name, y in ends.items()])
 
 

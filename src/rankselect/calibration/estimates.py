@@ -1,0 +1,123 @@
+"""The estimator on every layer's hidden states: IDs, their errors, and how settled the order of the layers is."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+import numpy as np
+
+from rankselect.calibration.order import order_agreement
+from rankselect.errors import PointsError
+from rankselect.estimators.half_samples import half_sample_stderr, half_samples
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from rankselect.calibration.evidence import Calibration
+    from rankselect.calibration.hidden_states import HiddenStates
+    from rankselect.calibration.processes import Processes
+    from rankselect.estimators._base import Estimator
+
+__all__ = ["Estimates", "estimate_layers"]
+
+logger = logging.getLogger(__name__)
+
+
+@final
+@dataclass(frozen=True)
+class Estimates:
+    """What the estimator says of the texts read so far.
+
+    Attributes:
+        values: ``{layer: ID}`` in model order.
+        stderr: ``{layer: standard error}``.
+        input_values: ``{first layer of a stack: ID of what enters it}``.
+        width: The different widths of the layers.
+        agreement: See `order_agreement`.
+    """
+
+    values: dict[str, float]
+    stderr: dict[str, float]
+    input_values: dict[str, float]
+    width: tuple[int, ...]
+    agreement: float
+
+    def is_stable(self, previous: Estimates, tolerance: float) -> bool:
+        """Whether every layer is known to `tolerance` ranks: by the half-width of its interval and its last change."""
+        return all(
+            1.96 * self.stderr[name] <= tolerance
+            and abs(np.floor(value + 0.5) - np.floor(previous.values[name] + 0.5)) <= tolerance
+            for name, value in self.values.items()
+        )
+
+
+@final
+@dataclass(frozen=True)
+class _Layer:
+    value: float
+    stderr: float
+    halves: NDArray[np.float64]
+    width: int
+
+
+def estimate_layers(
+    states: HiddenStates, rows: NDArray[np.int64], calibration: Calibration, processes: Processes, *, release: bool
+) -> Estimates:
+    """Estimate layer by layer: each process those whose states it has, and all of them learn the result.
+
+    Args:
+        states: The hidden states.
+        rows: The texts read so far.
+        calibration: For its estimator and seed.
+        processes: Those that share the work.
+        release: Free each layer's hidden states as soon as they are used.
+
+    Raises:
+        PointsError: If the hidden states of a layer have no intrinsic dimension.
+    """
+    own = processes.together(lambda: _own_layers(states, rows, calibration, release=release))
+    layers = processes.merged(own[0], states.names)
+    return Estimates(
+        values={name: layer.value for name, layer in layers.items()},
+        stderr={name: layer.stderr for name, layer in layers.items()},
+        input_values=processes.merged(own[1], states.names),
+        width=tuple(dict.fromkeys(layer.width for layer in layers.values())),
+        agreement=order_agreement([layer.halves for layer in layers.values()]),
+    )
+
+
+def _own_layers(
+    states: HiddenStates, rows: NDArray[np.int64], calibration: Calibration, *, release: bool
+) -> tuple[dict[str, _Layer], dict[str, float]]:
+    members = half_samples(len(rows), calibration.estimator.n_splits, calibration.seed)
+    input_values = _stack_input_values(states, rows, calibration.estimator, release=release)
+    found = {}
+    for name in list(states.layers):
+        points = states.layers.pop(name) if release else states.layers[name]
+        try:
+            estimate, halves = calibration.estimator.resample(_chosen(points, rows), members)
+        except PointsError as error:
+            raise PointsError(f"{error.expected} in {name}", error.got, error.remedy) from error
+        found[name] = _Layer(estimate.value, float(half_sample_stderr(halves)), halves, int(points.shape[1]))
+    return found, input_values
+
+
+def _stack_input_values(
+    states: HiddenStates, rows: NDArray[np.int64], estimator: Estimator, *, release: bool
+) -> dict[str, float]:
+    """The IDs of what enters each stack, where they exist: last-token embeddings, say, are often all the same."""
+    found = {}
+    for name in list(states.stack_inputs):
+        points = states.stack_inputs.pop(name) if release else states.stack_inputs[name]
+        try:
+            found[name] = estimator.estimate(_chosen(points, rows)).value
+        except PointsError as error:
+            logger.info("The input of %s has no intrinsic dimension: %s", name, error)
+    return found
+
+
+def _chosen(points: torch.Tensor, rows: NDArray[np.int64]) -> torch.Tensor:
+    return points if len(rows) == len(points) else points[rows]

@@ -1,0 +1,146 @@
+"""Arms against a baseline: by how much they differ, whether it is shown, and what could have been shown."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, final
+
+from rankselect.study.crossed import crossed_estimate
+from rankselect.study.power import detectable_difference
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rankselect.study.scores import ArmScores
+
+__all__ = ["ArmDifference", "arm_difference"]
+
+CONFIDENCE = 0.95
+"""The level of all intervals of a study."""
+
+
+@final
+@dataclass(frozen=True)
+class ArmDifference:
+    """By how much an arm scores above a baseline arm.
+
+    Attributes:
+        metric: The metric's name.
+        arm: The arm.
+        baseline: What it is compared with.
+        difference: The arm's mean score minus the baseline's.
+        low: The lower end of the interval of `difference`.
+        high: Its upper end.
+        p: The probability of a difference at least as large if there were none, for this comparison by itself.
+        p_adjusted: `p` times the number of comparisons, at most 1.
+        shown: Whether there is a difference: `p_adjusted` is below 0.05, so that the interval leaves 0 out.
+        detectable: The smallest difference that these seeds and questions would have shown with 80 % power; NaN if
+            it cannot be known, because the scores differ nowhere or there is one question.
+        n_seeds: The number of seeds with which both were trained.
+        n_questions: The number of questions.
+        n_comparisons: The number of comparisons for which intervals and `p_adjusted` allow.
+        higher_is_better: Whether a higher score is a better one.
+
+    Example:
+        >>> print(ArmDifference("token-f1", "a", "b", 0.01, -0.02, 0.04, 0.3, 0.9, False, 0.05, 3, 50, 3, True))
+        a against b: token-f1 +0.01 (-0.02 to +0.04), no difference shown; one of 0.05 would have been
+    """
+
+    metric: str
+    arm: str
+    baseline: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_adjusted: float
+    shown: bool
+    detectable: float
+    n_seeds: int
+    n_questions: int
+    n_comparisons: int
+    higher_is_better: bool
+
+    @property
+    def outcome(self) -> str:
+        """``"better"``, ``"worse"`` or ``"no difference shown"``: of the arm, against the baseline."""
+        if not self.shown:
+            return "no difference shown"
+        return "better" if (self.difference > 0) == self.higher_is_better else "worse"
+
+    @property
+    def note(self) -> str:
+        """What there is to know about the number of seeds; empty if nothing."""
+        if self.n_seeds == 1:
+            return "one seed: the luck of a training is not in the interval"
+        return "two seeds: the interval may be too narrow" if self.n_seeds == 2 else ""
+
+    def __str__(self) -> str:
+        numbers = f"{self.metric} {self.difference:+.3g} ({self.low:+.3g} to {self.high:+.3g})"
+        said = f"{self.arm} against {self.baseline}: {numbers}, {self.outcome}"
+        if self.shown or math.isnan(self.detectable):
+            return said
+        return f"{said}; one of {self.detectable:.2g} would have been"
+
+    def to_row(self) -> dict[str, Any]:
+        """Everything as columns."""
+        return {**asdict(self), "outcome": self.outcome, "note": self.note, "says": str(self)}
+
+
+def arm_difference(arm: ArmScores, baseline: ArmScores, n_comparisons: int = 1) -> ArmDifference | None:
+    """The paired difference of two arms over their common seeds and all questions.
+
+    Both arms met the same questions, so the difference is taken question by question and seed by seed, which takes
+    out the difficulty of questions; see `crossed_estimate` for the interval. With n comparisons, each interval is of
+    1 - 0.05 / n, so that all of them hold at once with 95 % (Bonferroni's correction).
+
+    Args:
+        arm: One arm's scores.
+        baseline: The other's, under the same metric.
+        n_comparisons: The number of comparisons of which this is one.
+
+    Returns:
+        The difference; None if the arms have no seed in common.
+
+    References:
+        Dunn, "Multiple comparisons among means", Journal of the American Statistical Association 56 (1961),
+        doi:10.1080/01621459.1961.10482090.
+    """
+    seeds = [seed for seed in arm.by_seed if seed in baseline.by_seed]
+    if not seeds:
+        return None
+    alpha = (1 - CONFIDENCE) / n_comparisons
+    mean = arm.mean(seeds) - baseline.mean(seeds)
+    estimate = crossed_estimate(arm.pseudo_values(seeds) - baseline.pseudo_values(seeds), mean)
+    p_adjusted = min(1.0, estimate.p * n_comparisons)
+    low, high = estimate.interval(1 - alpha)
+    known = estimate.stderr > 0
+    return ArmDifference(
+        arm.metric.name,
+        arm.arm,
+        baseline.arm,
+        mean,
+        low,
+        high,
+        estimate.p,
+        p_adjusted,
+        shown=p_adjusted <= 1 - CONFIDENCE,
+        detectable=detectable_difference(estimate.stderr, estimate.df, alpha=alpha) if known else math.nan,
+        n_seeds=len(seeds),
+        n_questions=estimate.n_questions,
+        n_comparisons=n_comparisons,
+        higher_is_better=arm.metric.higher_is_better,
+    )
+
+
+def default_baseline(arms: Sequence[dict[str, Any]]) -> str:
+    """The arm with which others are compared: the first named a control, else the first with an adapter.
+
+    Example:
+        >>> default_baseline([{"name": "base", "strategy": None}, {"name": "r8", "strategy": "Fixed(rank=8)"}])
+        'r8'
+    """
+    names = [arm["name"] for arm in arms if "control" in arm["name"].lower()]
+    names += [arm["name"] for arm in arms if arm["strategy"] is not None]
+    return str((names or [arms[0]["name"]])[0])

@@ -1,0 +1,43 @@
+"""Data frames, whose package is asked for only here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rankselect.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pandas import DataFrame
+
+__all__ = ["frame", "records"]
+
+
+def frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> DataFrame:
+    """A data frame of rows, with these columns even if there are no rows; what a row lacks is missing (NaN).
+
+    Raises:
+        MissingExtraError: If pandas is not installed.
+
+    Example:
+        >>> frame([{"arm": "rank-8", "value": 0.5}], ["arm", "value"]).to_dict("records")
+        [{'arm': 'rank-8', 'value': 0.5}]
+    """
+    try:
+        import pandas as pd  # noqa: PLC0415  (an extra)
+    except ImportError as error:
+        raise MissingExtraError("pandas", "study") from error
+    return pd.DataFrame(list(rows), columns=list(columns))
+
+
+def records(table: DataFrame) -> list[dict[str, Any]]:
+    """The rows of a data frame in JSON values; a missing value is None.
+
+    Example:
+        >>> records(frame([{"arm": "base"}], ["arm", "low"]))
+        [{'arm': 'base', 'low': None}]
+    """
+    plain = table.astype(object)
+    found: list[dict[str, Any]] = plain.where(table.notna(), None).to_dict("records")
+    return found

@@ -1,0 +1,70 @@
+"""Questions of the test with every arm's answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rankselect.study.report.content import AnswerOfArm, Question
+from rankselect.study.report.wording import number, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rankselect.study.unit import UnitResult
+
+__all__ = ["questions_of"]
+
+_MOST = 25  # questions in a report: of more, the rest is in the files of the units
+_CONDITION = "dropout_off"
+
+
+def questions_of(
+    rows: Sequence[Mapping[str, str]], arms: Mapping[str, Sequence[UnitResult]], metric: str
+) -> tuple[tuple[Question, ...], str]:
+    """The questions that a report shows, and how they were chosen.
+
+    The first is the one of middling score, so that nobody picks it; the others lie evenly over the test rows.
+
+    Args:
+        rows: The test rows: ``{"question", "answer"}``.
+        arms: The results of each arm; the first seed's answers are shown.
+        metric: The metric by which middling is meant.
+    """
+    shown = {arm: results[0] for arm, results in arms.items() if results[0].answers.get(_CONDITION)}
+    if not rows or not shown:
+        return (), ""
+    order = _order(len(rows), [each.scores.get(_CONDITION, {}).get(metric) for each in shown.values()])
+    questions = tuple(
+        Question(rows[index]["question"], rows[index]["answer"], tuple(_answers(shown, index))) for index in order
+    )
+    seeds = {each.unit.seed for each in shown.values()}
+    seed = f"seed {seeds.pop()}" if len(seeds) == 1 else "their first seed"
+    note = f"What each arm trained with {seed} answered. The first question is the one of middling {metric}; "
+    rest = "the others follow in order." if len(order) == len(rows) else "the others lie evenly over the test."
+    return questions, f"{note}{rest} {plural(len(order), 'question')} of {len(rows)}."
+
+
+def _order(n: int, scores: Sequence[list[float] | None]) -> list[int]:
+    of_each = [np.asarray(values, dtype=np.float64) for values in scores if values]
+    means = np.mean([values if values.ndim == 1 else values.mean(axis=0) for values in of_each], axis=0)
+    first = int(np.argsort(means, kind="stable")[n // 2]) if of_each else 0
+    others = [index for index in range(n) if index != first]
+    kept = np.unique(np.linspace(0, len(others) - 1, min(len(others), _MOST - 1)).round().astype(int))
+    return [first, *(others[index] for index in kept.tolist())]
+
+
+def _answers(shown: Mapping[str, UnitResult], index: int) -> list[AnswerOfArm]:
+    answers = []
+    for arm, result in shown.items():
+        scores = {
+            metric: values[index]
+            for metric, values in result.scores.get(_CONDITION, {}).items()
+            if values and not isinstance(values[0], list)
+        }
+        said = ", ".join(f"{metric} {number(value)}" for metric, value in scores.items())
+        answer = result.answers[_CONDITION][index]
+        cut = ", cut at the longest answer" if answer["stopped_by"] == "length" else ""
+        answers.append(AnswerOfArm(arm, answer["text"], f"{said}{cut}"))
+    return answers

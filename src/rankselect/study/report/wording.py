@@ -1,0 +1,94 @@
+"""How numbers are written in a report."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["count", "duration", "number", "percent", "plural", "signed", "with_interval"]
+
+
+def number(value: float | None) -> str:
+    """A number with as many digits as tell arms apart; a dash for none.
+
+    Example:
+        >>> number(0.51234), number(12.345), number(1234.5), number(None), number(float("nan"))
+        ('0.512', '12.3', '1,234', '–', '–')
+    """
+    if value is None or math.isnan(value):
+        return "–"
+    size = abs(value)
+    if 0 < size < 0.001:
+        text = f"{value:.1g}"
+    else:
+        text = f"{value:,.{3 if size < 1 else 2 if size < 10 else 1 if size < 100 else 0}f}"
+    return text.replace("-", "−")
+
+
+def signed(value: float | None) -> str:
+    """A difference, with its sign.
+
+    Example:
+        >>> signed(0.0123), signed(-0.5), signed(None)
+        ('+0.012', '−0.500', '–')
+    """
+    text = number(value)
+    return f"+{text}" if value is not None and value > 0 else text
+
+
+def with_interval(value: float | None, low: float | None, high: float | None, *, sign: bool = False) -> str:
+    """A number with its interval; without one if it is not known.
+
+    Example:
+        >>> with_interval(0.5, 0.45, 0.55), with_interval(0.5, None, None), with_interval(0.01, -0.02, 0.04, sign=True)
+        ('0.500 (0.450 to 0.550)', '0.500', '+0.010 (−0.020 to +0.040)')
+    """
+    write = signed if sign else number
+    if low is None or high is None or math.isnan(low) or math.isnan(high):
+        return write(value)
+    return f"{write(value)} ({write(low)} to {write(high)})"
+
+
+def percent(part: float, whole: float) -> str:
+    """A share; a dash if the whole is nothing.
+
+    Example:
+        >>> percent(1_310_720, 2_779_683_840), percent(1, 0), percent(0, 10)
+        ('0.0472 %', '–', '0 %')
+    """
+    if not whole:
+        return "–"
+    return f"{100 * part / whole:.3g} %"
+
+
+def count(value: float) -> str:
+    """A whole number.
+
+    Example:
+        >>> count(1310720)
+        '1,310,720'
+    """
+    return f"{value:,.0f}"
+
+
+def duration(seconds: float | None) -> str:
+    """A time in the unit that suits it.
+
+    Example:
+        >>> duration(0.21), duration(75), duration(5400), duration(None)
+        ('0.21 s', '75 s', '1.5 h', '–')
+    """
+    if seconds is None or math.isnan(seconds):
+        return "–"
+    if seconds < 600:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def plural(n: int, what: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> plural(1, "seed"), plural(3, "seed")
+        ('1 seed', '3 seeds')
+    """
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
