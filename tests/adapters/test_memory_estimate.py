@@ -41,6 +41,13 @@ def phi2_plan(phi2):
     return rs.Fixed(14).plan(phi2, target_modules=["q_proj", "k_proj", "v_proj", "fc1", "fc2"])
 
 
+@pytest.fixture(scope="module")
+def shallow():
+    """Eight of Phi-2's layers."""
+    with torch.device("meta"):
+        return tf.AutoModelForCausalLM.from_config(tf.PhiConfig(**{**PHI_2, "num_hidden_layers": 8}))
+
+
 @pytest.fixture
 def model():
     return tiny_model()
@@ -69,13 +76,14 @@ def test_phi_2_in_4_bits(phi2, phi2_plan):
     assert estimate.quantization_constants == pytest.approx(linear / 64 * (1 + 4 / 256), rel=3e-3)
 
 
-def test_checkpointing_keeps_one_input_for_each_layer(phi2, phi2_plan):
+def test_checkpointing_keeps_one_input_for_each_layer(shallow):
+    plan = rs.Fixed(14).plan(shallow, target_modules=["q_proj", "k_proj", "v_proj", "fc1", "fc2"])
     settings = {"batch_size": 4, "length": 512, "dtype": "bfloat16"}
-    kept = phi2_plan.memory(phi2, **settings, gradient_checkpointing=True).activations
+    kept = plan.memory(shallow, **settings, gradient_checkpointing=True).activations
     per_layer = 4 * 512 * 2560 * 2
     mask = 4 * 512 * 512
-    assert 32 * per_layer < kept < 34 * per_layer + mask
-    assert phi2_plan.memory(phi2, **settings).activations > 20 * kept
+    assert 8 * per_layer < kept < 10 * per_layer + mask
+    assert plan.memory(shallow, **settings).activations > 20 * kept
 
 
 def test_parts_add_up_and_the_text_shows_them(model, plan):
@@ -181,9 +189,11 @@ def test_savings_are_differences_of_estimates(model, plan):
     }
 
 
-def test_4_bits_save_weights_where_weights_are_most(phi2, phi2_plan):
-    levers = {lever.name: lever for lever in savings(phi2, phi2_plan, batch_size=1, length=64, dtype="bfloat16")}
-    assert levers["4-bit weights"].saved_bytes > 2 * 2**30
+def test_4_bits_save_weights_where_weights_are_most(shallow):
+    plan = rs.Fixed(14).plan(shallow, target_modules=["q_proj", "v_proj"])
+    levers = {lever.name: lever for lever in savings(shallow, plan, batch_size=1, length=16, dtype="bfloat16")}
+    linear, head = 8 * (4 * 2560**2 + 2 * 2560 * 10240), 2 * 51200 * 2560
+    assert levers["4-bit weights"].saved_bytes == pytest.approx(1.484 * linear - 2 * head, rel=0.05)
 
 
 def test_bad_settings(model, plan):

@@ -11,7 +11,6 @@ import transformers as tf
 from torch.profiler import ProfilerActivity, profile
 
 import rankselect as rs
-from architectures import FAMILIES
 from rankselect.adapters.memory import TrainingStep, estimate_memory
 from rankselect.embedded.small_phi import small_phi
 from rankselect.testing import tiny_model
@@ -105,18 +104,6 @@ def test_encoder_decoder(bench, settings):
         d_model=64, d_kv=16, d_ff=256, num_layers=2, num_heads=4, vocab_size=999, decoder_start_token_id=0
     )
     assert close(ratio(bench, tf.T5ForConditionalGeneration(config), batch_size=4, length=128, **settings))
-
-
-@pytest.mark.parametrize(
-    "family", ["mistral", "gemma", "phi3", "gptj", "gpt_neox", "opt", "bloom", "falcon", "mpt", "bart", "mamba2"]
-)
-def test_other_families(bench, family):
-    assert close(ratio(bench, FAMILIES[family](), batch_size=4, length=48), 0.05)
-
-
-@pytest.mark.parametrize("family", ["mixtral", "qwen3_moe", "gpt_oss"])
-def test_mixtures_of_experts_in_bfloat16(bench, family):
-    assert close(ratio(bench, FAMILIES[family](), batch_size=4, length=48, dtype="bfloat16"), 0.05)
 
 
 @pytest.mark.parametrize("bf16", [False, True])

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["CrossedEstimate", "crossed_estimate"]
+__all__ = ["CrossedEstimate", "MeanSquares", "crossed_estimate", "mean_squares"]
 
 
 @final
@@ -56,7 +56,46 @@ class CrossedEstimate:
         return min(1.0, max(2 * float(stats.t.sf(t, self.df)), 2.0 ** (1 - self.n_questions)))
 
 
-def crossed_estimate(values: NDArray[np.float64], mean: float | None = None) -> CrossedEstimate:
+@final
+@dataclass(frozen=True)
+class MeanSquares:
+    """The mean squares of a two-way analysis of variance, and their degrees of freedom.
+
+    Attributes:
+        seeds: Between seeds.
+        rest: What neither seeds nor questions explain.
+        df_seeds: Degrees of freedom of `seeds`: 0 if there is one seed.
+        df_rest: Degrees of freedom of `rest`.
+    """
+
+    seeds: float
+    rest: float
+    df_seeds: float
+    df_rest: float
+
+
+def mean_squares(values: NDArray[np.float64]) -> MeanSquares:
+    """How much (n_seeds, n_questions) scores vary between seeds, and besides; 0 if there is one seed.
+
+    Example:
+        >>> import numpy as np
+        >>> mean_squares(np.array([[1.0, 2.0, 3.0], [3.0, 4.0, 5.0]]))
+        MeanSquares(seeds=6.0, rest=0.0, df_seeds=1.0, df_rest=2.0)
+    """
+    n_seeds, n_questions = values.shape
+    if n_seeds == 1 or n_questions == 1:
+        return MeanSquares(0.0, 0.0, 0.0, 0.0)
+    middle = values.mean()
+    of_seeds = values.mean(axis=1, keepdims=True) - middle
+    rest = values - values.mean(axis=0, keepdims=True) - of_seeds
+    df_s, df_q = n_seeds - 1.0, n_questions - 1.0
+    m_s = n_questions * float((of_seeds**2).sum()) / df_s
+    return MeanSquares(m_s, float((rest**2).sum()) / (df_q * df_s), df_s, df_q * df_s)
+
+
+def crossed_estimate(
+    values: NDArray[np.float64], mean: float | None = None, squares: MeanSquares | None = None
+) -> CrossedEstimate:
     r"""The average of scores, with the uncertainty of both seeds and questions.
 
     Every seed meets the same questions, so a score is
@@ -77,6 +116,7 @@ def crossed_estimate(values: NDArray[np.float64], mean: float | None = None) -> 
     Args:
         values: (n_seeds, n_questions) scores, or paired differences of scores.
         mean: The average, if it is not the arithmetic mean of `values` (which then are its pseudo-values).
+        squares: :math:`M_s` and :math:`M_e` from more than these values; of these alone if left out.
 
     References:
         Satterthwaite, "An approximate distribution of estimates of variance components", Biometrics Bulletin 2
@@ -89,19 +129,15 @@ def crossed_estimate(values: NDArray[np.float64], mean: float | None = None) -> 
         (3.0, 1.1547, 1.6)
     """
     n_seeds, n_questions = values.shape
-    middle = float(values.mean())
+    center = float(values.mean()) if mean is None else mean
     if n_questions == 1:
-        return CrossedEstimate(middle if mean is None else mean, math.nan, 1.0, n_seeds, n_questions)
-    of_seeds = values.mean(axis=1, keepdims=True) - middle
-    of_questions = values.mean(axis=0, keepdims=True) - middle
-    rest = values - middle - of_seeds - of_questions
-    df_q, df_s = n_questions - 1, max(n_seeds - 1, 1)  # of one seed, all sums over seeds are 0
-    m_q = n_seeds * float((of_questions**2).sum()) / df_q
-    m_s = n_questions * float((of_seeds**2).sum()) / df_s
-    m_e = float((rest**2).sum()) / (df_q * df_s)
-    total, df = m_q, float(df_q)
-    if m_s > m_e:
-        total = m_q + m_s - m_e
-        df = total**2 / (m_q**2 / df_q + m_s**2 / df_s + m_e**2 / (df_q * df_s))
-    stderr = math.sqrt(total / (n_seeds * n_questions))
-    return CrossedEstimate(middle if mean is None else mean, stderr, df, n_seeds, n_questions)
+        return CrossedEstimate(center, math.nan, 1.0, n_seeds, n_questions)
+    df_q = n_questions - 1.0
+    m_q = n_seeds * float(values.mean(axis=0).var(ddof=1))
+    found = mean_squares(values) if squares is None else squares
+    total, df = m_q, df_q
+    if found.seeds > found.rest:
+        total = m_q + found.seeds - found.rest
+        parts = (m_q, df_q), (found.seeds, found.df_seeds), (found.rest, found.df_rest)
+        df = total**2 / sum(part**2 / part_df for part, part_df in parts)
+    return CrossedEstimate(center, math.sqrt(total / (n_seeds * n_questions)), df, n_seeds, n_questions)

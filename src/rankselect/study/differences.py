@@ -12,6 +12,7 @@ from rankselect.study.power import detectable_difference
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rankselect.study.crossed import MeanSquares
     from rankselect.study.scores import ArmScores
 
 __all__ = ["ArmDifference", "arm_difference"]
@@ -88,7 +89,9 @@ class ArmDifference:
         return {**asdict(self), "outcome": self.outcome, "note": self.note, "says": str(self)}
 
 
-def arm_difference(arm: ArmScores, baseline: ArmScores, n_comparisons: int = 1) -> ArmDifference | None:
+def arm_difference(
+    arm: ArmScores, baseline: ArmScores, n_comparisons: int = 1, luck: MeanSquares | None = None
+) -> ArmDifference | None:
     """The paired difference of two arms over their common seeds and all questions.
 
     Both arms met the same questions, so the difference is taken question by question and seed by seed, which takes
@@ -99,6 +102,8 @@ def arm_difference(arm: ArmScores, baseline: ArmScores, n_comparisons: int = 1) 
         arm: One arm's scores.
         baseline: The other's, under the same metric.
         n_comparisons: The number of comparisons of which this is one.
+        luck: How much differences of trained arms vary between seeds, from all arms: see `pooled_luck`. It is not used
+            if one of the two is not trained.
 
     Returns:
         The difference; None if the arms have no seed in common.
@@ -112,7 +117,8 @@ def arm_difference(arm: ArmScores, baseline: ArmScores, n_comparisons: int = 1) 
         return None
     alpha = (1 - CONFIDENCE) / n_comparisons
     mean = arm.mean(seeds) - baseline.mean(seeds)
-    estimate = crossed_estimate(arm.pseudo_values(seeds) - baseline.pseudo_values(seeds), mean)
+    squares = luck if arm.trained and baseline.trained else None
+    estimate = crossed_estimate(arm.pseudo_values(seeds) - baseline.pseudo_values(seeds), mean, squares)
     p_adjusted = min(1.0, estimate.p * n_comparisons)
     low, high = estimate.interval(1 - alpha)
     known = estimate.stderr > 0

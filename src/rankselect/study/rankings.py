@@ -89,7 +89,7 @@ def harmonic_scores(parts: Sequence[ArmScores]) -> ArmScores:
     metrics: tuple[Metric, ...] = tuple(part.metric for part in parts)
     seeds = [seed for seed in parts[0].by_seed if all(seed in part.by_seed for part in parts)]
     values = {seed: np.stack([part.by_seed[seed] for part in parts]) for seed in seeds}
-    return ArmScores(parts[0].arm, HarmonicMeanOfMeans(metrics), values)
+    return ArmScores(parts[0].arm, HarmonicMeanOfMeans(metrics), values, parts[0].trained)
 
 
 def _placed(rows: list[dict[str, Any]], *, highest_first: bool) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from rankselect.study.differences import arm_difference, default_baseline
 from rankselect.study.document import as_document
 from rankselect.study.frames import frame
 from rankselect.study.grid_table import GRID_COLUMNS, grid_rows
+from rankselect.study.luck import pooled_luck
 from rankselect.study.measurements import UNITS, measurements
 from rankselect.study.rankings import study_rankings
 from rankselect.study.reading import read_study
@@ -225,7 +226,8 @@ class StudyResults:
                 f"scores of the baseline {baseline} ({condition})", "none", "Run the study again, or name another arm."
             )
         others = [each for arm, each in scores.items() if arm != baseline]
-        found = [arm_difference(each, scores[baseline], len(others)) for each in others]
+        luck = pooled_luck(list(scores.values()))
+        found = [arm_difference(each, scores[baseline], len(others), luck) for each in others]
         return frame([each.to_row() for each in found if each is not None], _DIFFERENCE_COLUMNS)
 
     def verdict(self, metric: str | None = None) -> Verdict:

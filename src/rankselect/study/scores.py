@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, final
 
 import numpy as np
@@ -50,6 +51,7 @@ class ArmScores:
         arm: Its name.
         metric: What scored.
         by_seed: ``{seed: (n,) scores}``, or (k, n) if the metric combines averages of k scores.
+        trained: False for the base model, which no seed changes.
 
     Example:
         >>> from rankselect.metrics.token_f1 import TokenF1
@@ -60,6 +62,7 @@ class ArmScores:
     arm: str
     metric: Metric
     by_seed: dict[int, NDArray[np.float64]]
+    trained: bool = True
 
     def estimate(self) -> CrossedEstimate:
         """The metric's average over questions, averaged over seeds."""
@@ -78,7 +81,11 @@ class ArmScores:
         References:
             Tukey, "Bias and confidence in not quite large samples", Annals of Mathematical Statistics 29 (1958).
         """
-        return np.stack([_pseudo_values(self.metric, self.by_seed[seed]) for seed in seeds])
+        return np.stack([self._pseudo[seed] for seed in seeds])
+
+    @cached_property
+    def _pseudo(self) -> dict[int, NDArray[np.float64]]:
+        return {seed: _pseudo_values(self.metric, values) for seed, values in self.by_seed.items()}
 
 
 def _pseudo_values(metric: Metric, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -117,11 +124,12 @@ def metric_of(names: Iterable[str], name: str) -> Metric:
 
 def arm_scores(units: Iterable[UnitResult], arm: str, metric: Metric, condition: str) -> ArmScores:
     """The scores of an arm's final units; no seeds if there are none under this condition."""
-    values = {}
+    by_seed, trained = {}, False
     for result in units:
         if result.unit.arm != arm:
             continue
         scores = result.test_losses if metric is TEST_LOSS else result.scores.get(condition, {}).get(metric.name)
         if scores:
-            values[result.unit.seed] = np.array(scores, dtype=np.float64)
-    return ArmScores(arm, metric, values)
+            by_seed[result.unit.seed] = np.array(scores, dtype=np.float64)
+            trained = trained or result.training is not None
+    return ArmScores(arm, metric, by_seed, trained)

@@ -47,7 +47,7 @@ def summary_row(
         metrics: The study's metrics by name.
     """
     name = arm["name"]
-    row: dict[str, Any] = {"arm": name, "strategy": arm["strategy"], **files.chosen.get(name, {})}
+    row: dict[str, Any] = {"arm": name, "strategy": arm["strategy"] or "none", **files.chosen.get(name, {})}
     row["seeds"] = sum(result.unit.arm == name for result in finals)
     row["failed"] = sum(result.unit.arm == name and result.status == "failed" for result in files.units)
     own = table[table["arm"] == name]

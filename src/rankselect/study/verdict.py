@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 from rankselect.study.differences import CONFIDENCE, arm_difference
+from rankselect.study.luck import pooled_luck
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,7 +63,8 @@ def reach_verdict(scores: Sequence[ArmScores], costs: Mapping[str, float], cavea
     sign = 1 if scores[0].metric.higher_is_better else -1
     best = max(scores, key=lambda each: sign * each.mean(each.by_seed))
     n_pairs = len(scores) * (len(scores) - 1) // 2
-    against = {each.arm: arm_difference(each, best, n_pairs) for each in scores if each is not best}
+    luck = pooled_luck(scores)
+    against = {each.arm: arm_difference(each, best, n_pairs, luck) for each in scores if each is not best}
     found = {arm: difference for arm, difference in against.items() if difference is not None}
     worse = [difference for difference in found.values() if difference.shown]
     equal = [best.arm, *(arm for arm, difference in found.items() if not difference.shown)]

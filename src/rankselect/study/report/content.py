@@ -113,7 +113,8 @@ class Report:
         title: What was studied.
         setup: What was compared, in one line.
         headline: The answer in one sentence.
-        reasons: Why, and what to beware of.
+        reasons: Why, a sentence each.
+        caveats: What to beware of, a sentence each.
         facts: The three to six numbers that matter.
         picture: The figure that shows the answer; None if nothing can be compared.
         questions: Questions with every arm's answer, the first for everyone, more on demand.
@@ -127,6 +128,7 @@ class Report:
     setup: str
     headline: str
     reasons: tuple[str, ...]
+    caveats: tuple[str, ...]
     facts: tuple[Fact, ...]
     picture: Picture | None
     questions: tuple[Question, ...]

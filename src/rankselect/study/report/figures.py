@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rankselect.study.report.drawing import drawn, label_lines, label_points, new_figure
+from rankselect.study.report.drawing import drawn, new_figure
+from rankselect.study.report.labels import label_lines, label_points, settle
 from rankselect.study.report.palette import INKS
 
 if TYPE_CHECKING:
@@ -18,35 +18,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
+    from rankselect.study.report.interval import Interval
     from rankselect.study.report.palette import ArmStyle
 
     Line = tuple[NDArray[np.float64], NDArray[np.float64]]
     Band = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
-__all__ = ["Interval", "differences", "id_profile", "loss_curves", "rank_per_layer", "scores"]
+__all__ = ["differences", "id_profile", "loss_curves", "rank_per_layer", "scores"]
 
 _INK, _MUTED, _LINE = (light for light, _ in INKS.values())
 _Z = 1.96  # of a 95 % interval
-
-
-@final
-@dataclass(frozen=True)
-class Interval:
-    """An arm's value with its interval.
-
-    Attributes:
-        arm: The arm's name.
-        value: The value.
-        low: The lower end of the interval.
-        high: Its upper end.
-        x: Where it stands on the other axis, if there is one.
-    """
-
-    arm: str
-    value: float
-    low: float
-    high: float
-    x: float = 0.0
 
 
 def id_profile(before: Line, after: Mapping[str, Line], styles: Mapping[str, ArmStyle]) -> Figure:
@@ -72,13 +53,13 @@ def id_profile(before: Line, after: Mapping[str, Line], styles: Mapping[str, Arm
                 ax.set_title(f"after {name}", color=styles[name].light)
             else:
                 _with_errors(ax, layers, before, _INK, "o")
-            ax.xaxis.get_major_locator().set_params(integer=True)
+            _whole_numbers(ax)
         for ax in grid.flat[max(1, len(after)) :]:
             ax.remove()
         if after:
             grid[0, 0].legend(frameon=False, labelcolor=_MUTED, loc="best", handlelength=1.2)
-        figure.supxlabel("layer, from input to output", color=_MUTED, fontsize=10)
-        figure.supylabel("intrinsic dimension", color=_MUTED, fontsize=10)
+        figure.supxlabel("layer, from input to output", color=_MUTED, fontsize=11)
+        figure.supylabel("intrinsic dimension", color=_MUTED, fontsize=11)
     return figure
 
 
@@ -88,11 +69,16 @@ def rank_per_layer(ranks: Mapping[str, NDArray[np.float64]], styles: Mapping[str
         figure = new_figure(3.2)
         ax = figure.subplots()
         for name, values in ranks.items():
-            ax.plot(values, color=styles[name].light, marker=styles[name].marker, drawstyle="steps-mid", markersize=4)
+            look: dict[str, Any] = {
+                "color": styles[name].light,
+                "marker": styles[name].marker,
+                "markevery": 1 + len(values) // 12,
+            }
+            ax.plot(values, drawstyle="steps-mid", **look)
         _powers_of_two(ax, np.concatenate(list(ranks.values())))
         ax.set_xlabel("layer, from input to output")
         ax.set_ylabel("rank")
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        _whole_numbers(ax)
         _label_ends(ax, {name: float(values[~np.isnan(values)][-1]) for name, values in ranks.items()}, styles)
     return figure
 
@@ -125,10 +111,10 @@ def scores(
         ax.margins(x=0.12)
         ax.set_xlabel(x)
         ax.set_ylabel(y)
-        _settle(ax)
+        settle(ax)
         if reference is not None:
             label_lines(ax, [(reference.value, reference.arm, styles[reference.arm].light)])
-        label_points(ax, [(point.x, point.value, point.arm, styles[point.arm].light) for point in points])
+        label_points(ax, points, [styles[point.arm].light for point in points])
     return figure
 
 
@@ -147,7 +133,7 @@ def loss_curves(curves: Mapping[str, Band], styles: Mapping[str, ArmStyle]) -> F
             ax.plot(steps, mean, color=styles[name].light, label=name)
         ax.set_xlabel("step")
         ax.set_ylabel("training loss (nats per token)")
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        _whole_numbers(ax)
         _label_ends(ax, {name: float(mean[-1]) for name, (_, mean, _, _) in curves.items()}, styles)
     return figure
 
@@ -175,19 +161,22 @@ def differences(rows: Sequence[Interval], styles: Mapping[str, ArmStyle], metric
 
 
 def _with_errors(ax: Axes, layers: NDArray[np.int64], line: Line, colour: str, marker: str) -> None:
-    ax.errorbar(layers, line[0], yerr=_Z * line[1], color=colour, marker=marker, ms=4, capsize=2, lw=1.2)
+    few = len(layers) <= 12
+    size, cap, every = (5, 3, 1) if few else (4, 0, 1 + len(layers) // 12)
+    ax.errorbar(
+        layers, line[0], yerr=_Z * line[1], color=colour, marker=marker, ms=size, capsize=cap, lw=1.2, markevery=every
+    )
 
 
-def _settle(ax: Axes) -> None:
-    """Give the axes their final limits and size: labels are placed by them."""
-    figure = ax.get_figure(root=True)
-    if figure is not None:
-        figure.draw_without_rendering()
+def _whole_numbers(ax: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415  (optional)
+
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
 
 
 def _label_ends(ax: Axes, ends: Mapping[str, float], styles: Mapping[str, ArmStyle]) -> None:
     """Name the lines at their right ends."""
-    _settle(ax)
+    settle(ax)
     label_lines(ax, [(y, name, styles[name].light) for name, y in ends.items()])
 
 

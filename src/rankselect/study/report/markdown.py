@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from rankselect.study.report.content import Picture, Question, Report, Section, Table
@@ -43,11 +43,11 @@ def save_figures(report: Report, folder: Path) -> None:
 
 
 def escaped(text: str) -> str:
-    """A text that Markdown shows as it is, in one line.
+    r"""A text that Markdown shows as it is, in one line.
 
     Example:
-        >>> escaped("1 < 2 | ### *yes*")
-        '1 \\\\< 2 \\\\| \\\\#\\\\#\\\\# \\\\*yes\\\\*'
+        >>> print(escaped("1 < 2 | # *yes*"))
+        1 \< 2 \| \# \*yes\*
     """
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
@@ -65,7 +65,10 @@ def _as_text(match: re.Match[str]) -> str:
 def _parts(report: Report) -> Iterator[str]:
     yield f"# {escaped(report.headline)}"
     yield f"{escaped(report.title)}. {escaped(report.setup)}"
-    yield from map(escaped, report.reasons)
+    yield _list(report.reasons)
+    if report.caveats:
+        yield "Beware:"
+        yield _list(report.caveats)
     yield "\n".join(f"- **{escaped(fact.value)}**: {escaped(fact.label)}" for fact in report.facts)
     if report.picture is not None:
         yield _picture(report.picture)
@@ -81,6 +84,10 @@ def _parts(report: Report) -> Iterator[str]:
             yield "</details>"
     for section in report.after:
         yield from _section(section)
+
+
+def _list(texts: Sequence[str]) -> str:
+    return "\n".join(f"- {escaped(text)}" for text in texts)
 
 
 def _section(section: Section) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -32,7 +32,7 @@ def by_arm(results: Iterable[UnitResult]) -> dict[str, list[UnitResult]]:
     return arms
 
 
-def ranks_of_layers(arms: dict[str, list[UnitResult]]) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
+def ranks_of_layers(arms: Mapping[str, Sequence[UnitResult]]) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
     """The layers in order, and each arm's mean rank in each, over modules and seeds; nan where there is none.
 
     Modules outside every layer have no place in the figure and are left out.
@@ -54,16 +54,15 @@ def ranks_of_layers(arms: dict[str, list[UnitResult]]) -> tuple[list[str], dict[
     return layers, {arm: values for arm, values in ranks.items() if not np.isnan(values).all()}
 
 
-def profiles_after(arms: dict[str, list[UnitResult]], layers: Sequence[str]) -> dict[str, Line]:
+def profiles_after(arms: Mapping[str, Sequence[UnitResult]], layers: Sequence[str]) -> dict[str, Line]:
     """IDs after training and their standard errors, averaged over an arm's seeds, for arms profiled on these layers.
 
     Every seed is profiled on the same texts, so averaging over seeds does not make the error of the texts smaller.
     """
     after = {}
     for arm, results in arms.items():
-        profiles = [
-            each.profile_after for each in results if each.profile_after and each.profile_after["layers"] == list(layers)
-        ]
+        measured = [each.profile_after for each in results if each.profile_after]
+        profiles = [each for each in measured if each["layers"] == list(layers)]
         if profiles:
             values = np.mean([each["values"] for each in profiles], axis=0)
             errors = np.mean([each["stderr"] or [0.0] * len(layers) for each in profiles], axis=0)
@@ -71,7 +70,7 @@ def profiles_after(arms: dict[str, list[UnitResult]], layers: Sequence[str]) -> 
     return after
 
 
-def loss_bands(arms: dict[str, list[UnitResult]]) -> dict[str, Band]:
+def loss_bands(arms: Mapping[str, Sequence[UnitResult]]) -> dict[str, Band]:
     """Training loss of each arm: steps, mean over the seeds, lowest and highest of a seed, each a running mean."""
     bands = {}
     for arm, results in arms.items():

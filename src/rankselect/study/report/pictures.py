@@ -8,6 +8,7 @@ import numpy as np
 
 from rankselect.study.report import figures
 from rankselect.study.report.content import Picture
+from rankselect.study.report.interval import Interval
 from rankselect.study.report.numbers import (
     answer_seconds,
     loss_bands,
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from rankselect.calibration.id_profile import IDProfile
     from rankselect.study.differences import ArmDifference
-    from rankselect.study.report.figures import Interval
     from rankselect.study.report.palette import ArmStyle
     from rankselect.study.unit import UnitResult
 
@@ -37,9 +37,6 @@ __all__ = [
     "rank_picture",
     "seconds_picture",
 ]
-
-_OVERLAP = "Error bars are 95 % intervals over seeds and questions. Arms met the same questions, so bars may overlap \
-and the difference be shown all the same: that is decided by the table of differences."
 
 
 def profile_picture(profile: IDProfile | None, arms: Arms, styles: Styles) -> Picture | None:
@@ -68,19 +65,17 @@ def rank_picture(arms: Arms, styles: Styles) -> Picture | None:
     layers, ranks = ranks_of_layers(arms)
     if not ranks:
         return None
-    said = [
-        f"{arm} {number_of_ranks(values[~np.isnan(values)])}" for arm, values in ranks.items()
-    ]
+    said = [f"{arm} {ranks_in_words(values[~np.isnan(values)].tolist())}" for arm, values in ranks.items()]
     alt = f"Rank in each of {plural(len(layers), 'layer')}: {'; '.join(said)}."
     note = "The mean over the modules of a layer. Each step up the axis doubles the rank."
     return Picture("ranks", "Rank of each layer", alt, figures.rank_per_layer(ranks, styles), note)
 
 
-def number_of_ranks(values: Sequence[float]) -> str:
+def ranks_in_words(values: Sequence[float]) -> str:
     """The ranks of an arm in words.
 
     Example:
-        >>> number_of_ranks([8.0, 8.0]), number_of_ranks([4.0, 9.0])
+        >>> ranks_in_words([8.0, 8.0]), ranks_in_words([4.0, 9.0])
         ('8 everywhere', '4 to 9')
     """
     least, most = min(values), max(values)
@@ -105,9 +100,7 @@ def parameter_picture(points: Sequence[Interval], arms: Arms, styles: Styles, me
     said += [f"{point.arm} without training {_score(point)}" for point in untrained]
     alt = f"{metric} against trainable parameters: {'; '.join(said)}."
     figure = figures.scores(trained, untrained[0] if untrained else None, styles, "trainable parameters", metric)
-    note = _OVERLAP
-    if untrained:
-        note += f" The line across is {untrained[0].arm}, the band its interval."
+    note = f"The line across is {untrained[0].arm}, the band its interval." if untrained else ""
     return Picture(f"{metric}-parameters", f"{metric} against trainable parameters", alt, figure, note)
 
 
@@ -131,7 +124,8 @@ def loss_picture(arms: Arms, styles: Styles) -> Picture | None:
         return None
     ends = [f"{arm} {number(float(mean[-1]))}" for arm, (_, mean, _, _) in bands.items()]
     alt = f"Training loss over the steps; at the end: {', '.join(ends)} nats per token."
-    window = smoothing_window(max(len(each.training["losses"]) for group in arms.values() for each in group if each.training))
+    lengths = [len(each.training["losses"]) for group in arms.values() for each in group if each.training]
+    window = smoothing_window(max(lengths))
     smooth = f" Each point is the mean of the last {window} logged losses." if window > 1 else ""
     note = f"Lines are means over seeds, bands go from the lowest to the highest seed.{smooth}"
     return Picture("losses", "Training loss", alt, figures.loss_curves(bands, styles), note)
@@ -142,7 +136,7 @@ def difference_picture(found: Sequence[ArmDifference], styles: Styles) -> Pictur
     if not found:
         return None
     metric, baseline = found[0].metric, found[0].baseline
-    rows = [figures.Interval(each.arm, each.difference, each.low, each.high) for each in found]
+    rows = [Interval(each.arm, each.difference, each.low, each.high) for each in found]
     said = [
         f"{each.arm} {with_interval(each.difference, each.low, each.high, sign=True)}, {each.outcome}" for each in found
     ]
@@ -154,7 +148,7 @@ def difference_picture(found: Sequence[ArmDifference], styles: Styles) -> Pictur
 
 
 def _at(point: Interval, x: float) -> Interval:
-    return figures.Interval(point.arm, point.value, point.low, point.high, x)
+    return Interval(point.arm, point.value, point.low, point.high, x)
 
 
 def _score(point: Interval) -> str:

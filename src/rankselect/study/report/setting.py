@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from rankselect.study.report.content import Section, Table
+from rankselect.study.report.wording import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,8 +26,8 @@ def setting(head: Mapping[str, Any]) -> Section:
         (
             arm["name"],
             arm["strategy"] or "the base model, without an adapter",
-            _value(arm["learning_rates"] or config["learning_rates"]) if arm["strategy"] else "–",
-            _value(arm["alpha_ratios"] or config["alpha_ratios"]) if arm["strategy"] else "–",
+            _value(arm["learning_rates"] or config["learning_rates"]) if arm["strategy"] else NOTHING,
+            _value(arm["alpha_ratios"] or config["alpha_ratios"]) if arm["strategy"] else NOTHING,
         )
         for arm in arms
     )
@@ -43,7 +44,7 @@ def setting(head: Mapping[str, Any]) -> Section:
 
 def how_to_read() -> Section:
     """What the words and numbers of a report mean."""
-    return Section("reading", "How to read this", items=_TERMS)
+    return Section("reading", "How to read this", items=tuple(_TERMS.items()))
 
 
 def _value(value: Any) -> str:
@@ -56,48 +57,40 @@ def _value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
 
 
-_TERMS = (
-    (
-        "No difference shown",
-        "The scores of two arms are closer than chance alone could put them. It does not say that the arms are equal: "
-        "a difference below the smallest one that could have been shown may be there. More test questions, and more "
-        "seeds, make that number smaller.",
+_TERMS = {
+    "No difference shown": (
+        "The scores of two arms are closer than chance alone could put them. It does not say that the arms are equal: a"
+        " difference below the smallest one that could have been shown may be there. More test questions, and more "
+        "seeds, make that number smaller."
     ),
-    (
-        "Smallest difference that could have been shown",
+    "Smallest difference that could have been shown": (
         "With this number of seeds and questions, a true difference of this size would have been shown in four studies "
-        "of five. If a difference that matters to you is smaller, this study cannot tell.",
+        "of five. If a difference that matters to you is smaller, this study cannot tell."
     ),
-    (
-        "Interval",
+    "Interval": (
         "A score in brackets is a 95 % interval: how far the average could move with other training seeds and other "
         "questions of the same kind. Differences are taken question by question, which takes out how hard a question "
-        "is; intervals of differences are widened for the number of comparisons, so that they hold together with 95 %.",
+        "is; intervals of differences are widened for the number of comparisons, so that they hold together with 95 %."
     ),
-    (
-        "Rank, alpha",
+    "Rank, alpha": (
         "An adapter changes a weight matrix by the product of two thin ones; rank is how thin. What it adds is "
-        "multiplied by alpha divided by rank, the alpha ratio.",
+        "multiplied by alpha divided by rank, the alpha ratio."
     ),
-    (
-        "Intrinsic dimension (ID)",
-        "Of how many numbers a layer's hidden states are really made, whatever their width: measured from the "
-        "distances between the states of different texts. Its value rests on the estimator and on how tokens are "
-        "pooled, so compare it only with profiles that were measured in the same way.",
+    "Intrinsic dimension (ID)": (
+        "Of how many numbers a layer's hidden states are really made, whatever their width: measured from the distances"
+        " between the states of different texts. Its value rests on the estimator and on how tokens are pooled, so "
+        "compare it only with profiles that were measured in the same way."
     ),
-    (
-        "Trainable %",
+    "Trainable %": (
         "The adapter's parameters as a share of all parameters. “As stored” counts what a 4-bit base keeps in memory, "
-        "where two weights share one element: the share comes out about twice as high, as some tools print it.",
+        "where two weights share one element: the share comes out about twice as high, as some tools print it."
     ),
-    (
-        "Learning rate",
+    "Learning rate": (
         "Chosen for each arm by itself, on validation rows that are not in the test: ranks compared at one learning "
-        "rate would mostly show which of them it suits. A choice at the edge of its grid may not be the best there is.",
+        "rate would mostly show which of them it suits. A choice at the edge of its grid may not be the best there is."
     ),
-    (
-        "Dropout",
-        "Dropout belongs to training. Answers are written with it off; where a table shows scores with dropout on, "
-        "it shows what is lost by forgetting to turn it off.",
+    "Dropout": (
+        "Dropout belongs to training. Answers are written with it off; where a table shows scores with dropout on, it "
+        "shows what is lost by forgetting to turn it off."
     ),
-)
+}

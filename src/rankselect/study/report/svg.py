@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 from rankselect.study.report.palette import INKS
 
@@ -39,18 +39,18 @@ def inline_svg(figure: Figure, name: str, alt: str, styles: Iterable[ArmStyle]) 
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
-    root = ElementTree.fromstring(buffer.getvalue())  # noqa: S314  (what matplotlib just wrote)
-    text = ElementTree.tostring(root, encoding="unicode")
+    root = ET.fromstring(buffer.getvalue())  # noqa: S314  (what matplotlib just wrote)
+    text = ET.tostring(root, encoding="unicode")
     used = set(re.findall(r"#([\w-]+)", text))
     variables = {light: f"var(--{each})" for each, (light, _) in INKS.items()}
     variables |= {style.light: f"var(--{style.variable})" for style in styles}
     for element in root.iter():
         _adapt(element, name, used, variables)
     root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": alt}
-    return ElementTree.tostring(root, encoding="unicode")
+    return ET.tostring(root, encoding="unicode")
 
 
-def _adapt(element: ElementTree.Element, name: str, used: set[str], variables: dict[str, str]) -> None:
+def _adapt(element: ET.Element, name: str, used: set[str], variables: dict[str, str]) -> None:
     """Make an element one of HTML: no name spaces, no ids but those referred to, variables for colours."""
     element.tag = _local(element.tag)
     identity = element.attrib.pop("id", "")

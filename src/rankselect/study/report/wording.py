@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["count", "duration", "number", "percent", "plural", "signed", "with_interval"]
+__all__ = ["NOTHING", "count", "duration", "number", "percent", "plural", "signed", "with_interval"]
+
+NOTHING = "\N{EN DASH}"
+"""What stands where there is no number."""
 
 
 def number(value: float | None) -> str:
-    """A number with as many digits as tell arms apart; a dash for none.
+    """A number with as many digits as tell arms apart; `NOTHING` for none.
 
     Example:
-        >>> number(0.51234), number(12.345), number(1234.5), number(None), number(float("nan"))
-        ('0.512', '12.3', '1,234', '–', '–')
+        >>> number(0.51234), number(12.345), number(1234.5), number(0.00012), number(None) is NOTHING
+        ('0.512', '12.3', '1,234', '0.0001', True)
     """
     if value is None or math.isnan(value):
-        return "–"
+        return NOTHING
     size = abs(value)
     if 0 < size < 0.001:
-        text = f"{value:.1g}"
-    else:
-        text = f"{value:,.{3 if size < 1 else 2 if size < 10 else 1 if size < 100 else 0}f}"
-    return text.replace("-", "−")
+        return f"{value:.1g}"
+    return f"{value:,.{3 if size < 1 else 2 if size < 10 else 1 if size < 100 else 0}f}"
 
 
 def signed(value: float | None) -> str:
     """A difference, with its sign.
 
     Example:
-        >>> signed(0.0123), signed(-0.5), signed(None)
-        ('+0.012', '−0.500', '–')
+        >>> signed(0.0123), signed(-0.5)
+        ('+0.012', '-0.500')
     """
     text = number(value)
     return f"+{text}" if value is not None and value > 0 else text
@@ -40,7 +41,7 @@ def with_interval(value: float | None, low: float | None, high: float | None, *,
 
     Example:
         >>> with_interval(0.5, 0.45, 0.55), with_interval(0.5, None, None), with_interval(0.01, -0.02, 0.04, sign=True)
-        ('0.500 (0.450 to 0.550)', '0.500', '+0.010 (−0.020 to +0.040)')
+        ('0.500 (0.450 to 0.550)', '0.500', '+0.010 (-0.020 to +0.040)')
     """
     write = signed if sign else number
     if low is None or high is None or math.isnan(low) or math.isnan(high):
@@ -49,14 +50,14 @@ def with_interval(value: float | None, low: float | None, high: float | None, *,
 
 
 def percent(part: float, whole: float) -> str:
-    """A share; a dash if the whole is nothing.
+    """A share; `NOTHING` if the whole is nothing.
 
     Example:
-        >>> percent(1_310_720, 2_779_683_840), percent(1, 0), percent(0, 10)
-        ('0.0472 %', '–', '0 %')
+        >>> percent(1_310_720, 2_779_683_840), percent(0, 10)
+        ('0.0472 %', '0 %')
     """
     if not whole:
-        return "–"
+        return NOTHING
     return f"{100 * part / whole:.3g} %"
 
 
@@ -74,11 +75,11 @@ def duration(seconds: float | None) -> str:
     """A time in the unit that suits it.
 
     Example:
-        >>> duration(0.21), duration(75), duration(5400), duration(None)
-        ('0.21 s', '75 s', '1.5 h', '–')
+        >>> duration(0.21), duration(75), duration(5400)
+        ('0.21 s', '75 s', '1.5 h')
     """
     if seconds is None or math.isnan(seconds):
-        return "–"
+        return NOTHING
     if seconds < 600:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,78 @@
+"""The study on a real model and real questions: every strategy and every control, three seeds, a grid for each arm.
+
+    python benchmarks/medquad_study.py --model stories260k --data FOLDER/medquad --out medquad_study
+
+The model has 260,000 parameters and writes children's stories; the questions are those of MedQuAD, 1,000 to learn from
+and 200 about other diseases to answer. Stopped at any moment, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import warnings
+from pathlib import Path
+
+import torch
+
+import rankselect as rs
+from rankselect.study.arm import Arm
+from rankselect.study.config import StudyConfig
+from rankselect.study.report import write_report
+from rankselect.study.results import StudyResults
+from rankselect.study.study import Study
+
+ARMS = {
+    "base": None,
+    "rank-1": "fixed:rank=1",
+    "rank-8": "fixed:rank=8",
+    "rank-64": "fixed:rank=64",
+    "intrinsic-min": "intrinsic-min",
+    "intrinsic-max": "intrinsic-max",
+    "per-layer-id": "per-layer-id",
+    "same-parameters": "same-parameters:strategy=per-layer-id",
+    "shuffled": "shuffled:strategy=per-layer-id,seed=1",
+    "tilted-early": "tilted:strategy=per-layer-id,towards=early",
+    "tilted-late": "tilted:strategy=per-layer-id,towards=late",
+    "gelora": "gelora",
+}
+
+
+def study_config(model: str, data: Path) -> StudyConfig:
+    """The same for every run of the script, which is how a stopped one goes on."""
+    return StudyConfig(
+        model,
+        str(data / "train.jsonl"),
+        str(data / "eval.jsonl"),
+        arms=tuple(Arm(name, strategy) for name, strategy in ARMS.items()),
+        seeds=(0, 1, 2),
+        target_modules="all-linear",
+        learning_rates=(2.5e-4, 1e-3, 4e-3, 1.6e-2),
+        max_length=192,
+        batch_size=16,
+        max_new_tokens=48,
+        generation_batch_size=50,
+        device_map="cpu",
+        profile_after=True,
+        profile_samples=500,
+    )
+
+
+def main() -> None:
+    """Run what is missing, and write the report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--data", required=True, type=Path, help="the folder of train.jsonl and eval.jsonl")
+    parser.add_argument("--out", required=True, type=Path)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    warnings.simplefilter("ignore", rs.RankSelectWarning)
+    torch.set_num_threads(1)  # sums in another order would be other numbers
+    Study(study_config(arguments.model, arguments.data), arguments.out).run()
+    results = StudyResults.load(arguments.out)
+    results.write(arguments.out)
+    write_report(results, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

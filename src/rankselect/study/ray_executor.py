@@ -1,0 +1,250 @@
+"""Does the units of a study on the workers of a Ray cluster, or on several workers of one machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import socket
+import tempfile
+from collections import Counter
+from contextlib import ExitStack, contextmanager
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from rankselect.errors import ArgumentError, MissingExtraError, first_sentence
+from rankselect.study.executors import Executor
+from rankselect.study.unit import UnitResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from rankselect.study.unit import Unit
+
+__all__ = ["RayExecutor"]
+
+logger = logging.getLogger(__name__)
+
+_MARK = ".shared-"
+_OBJECT_STORE = 100 * 2**20  # bytes; results are small
+_SECONDS_TO_REACH = 5.0
+_SECONDS_TO_STOP = 10.0
+
+
+@final
+@dataclass(frozen=True)
+class RayExecutor(Executor):
+    """Units side by side, each in a worker process of Ray.
+
+    The study's folder must be shared: every machine of the cluster sees it under the same path, and has this version
+    of rankselect and its packages installed. Paths relative to the directory of the calling process mean the same on
+    a worker that has that directory. A unit whose worker dies (killed, out of memory, its machine lost) is done again.
+    Ctrl-C cancels the units that run; those that are done stay done.
+
+    Attributes:
+        address: None to start Ray on this machine; ``"host:port"`` to join a cluster that runs, or ``"auto"`` for the
+            one in ``RAY_ADDRESS`` or on this machine. A connection to Ray that this process has already is used, and
+            left open.
+        gpus_per_unit: GPUs for each unit, shared between units if it is below one; None for one if there are any.
+        cpus_per_unit: CPU cores for each unit; Ray sets its number of threads to this, unless ``OMP_NUM_THREADS`` is
+            set where Ray was started. A machine with 8 cores does 4 units at once if each takes 2.
+        max_retries: How many times a unit is done again after its worker died.
+
+    Raises:
+        ArgumentError: If a number is out of range; in `run`, if there is no cluster at the address, none of its
+            machines has enough for a unit, or a worker does not see the study's folder.
+        MissingExtraError: If Ray is not installed.
+
+    References:
+        Moritz et al., "Ray: A Distributed Framework for Emerging AI Applications", OSDI 2018, arXiv:1712.05889.
+
+    Example:
+        >>> executor = RayExecutor("10.0.0.1:6379", gpus_per_unit=1)  # doctest: +SKIP
+        >>> study.run(executor=executor)  # doctest: +SKIP
+    """
+
+    address: str | None = None
+    _: KW_ONLY
+    gpus_per_unit: float | None = None
+    cpus_per_unit: float = 1
+    max_retries: int = 3
+
+    def __post_init__(self) -> None:
+        least = {"gpus_per_unit": self.gpus_per_unit or 0, "cpus_per_unit": self.cpus_per_unit}
+        for name, value in {**least, "max_retries": self.max_retries}.items():
+            if not value >= 0:
+                raise ArgumentError(f"{name} of at least 0", repr(value), "Give a larger one.")
+        if self.gpus_per_unit is not None and self.gpus_per_unit > 1 and self.gpus_per_unit % 1:
+            raise ArgumentError("a part of a GPU or whole ones", repr(self.gpus_per_unit), "Round gpus_per_unit.")
+        _ray()
+
+    def run(self, work: Callable[[Unit], UnitResult], units: Sequence[Unit]) -> Iterator[UnitResult]:
+        """Do all units, as many at once as there is room for.
+
+        Args:
+            work: Does a unit; it can be pickled. Every `Path` that was given to it with `functools.partial` is a
+                folder that all workers share.
+            units: What to do.
+
+        Yields:
+            The results as they come. A unit whose worker died once more than `max_retries` has failed.
+        """
+        if not units:
+            return
+        with _connected(self.address) as ray, _shared(work) as (shared, marks):
+            resources = self._resources(ray)
+            do = ray.remote(**resources, max_retries=0)(_do)
+            yield from _Queue(ray, partial(do.remote, shared, Path.cwd(), marks), self.max_retries).results(units)
+
+    def _resources(self, ray: Any) -> dict[str, float]:
+        """What a unit asks of a machine; Ray would wait for ever for what no machine has."""
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        gpus = self.gpus_per_unit
+        if gpus is None:
+            gpus = float(any(machine.get("GPU", 0) >= 1 for machine in machines))
+        if not any(
+            machine.get("GPU", 0) >= gpus and machine.get("CPU", 0) >= self.cpus_per_unit for machine in machines
+        ):
+            found = "; ".join(f"{machine.get('GPU', 0):g} and {machine.get('CPU', 0):g}" for machine in machines)
+            raise ArgumentError(
+                f"a machine with {gpus:g} GPUs and {self.cpus_per_unit:g} CPU cores for a unit",
+                f"machines with {found}",
+                "Lower gpus_per_unit or cpus_per_unit, or add such a machine to the cluster first.",
+            )
+        return {"num_gpus": gpus, "num_cpus": self.cpus_per_unit}
+
+
+@final
+class _Queue:
+    """The units that Ray has, by what it promised for them."""
+
+    def __init__(self, ray: Any, submit: Callable[[Unit], Any], max_retries: int) -> None:
+        self.ray, self.submit, self.max_retries = ray, submit, max_retries
+        self.waiting: dict[Any, Unit] = {}
+        self.deaths: Counter[str] = Counter()
+
+    def results(self, units: Sequence[Unit]) -> Iterator[UnitResult]:
+        try:
+            self.waiting = {self.submit(unit): unit for unit in units}
+            while self.waiting:
+                (ready,), _ = self.ray.wait(list(self.waiting))
+                result = self._result(ready, self.waiting.pop(ready))
+                if result is not None:
+                    yield result
+        finally:
+            self._cancel(list(self.waiting))
+
+    def _result(self, ready: Any, unit: Unit) -> UnitResult | None:
+        """What came of a unit, or None if it was handed out again."""
+        try:
+            result: UnitResult = self.ray.get(ready)
+        except self.ray.exceptions.RayTaskError as error:
+            raise error.cause from error  # what the work itself raised
+        except self.ray.exceptions.RayError as error:
+            self.deaths[unit.id] += 1
+            died = self.deaths[unit.id]
+            if died > self.max_retries:
+                text = f"its worker died {died} times ({type(error).__name__}: {first_sentence(error)})"
+                return UnitResult(unit, status="failed", error=text)
+            logger.warning("%s: its worker died; it is done again (%d of %d).", unit.id, died, self.max_retries)
+            self.waiting[self.submit(unit)] = unit
+            return None
+        return result
+
+    def _cancel(self, running: list[Any]) -> None:
+        """Interrupt what runs, so that it tidies up; kill what does not stop."""
+        if not running:
+            return
+        for each in running:
+            self.ray.cancel(each)
+        _, stubborn = self.ray.wait(running, num_returns=len(running), timeout=_SECONDS_TO_STOP)
+        for each in stubborn:
+            self.ray.cancel(each, force=True)
+
+
+def _do(work: Callable[[Unit], UnitResult], directory: Path, marks: Sequence[Path], unit: Unit) -> UnitResult:
+    """Do a unit on a worker."""
+    if directory.is_dir():
+        os.chdir(directory)
+    for mark in marks:
+        if not mark.exists():
+            raise ArgumentError(
+                "a study folder that all workers share",
+                f"{mark.parent}, which is another folder or none on the worker {platform.node()}",
+                "Put the study on a file system that every machine of the cluster mounts at the same place.",
+            )
+    return work(unit)
+
+
+@contextmanager
+def _shared(work: Callable[[Unit], UnitResult]) -> Iterator[tuple[Callable[[Unit], UnitResult], list[Path]]]:
+    """The work with absolute paths, and a file in each of its folders by which workers recognise it."""
+    if not isinstance(work, partial):
+        yield work, []
+        return
+    args = [_absolute(value) for value in work.args]
+    keywords = {name: _absolute(value) for name, value in work.keywords.items()}
+    with ExitStack() as stack:
+        marks = []
+        for folder in {value for value in (*args, *keywords.values()) if isinstance(value, Path)}:
+            for abandoned in folder.glob(f"{_MARK}*"):
+                abandoned.unlink(missing_ok=True)
+            marks.append(Path(stack.enter_context(tempfile.NamedTemporaryFile(dir=folder, prefix=_MARK)).name))
+        yield partial(work.func, *args, **keywords), marks
+
+
+def _absolute(value: Any) -> Any:
+    return value.absolute() if isinstance(value, Path) else value
+
+
+@contextmanager
+def _connected(address: str | None) -> Iterator[Any]:
+    """Ray, connected; what was started here is stopped."""
+    ray = _ray()
+    if ray.is_initialized():
+        yield ray
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports its use over the network otherwise
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        ray.init("local", include_dashboard=False, object_store_memory=_OBJECT_STORE, **quiet)
+    else:
+        address = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address  # as Ray reads it
+        _reach(address)
+        try:
+            ray.init(address, **quiet)
+        except ConnectionError as error:
+            raise _no_cluster(address, error) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Knock at the door of a cluster: Ray itself tries for minutes, and then ends the process."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_REACH).close()
+    except (OSError, ValueError) as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str, error: Exception) -> ArgumentError:
+    return ArgumentError(
+        "the address of a Ray cluster that runs",
+        f"{address} ({first_sentence(error)})",
+        "Start one with: ray start --head, or leave out the address for workers on this machine alone.",
+    )
+
+
+def _ray() -> Any:
+    try:
+        import ray  # noqa: PLC0415  (an extra, and slow to import)
+    except ImportError as error:
+        raise MissingExtraError("ray", "ray") from error
+    return ray

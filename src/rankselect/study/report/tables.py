@@ -1,0 +1,164 @@
+"""The tables of a study."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from rankselect.study.report.content import Table
+from rankselect.study.report.wording import NOTHING, count, duration, number, percent, plural, with_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rankselect.study.differences import ArmDifference
+    from rankselect.study.unit import UnitResult
+
+    Row = Mapping[str, Any]
+
+__all__ = ["cost_table", "difference_table", "failure_table", "grid_table", "ranking_table", "result_table"]
+
+_SECONDS = "inference_seconds_per_answer"
+
+
+def result_table(summary: Sequence[Row], metrics: Sequence[str], condition: str) -> Table:
+    """Ranks, shares of trainable parameters, training time and scores of each arm.
+
+    Args:
+        summary: The rows of `StudyResults.summary`; missing values are None.
+        metrics: The metrics' names.
+        condition: ``"dropout_off"`` or ``"dropout_on"``.
+    """
+    end = "" if condition == "dropout_off" else f"_{condition}"
+    stored = any(row["trainable_percent"] != row["trainable_percent_as_stored"] for row in summary)
+    rows = []
+    for row in summary:
+        shares = [row["trainable_percent"], *([row["trainable_percent_as_stored"]] if stored else [])]
+        scores = [
+            with_interval(*(row.get(f"{name}{end}{bound}") for bound in ("", "_low", "_high"))) for name in metrics
+        ]
+        rows.append(
+            (
+                row["arm"],
+                *(_span(row, name) for name in ("rank", "alpha")),
+                *(NOTHING if share is None else percent(share, 100) for share in shares),
+                duration(row["training_seconds"]),
+                *scores,
+                duration(row.get(f"{_SECONDS}{end}")),
+            )
+        )
+    titles = ("trainable %", *(["trainable %, as stored"] if stored else []))
+    columns = ("arm", "rank", "alpha", *titles, "training time", *metrics, "time for an answer")
+    off = condition == "dropout_off"
+    caption = "Results" if off else "Results with dropout left on while answering"
+    note = "Means over seeds; in brackets 95 % intervals over seeds and questions."
+    if stored:
+        note += " As stored: a 4-bit base keeps two weights in one element, so the share comes out about twice as high."
+    return Table(caption, columns, tuple(rows), (), note if off else "Only to show what it costs to forget it.")
+
+
+def cost_table(summary: Sequence[Row]) -> Table:
+    """What each arm cost besides training time."""
+    columns = ("arm", "trainable parameters", "choosing ranks", "training tokens per s", "peak memory", "test loss")
+    rows = tuple(
+        (
+            row["arm"],
+            NOTHING if row["trainable_parameters"] is None else count(row["trainable_parameters"]),
+            duration(row["selection_seconds"]),
+            number(row["tokens_per_second"]),
+            NOTHING if row["peak_memory_bytes"] is None else f"{row['peak_memory_bytes'] / 2**30:.2f} GiB",
+            with_interval(row["test_loss"], row["test_loss_low"], row["test_loss_high"]),
+        )
+        for row in summary
+    )
+    note = (
+        "Test loss is of the right answers, in nats per token. Choosing ranks leaves out what arms share, the profile."
+    )
+    return Table("Costs and losses", columns, rows, (), note)
+
+
+def difference_table(found: Sequence[ArmDifference]) -> Table:
+    """Every arm against the baseline, and what could have been shown.
+
+    Args:
+        found: At least one difference, all of one metric and baseline.
+    """
+    columns = ("arm", "difference", "outcome", "p, adjusted", "note")
+    rows = tuple(
+        (
+            each.arm,
+            with_interval(each.difference, each.low, each.high, sign=True),
+            _outcome(each),
+            NOTHING
+            if math.isnan(each.p_adjusted)
+            else "< 0.001"
+            if each.p_adjusted < 0.001
+            else f"{each.p_adjusted:.3f}",
+            each.note,
+        )
+        for each in found
+    )
+    first = found[0]
+    higher = "Higher" if first.higher_is_better else "Lower"
+    n = first.n_comparisons
+    allowed = f"Intervals and p allow for {plural(n, 'comparison')}, not for looking at several metrics."
+    caption = f"{first.metric}: difference from {first.baseline}"
+    used = len(columns) if any(each.note for each in found) else -1
+    shown = tuple(row[:used] for row in rows)
+    return Table(caption, columns[:used], shown, ("outcome", "note"), f"{higher} is better. {allowed}")
+
+
+def ranking_table(name: str, ranking: Sequence[Row]) -> Table:
+    """Arms in order, the best or cheapest first."""
+    rows = tuple((str(row["place"]), row["arm"], _ranked(name, row)) for row in ranking)
+    return Table(f"By {name}", ("place", "arm", "value"), rows, ("arm",))
+
+
+def grid_table(grid: Sequence[Row]) -> Table:
+    """Every point of the grid from which learning rates and alpha ratios were chosen."""
+    columns = ("arm", "learning rate", "alpha ratio", "validation loss", "chosen", "remark")
+    rows = tuple(
+        (
+            row["arm"],
+            f"{row['learning_rate']:g}",
+            f"{row['alpha_ratio']:g}",
+            number(row["validation_loss"]) if row["status"] in {"done", "failed"} else row["status"],
+            "chosen" if row["chosen"] else "",
+            ": ".join(filter(None, [row["status"] if row["status"] == "failed" else "", row["error"] or row["warn"]])),
+        )
+        for row in grid
+    )
+    note = "Validation loss in nats per token, on rows that are neither trained on nor scored; the least is chosen."
+    return Table("Learning rates and alpha ratios that were tried", columns, rows, ("chosen", "remark"), note)
+
+
+def failure_table(failed: Sequence[UnitResult], damaged: Mapping[str, str]) -> Table:
+    """Units that have no result, and why."""
+    rows = [(each.unit.id, "failed", each.error) for each in failed]
+    rows += [(name, "damaged", why) for name, why in damaged.items()]
+    columns = ("unit", "what", "why")
+    note = "Run the study again: only what is missing is done."
+    return Table("Units without a result", columns, tuple(rows), columns[1:], note)
+
+
+def _span(row: Row, name: str) -> str:
+    least, mean, most = (row[f"{name}_{which}"] for which in ("least", "mean", "greatest"))
+    if least is None:
+        return NOTHING
+    return f"{least:g}" if least == most else f"{least:g} to {most:g} (mean {mean:.3g})"
+
+
+def _outcome(each: ArmDifference) -> str:
+    if each.shown:
+        return each.outcome
+    if math.isnan(each.detectable):
+        return "no difference shown; what could have been shown is not known"
+    return f"no difference shown; smallest difference that could have been shown: {number(each.detectable)}"
+
+
+def _ranked(name: str, row: Row) -> str:
+    if name == "training time":
+        return duration(row["value"])
+    if name == "trainable parameters":
+        return count(row["value"])
+    return with_interval(row["value"], row["low"], row["high"])

@@ -1,0 +1,44 @@
+"""Writes the report of a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rankselect.files import write_text
+from rankselect.study.report.compose import compose
+from rankselect.study.report.html import html_page
+from rankselect.study.report.markdown import markdown_text, save_figures
+
+if TYPE_CHECKING:
+    import os
+
+    from rankselect.study.results import StudyResults
+
+__all__ = ["write_report"]
+
+
+def write_report(results: StudyResults, folder: str | os.PathLike[str] | None = None) -> list[Path]:
+    """Write the report of a study: ``report.html``, and ``report.md`` with its ``figures``.
+
+    The page needs no network and no other file: it can be opened from disk, sent, and printed. The report of a study
+    that is not finished says what is missing.
+
+    Args:
+        results: What the study found.
+        folder: Where to write; it is made if it does not exist. The study's folder if left out.
+
+    Returns:
+        The two files.
+
+    Raises:
+        MissingExtraError: If matplotlib or pandas is not installed.
+    """
+    into = results.folder if folder is None else Path(folder)
+    into.mkdir(parents=True, exist_ok=True)
+    report = compose(results)
+    page, text = into / "report.html", into / "report.md"
+    write_text(page, html_page(report))
+    save_figures(report, into)
+    write_text(text, markdown_text(report))
+    return [page, text]
