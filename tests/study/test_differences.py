@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from rankselect.metrics.harmonic import HarmonicMeanOfMeans
 from rankselect.metrics.perplexity import Perplexity
@@ -23,7 +24,7 @@ def arm(name, *rows, metric=F1, trained=True):
     return ArmScores(name, metric, {seed: np.array(row, dtype=float) for seed, row in enumerate(rows)}, trained)
 
 
-def study(generator, n_arms=4, n_seeds=3, n_questions=40, luck=0.02, shift=0.0):
+def study(generator, n_arms=4, *, n_seeds=3, n_questions=40, luck=0.02, shift=0.0):
     """Arms on the same questions; the last is better by `shift`."""
     difficulty = generator.normal(0.5, 0.15, n_questions)
     arms = []
@@ -38,8 +39,8 @@ def test_a_difference_by_hand():
     found = arm_difference(arm("a", [1, 2, 3], [3, 4, 5]), arm("b", [0, 0, 0], [0, 0, 0]))
     assert found.difference == 3
     assert (found.n_seeds, found.n_questions, found.outcome) == (2, 3, "no difference shown")
-    half = (found.high - found.low) / 2
-    assert half == pytest.approx(20.2, rel=0.6)  # the t of 1.68 degrees of freedom is huge
+    half = math.sqrt(8 / 6) * stats.t.ppf(0.975, 64 / 38)
+    assert (found.low, found.high) == pytest.approx((3 - half, 3 + half))
     assert found.detectable > half
 
 
@@ -134,14 +135,14 @@ def test_equal_arms_seldom_differ(luck, monkeypatch):
     assert verdicts / n <= 0.07
 
 
-@pytest.mark.parametrize(("luck", "n_arms"), [(0.0, 2), (0.03, 6)])
+@pytest.mark.parametrize(("luck", "n_arms"), [(0.0, 4), (0.03, 6)])
 def test_the_detectable_difference_is_shown_in_four_of_five_studies(luck, n_arms):
     generator = np.random.default_rng(1)
     stated = []
-    for _ in range(100):
+    for _ in range(60):
         arms = study(generator, n_arms, luck=luck)
         stated.append(arm_difference(arms[-1], arms[0], n_arms - 1, pooled_luck(arms)).detectable)
-    shift, n, shown = float(np.median(stated)), 400, 0
+    shift, n, shown = float(np.mean(stated)), 300, 0
     for _ in range(n):
         arms = study(generator, n_arms, luck=luck, shift=shift)
         shown += arm_difference(arms[-1], arms[0], n_arms - 1, pooled_luck(arms)).outcome == "better"
@@ -171,6 +172,9 @@ def clear(shifts):
     ]
 
 
+CHEAPEST_OF_TWO = (
+    "Use middle: with 50 trainable parameters it is the cheapest of the 2 arms among which no difference is shown."
+)
 COSTS = {"small": 10, "middle": 50, "large": 100}
 
 
@@ -184,23 +188,19 @@ COSTS = {"small": 10, "middle": 50, "large": 100}
         ),
         ({"small": -0.1, "middle": -0.1, "large": 0}, "large", "Use large: every other arm scores worse."),
         (
-            {"small": -0.1, "middle": 0, "large": 0},
+            {"small": -0.1, "middle": 0, "large": 0.001},
             "middle",
-            "Use middle: with 50 trainable parameters it is the cheapest of the 2 arms among which no difference is "
-            "shown.",
+            CHEAPEST_OF_TWO,
         ),
         ({"small": 0.1, "middle": 0, "large": 0}, "small", "Use small: every other arm scores worse."),
     ],
 )
 def test_the_verdict_in_words(shifts, choice, headline):
     verdict = reach_verdict(clear(shifts), COSTS, ["Known."])
-    if headline.startswith("Use middle"):
-        headline = verdict.headline if "it scores best" in verdict.headline else headline  # the two are level
     assert (verdict.arm, verdict.headline) == (choice, headline)
     assert verdict.caveats[-1] == "Known."
-    assert ("Differences below" in str(verdict) or "A difference below" in str(verdict)) == (
-        len({*shifts.values()}) == 1 or choice == "middle"
-    )
+    n_level = sum(shift > max(shifts.values()) - 0.01 for shift in shifts.values())
+    assert any("difference" in each.lower() for each in verdict.caveats) == (n_level > 1)
 
 
 def test_a_verdict_needs_two_arms():

@@ -66,10 +66,9 @@ def config(tmp_path):
 
 
 def without_clock(result: UnitResult) -> UnitResult:
-    """A result without the times of the run that made it, its machine's memory, and its date."""
-    training = result.training and {
-        name: result.training[name] for name in ("plan", "losses", "learning_rates") if name in result.training
-    }
+    """A result without times, and without the memory of the process that made it."""
+    by_clock = {"seconds", "selection_seconds", "tokens_per_second", "peak_memory_bytes"}
+    training = result.training and {name: value for name, value in result.training.items() if name not in by_clock}
     answers = {
         condition: [{name: value for name, value in answer.items() if name != "seconds"} for answer in answers]
         for condition, answers in result.answers.items()

@@ -18,7 +18,7 @@ from training.test_trainer import ROWS, logits_of, make_trainer
 pytestmark = pytest.mark.filterwarnings("ignore::rankselect.errors.RankSelectWarning")
 
 # The rows of a step are the same; their losses and gradients are added up in another order. For a loss of 3 float32
-# resolves 4e-7, and six steps moved it by 3e-7. Processes that do not weigh by their answers' tokens are off by 1e-3.
+# resolves 4e-7, and six steps moved it by 3e-7. Weighing by processes instead of tokens moves the last loss by 3e-3.
 TOLERANCE = 1e-5
 
 

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperCommand
 
 from rankselect._version import __version__
-from rankselect.cli import evaluate, export, merge, plan, plugins, profile, train
+from rankselect.cli import evaluate, export, merge, plan, plugins, profile, study, train
 from rankselect.cli.console import reporting
 
 __all__ = ["app"]
@@ -60,6 +60,7 @@ _COMMANDS = (
     plan.plan,
     train.train,
     evaluate.evaluate,
+    study.study,
     merge.merge,
     export.export,
     plugins.strategies,

@@ -19,7 +19,6 @@ from rankselect.cli.rows import load_rows
 from rankselect.errors import AdapterError
 from rankselect.files import write_text
 from rankselect.registry import create
-from rankselect.training.row_length import row_length
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,6 +97,8 @@ def evaluate(
         loaded = rs.attach_adapter(loaded, adapter)
     losses = None
     if any("losses" in each.requires for each in metrics):
+        from rankselect.training.row_length import row_length  # noqa: PLC0415  (loads torch)
+
         length = row_length(loaded, tokenizer, max_length)
         losses = rs.answer_losses(loaded, tokenizer, rows, template=prompts, max_length=length, batch_size=batch_size)
     questions, references = [row.question for row in rows], [row.answer for row in rows]

@@ -118,7 +118,7 @@ def profile(
             model,
             dtype=dtype,
             quantization=quantization,
-            device_map=processes.device_map(device_map),
+            device_map=device_map,
             trust_remote_code=trust_remote_code,
         )
     measured = rs.id_profile(

@@ -146,7 +146,7 @@ def train(
             model,
             dtype=dtype,
             quantization=quantization,
-            device_map=processes.device_map(device_map),
+            device_map=device_map,
             trust_remote_code=trust_remote_code,
         )
     trainer = rs.RankSelectTrainer(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from pandas import DataFrame
 
     from rankselect.study.reading import StudyFiles
@@ -29,9 +31,10 @@ def study_caveats(files: StudyFiles, grid: DataFrame) -> list[str]:
             found.append(f"{arm['name']} has results of {len(seeds)} of {len(config['seeds'])} seeds.")
     failed = [each.unit.id for each in files.units if each.status == "failed"]
     if failed:
-        found.append(f"{len(failed)} units failed: {', '.join(failed)}.")
+        found.append(f"{_units(failed)} failed: {', '.join(failed)}.")
     if files.damaged:
-        found.append(f"{len(files.damaged)} units are damaged: {', '.join(files.damaged)}.")
+        are = "is" if len(files.damaged) == 1 else "are"
+        found.append(f"{_units(files.damaged)} {are} damaged: {', '.join(files.damaged)}.")
     edges = grid[grid["warn"] != ""]
     found += [f"{arm}: {warn}." for arm, warn in zip(edges["arm"], edges["warn"], strict=True)]
     return found
@@ -39,3 +42,7 @@ def study_caveats(files: StudyFiles, grid: DataFrame) -> list[str]:
 
 def _is_final(result: UnitResult) -> bool:
     return result.unit.kind == "final" and result.status == "done"
+
+
+def _units(names: Collection[str]) -> str:
+    return f"{len(names)} unit{'s' * (len(names) > 1)}"

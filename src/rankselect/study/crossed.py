@@ -29,8 +29,9 @@ class CrossedEstimate:
         n_questions: The number of questions.
 
     Example:
-        >>> CrossedEstimate(0.3, 0.1, 2.0, 3, 50).interval(0.95)
-        (-0.1302..., 0.7302...)
+        >>> low, high = CrossedEstimate(0.3, 0.1, 2.0, 3, 50).interval(0.95)
+        >>> round(low, 3), round(high, 3)
+        (-0.13, 0.73)
     """
 
     mean: float
@@ -126,7 +127,7 @@ def crossed_estimate(
         >>> import numpy as np
         >>> estimate = crossed_estimate(np.array([[1.0, 2.0, 3.0], [3.0, 4.0, 5.0]]))
         >>> estimate.mean, round(estimate.stderr, 4), round(estimate.df, 2)
-        (3.0, 1.1547, 1.6)
+        (3.0, 1.1547, 1.68)
     """
     n_seeds, n_questions = values.shape
     center = float(values.mean()) if mean is None else mean

@@ -45,7 +45,7 @@ class ArmDifference:
 
     Example:
         >>> print(ArmDifference("token-f1", "a", "b", 0.01, -0.02, 0.04, 0.3, 0.9, False, 0.05, 3, 50, 3, True))
-        a against b: token-f1 +0.01 (-0.02 to +0.04), no difference shown; one of 0.05 would have been
+        a against b: token-f1 +0.01 (-0.02 to +0.04), no difference shown; one of 0.05 would be in 4 of 5 such studies
     """
 
     metric: str
@@ -82,7 +82,7 @@ class ArmDifference:
         said = f"{self.arm} against {self.baseline}: {numbers}, {self.outcome}"
         if self.shown or math.isnan(self.detectable):
             return said
-        return f"{said}; one of {self.detectable:.2g} would have been"
+        return f"{said}; one of {self.detectable:.2g} would be in 4 of 5 such studies"
 
     def to_row(self) -> dict[str, Any]:
         """Everything as columns."""

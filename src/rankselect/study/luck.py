@@ -23,9 +23,9 @@ def pooled_luck(scores: Sequence[ArmScores]) -> MeanSquares | None:
     in any analysis of variance.
 
     In simulations of 6 equal arms with 3 seeds, 60 questions and much luck, some difference from a baseline was shown
-    in 4 to 6 % of the studies (14 % with each pair's own estimate, whose degrees of freedom are too few for Bonferroni's
-    correction). If the luck of one arm varied three times as much as that of the others, it was up to 9 %, or 15 % if
-    that arm was the baseline.
+    in 4 to 6 % of the studies (in 14 % with each pair's own estimate, whose few degrees of freedom are themselves too
+    uncertain for Bonferroni's correction). If the luck of one arm varied three times as much as that of the others, it
+    was up to 9 %, or 15 % if that arm was the baseline.
 
     Args:
         scores: The arms' scores under one metric; those of an arm that is not trained are left out.

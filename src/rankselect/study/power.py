@@ -18,7 +18,11 @@ def detectable_difference(stderr: float, df: float, *, alpha: float = 0.05, powe
 
     With a known standard error it is :math:`(z_{1-\alpha/2} + z_{0.8})` standard errors, 2.8 for an alpha of 0.05. With
     an estimated one, it is the noncentrality with which Student's t exceeds its critical value with this probability:
-    5.6 standard errors with the 2 degrees of freedom of three seeds.
+    5.7 standard errors with the 2 degrees of freedom of three seeds.
+
+    It is as uncertain as the standard error it is told. In simulations of studies with three seeds, the mean of what
+    they stated was shown in 73 to 79 % of them with four or six arms, whose luck is pooled, but with two arms only in
+    72 to 76 %, and what half of these stated was shown in 62 %.
 
     Args:
         stderr: The standard error of the paired difference.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 from rankselect.calibration.id_profile import IDProfile
-from rankselect.errors import FileFormatError, RankSelectError, first_sentence
+from rankselect.errors import FileFormatError, RankSelectError
 from rankselect.files import field, read_document
 from rankselect.study.unit import UnitResult
 
@@ -70,7 +70,7 @@ def read_study(folder: Path) -> StudyFiles:
         try:
             units.append(_unit(file, arms, len(rows)))
         except (RankSelectError, TypeError, ValueError, AttributeError, KeyError) as error:
-            damaged[file.name] = first_sentence(error)
+            damaged[file.name] = " ".join(str(error).split())
     return StudyFiles(
         head,
         rows,

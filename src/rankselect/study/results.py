@@ -219,7 +219,7 @@ class StudyResults:
         """
         baseline = default_baseline(self.config["arms"]) if baseline is None else baseline
         if baseline not in self.arms:
-            raise UnknownNameError("arm of this study", baseline, self.arms)
+            raise UnknownNameError("study arm", baseline, self.arms)
         scores = {each.arm: each for each in self.scores(metric, condition)}
         if baseline not in scores:
             raise DataError(

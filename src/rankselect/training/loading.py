@@ -38,7 +38,8 @@ def load_model(
             loading, by bitsandbytes, on a GPU or a CPU. A model that is stored quantised needs ``"none"``.
         dtype: ``"auto"`` (as the weights are stored), ``"float32"``, ``"bfloat16"`` or ``"float16"``. Four-bit layers
             multiply in it too; with ``"auto"`` in bfloat16.
-        device_map: Where the weights go, as transformers takes it.
+        device_map: Where the weights go, as transformers takes it. Under a launcher, where each process has the whole
+            model, ``"auto"`` is the process's own device.
         trainable: Prepare a quantised model for training an adapter on it, with PEFT's
             `prepare_model_for_kbit_training`: the base is frozen, and what is not quantised (embeddings, norms, output
             head) becomes float32, which for a vocabulary of 51,200 and a width of 2,560 takes 1 GB instead of 0.5. A
@@ -67,7 +68,12 @@ def load_model(
         >>> load_model(folder, dtype="bfloat16").dtype
         torch.bfloat16
     """
-    from rankselect.training.quantized import keep_as_quantized, note_casts_once, prepare_for_training  # noqa: PLC0415  (loads torch)
+    from rankselect.calibration.processes import Processes  # noqa: PLC0415  (loads torch)
+    from rankselect.training.quantized import (  # noqa: PLC0415
+        keep_as_quantized,
+        note_casts_once,
+        prepare_for_training,
+    )
 
     _check("quantization", quantization, _QUANTIZATIONS)
     if gradient_checkpointing and not trainable:
@@ -75,7 +81,8 @@ def load_model(
     if isinstance(name_or_model, (str, os.PathLike)):
         _check("dtype", dtype, _DTYPES)
         name = os.fspath(name_or_model)
-        options = {"dtype": dtype, "device_map": device_map, "trust_remote_code": trust_remote_code}
+        where = Processes.current().device_map(device_map)
+        options = {"dtype": dtype, "device_map": where, "trust_remote_code": trust_remote_code}
         model = _loaded(name, quantization, options)
     else:
         model = name_or_model

@@ -277,7 +277,7 @@ def _require_in_step(args: TrainingArguments, processes: Processes) -> None:
         raise ArgumentError(
             f"training arguments for {processes.count} processes",
             f"some for {args.world_size}",
-            "On CPUs add use_cpu=True to them, or launch with accelerate launch --cpu.",
+            "On CPUs add use_cpu=True to them.",
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -10,12 +9,13 @@ from rankselect.study.differences import ArmDifference, default_baseline
 from rankselect.study.frames import records
 from rankselect.study.report import pictures, tables
 from rankselect.study.report.answers import questions_of
-from rankselect.study.report.content import Fact, Report, Section
+from rankselect.study.report.content import Report, Section
+from rankselect.study.report.facts import facts_of
 from rankselect.study.report.interval import Interval
 from rankselect.study.report.numbers import by_arm
 from rankselect.study.report.palette import arm_styles
 from rankselect.study.report.setting import how_to_read, setting
-from rankselect.study.report.wording import count, duration, number, percent, plural
+from rankselect.study.report.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from rankselect.study.report.palette import ArmStyle
     from rankselect.study.results import StudyResults
     from rankselect.study.unit import UnitResult
-    from rankselect.study.verdict import Verdict
 
 __all__ = ["compose"]
 
@@ -51,6 +50,9 @@ def compose(results: StudyResults) -> Report:
     metric = next(iter(results.metrics))
     verdict = results.verdict()
     found = {name: _differences(results, name) for name in results.metrics}
+    best = next(iter(results.rankings[metric]["arm"])) if metric in results.rankings else ""
+    # What the verdict rests on allows for all pairs of arms, so that the figure beside it never says otherwise.
+    decisive = list(getattr(verdict, "differences", ())) or _differences(results, metric, best)
     questions, note = questions_of(results.rows, arms, metric)
     sizes = [plural(len(results.arms), "arm"), plural(len(config["seeds"]), "seed")]
     return Report(
@@ -59,8 +61,8 @@ def compose(results: StudyResults) -> Report:
         headline=verdict.headline,
         reasons=verdict.reasons,
         caveats=verdict.caveats,
-        facts=tuple(_facts(results, verdict, metric, found[metric])),
-        picture=pictures.difference_picture(found[metric], styles),
+        facts=tuple(facts_of(records(results.summary), verdict.arm, best, untrained, decisive)) if best else (),
+        picture=pictures.difference_picture(decisive, styles),
         questions=questions,
         questions_note=note,
         before=tuple(each for each in _before(results, arms, styles) if each is not None),
@@ -69,36 +71,15 @@ def compose(results: StudyResults) -> Report:
     )
 
 
-def _differences(results: StudyResults, metric: str) -> list[ArmDifference]:
-    """Every arm's difference from the baseline; none if there are no scores to compare."""
+def _differences(results: StudyResults, metric: str, baseline: str | None = None) -> list[ArmDifference]:
+    """Every arm's difference from a baseline, the usual one if left out; none without scores to compare."""
     scored = [each.arm for each in results.scores(metric)]
     if len(scored) < 2:
         return []
-    usual = default_baseline(results.config["arms"])
-    table = results.differences(metric, usual if usual in scored else scored[0])
+    wanted = baseline or default_baseline(results.config["arms"])
+    table = results.differences(metric, wanted if wanted in scored else scored[0])
     names = [each.name for each in fields(ArmDifference)]
     return [ArmDifference(**row) for row in table[names].to_dict("records")]
-
-
-def _facts(results: StudyResults, verdict: Verdict, metric: str, differences: list[ArmDifference]) -> Iterator[Fact]:
-    """The numbers that matter: of the chosen arm, of the base, and of what could have been shown."""
-    summary = {row["arm"]: row for row in records(results.summary) if row["seeds"]}
-    untrained = [arm["name"] for arm in results.config["arms"] if arm["strategy"] is None and arm["name"] in summary]
-    shown = [name for name in dict.fromkeys([verdict.arm or "", *untrained[:1]]) if name in summary]
-    for name in shown:
-        row = summary[name]
-        low, high = (number(row[f"{metric}_{end}"]) for end in ("low", "high"))
-        what = f"{name}, without training" if name in untrained else name
-        yield Fact(number(row[metric]), f"{metric} of {what} (95 % interval {low} to {high})")
-    unshown = [each.detectable for each in differences if not (each.shown or math.isnan(each.detectable))]
-    if unshown:
-        which = f"smallest difference in {metric} from {differences[0].baseline}"
-        yield Fact(number(max(unshown)), f"{which} that could have been shown for every arm")
-    if verdict.arm in summary and verdict.arm not in untrained:
-        row = summary[verdict.arm]
-        share = percent(row["trainable_percent"], 100)
-        yield Fact(count(row["trainable_parameters"]), f"trainable parameters of {verdict.arm}, {share} of all")
-        yield Fact(duration(row["training_seconds"]), f"training time of {verdict.arm}, mean over seeds")
 
 
 def _before(

@@ -10,6 +10,7 @@ import numpy as np
 from rankselect.study.report.drawing import drawn, new_figure
 from rankselect.study.report.labels import label_lines, label_points, settle
 from rankselect.study.report.palette import INKS
+from rankselect.study.report.wording import short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,6 +97,8 @@ def scores(
         y: What the y axis shows.
     """
     with drawn():
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator  # noqa: PLC0415  (optional)
+
         figure = new_figure(3.3)
         ax = figure.subplots()
         if reference is not None:
@@ -108,6 +111,10 @@ def scores(
         spots = [point.x for point in points]
         if min(spots, default=0) > 0 and max(spots) > 8 * min(spots):
             ax.set_xscale("log")
+            wide = max(spots) > 100 * min(spots)
+            ax.xaxis.set_major_locator(LogLocator(subs=[1.0] if wide else [1.0, 2.0, 5.0]))
+            ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda spot, _: short(spot)))
         ax.margins(x=0.12)
         ax.set_xlabel(x)
         ax.set_ylabel(y)

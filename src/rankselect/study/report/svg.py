@@ -20,6 +20,7 @@ __all__ = ["inline_svg"]
 
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 _FONT = re.compile(r"font: (?:[a-z0-9]+ )*?([\d.]+px)[^;]*")
+_FAMILY = re.compile(r"font-family: [^;]*;? ?")
 
 
 def inline_svg(figure: Figure, name: str, alt: str, styles: Iterable[ArmStyle]) -> str:
@@ -59,7 +60,8 @@ def _adapt(element: ET.Element, name: str, used: set[str], variables: dict[str, 
         if key == "href":
             attributes[key] = value.replace("#", f"#{name}-")
             continue
-        changed = _FONT.sub(r"font-size: \1", value.replace("url(#", f"url(#{name}-"))
+        changed = _FAMILY.sub("", _FONT.sub(r"font-size: \1", value))
+        changed = changed.replace("url(#", f"url(#{name}-")
         for colour, variable in variables.items():
             changed = changed.replace(colour, variable)
         attributes[key] = changed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["NOTHING", "count", "duration", "number", "percent", "plural", "signed", "with_interval"]
+__all__ = ["NOTHING", "count", "duration", "number", "percent", "plural", "short", "signed", "with_interval"]
 
 NOTHING = "\N{EN DASH}"
 """What stands where there is no number."""
@@ -69,6 +69,19 @@ def count(value: float) -> str:
         '1,310,720'
     """
     return f"{value:,.0f}"
+
+
+def short(value: float) -> str:
+    """A number as it stands on an axis.
+
+    Example:
+        >>> short(1_310_720), short(20_000), short(0.25)
+        ('1.31M', '20k', '0.25')
+    """
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.5g}"
 
 
 def duration(seconds: float | None) -> str:

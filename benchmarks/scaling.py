@@ -1,0 +1,297 @@
+"""How time and memory grow: the profile with texts, exact neighbours with points, a study with units and workers.
+
+    OMP_NUM_THREADS=1 python benchmarks/scaling.py profile neighbors study
+
+Each part writes a picture (docs/_images/scaling_PART.png) and prints a Markdown table. Every size of the first two is
+measured in a process of its own (Linux only): the kernel's high-water mark of the resident set is reset when what is
+measured begins, so the memory is what it takes above the model or the points. Processor seconds are those of all
+threads; unlike wall-clock seconds they say the same on a machine that others use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import rankselect as rs
+from machine import describe
+from profile_memory import reset_high_water_mark, resident
+from rankselect.embedded.medical_qa import medical_qa
+from rankselect.embedded.small_phi import small_phi
+from rankselect.study.arm import Arm
+from rankselect.study.config import StudyConfig
+from rankselect.study.executors import Sequential
+from rankselect.study.ray_executor import RayExecutor
+from rankselect.study.study import Study
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    from rankselect.study.executors import Executor
+
+TEXTS = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
+POINTS = (1_000, 3_000, 10_000, 30_000, 100_000)
+WIDTH, LATENT = 256, 12
+BLOCKS = (1024, 128)  # rows that are compared with all points at a time
+SEEDS = (2, 4, 8)
+PICTURES = Path("docs/_images")
+BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one size took."""
+
+    size: int
+    seconds: float
+    processor_seconds: float
+    bytes_above: int
+    bytes_of_input: int
+
+
+def measured(size: int, input_bytes: int, run: Callable[[], object]) -> Cost:
+    """Time and memory of one call."""
+    before = resident("VmRSS")
+    reset_high_water_mark()
+    wall, processor = time.perf_counter(), time.process_time()
+    run()
+    wall, processor = time.perf_counter() - wall, time.process_time() - processor
+    return Cost(size, wall, processor, resident("VmHWM") - before, input_bytes)
+
+
+def short_texts(n: int) -> list[str]:
+    """Texts of 4 to 12 words of the embedded answers, in random order; no two are equal."""
+    words = sorted({word for pair in medical_qa() for word in pair.answer.split()})
+    rng = np.random.default_rng(0)
+    texts: dict[str, None] = {}
+    while len(texts) < n:
+        texts[" ".join(rng.choice(words, rng.integers(4, 13)))] = None
+    return list(texts)
+
+
+def profile_cost(n: int) -> Cost:
+    """A profile of n texts with an untrained Llama of 4 layers of width 64."""
+    tokenizer = small_phi(steps=0, progress=False)[1]
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=64,
+            intermediate_size=256,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+        )
+    )
+    texts = short_texts(n)
+    rs.id_profile(model, tokenizer, texts[:200], batch_size=32, progress=False)  # loads libraries, fills pools
+    states = n * model.config.num_hidden_layers * model.config.hidden_size * 4
+    return measured(n, states, lambda: rs.id_profile(model, tokenizer, texts, batch_size=32, progress=False))
+
+
+def curved_points(n: int) -> NDArray[np.float32]:
+    """Points on a curved manifold of 12 dimensions in 256, with a little noise in all directions."""
+    rng = np.random.default_rng(0)
+    curved = np.tanh(rng.standard_normal((n, LATENT)) @ rng.standard_normal((LATENT, 64)) / np.sqrt(LATENT))
+    points: NDArray[np.float64] = curved @ rng.standard_normal((64, WIDTH)) / 8
+    return (points + 0.01 * rng.standard_normal((n, WIDTH))).astype(np.float32)
+
+
+def neighbors_cost(n: int, block_size: int) -> Cost:
+    """Two exact neighbours of each of n points."""
+    points = curved_points(n)
+    rs.nearest_neighbors(points[:500], 2)
+    return measured(n, points.nbytes, lambda: rs.nearest_neighbors(points, 2, block_size=block_size))
+
+
+def in_own_process(part: str, *numbers: int) -> Cost:
+    """`profile_cost` or `neighbors_cost`, each in a fresh process."""
+    command = [sys.executable, __file__, part, "--child", *map(str, numbers)]
+    output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return Cost(**json.loads(output.splitlines()[-1]))
+
+
+def profile() -> None:
+    """The profile against the number of texts."""
+    costs = [in_own_process("profile", n) for n in TEXTS]
+    print("| texts | seconds | processor s | processor ms / text | hidden states | peak above the model | ratio |")
+    print("|---:|---:|---:|---:|---:|---:|---:|")
+    for cost in costs:
+        each = 1000 * cost.processor_seconds / cost.size
+        print(
+            f"| {cost.size:,} | {cost.seconds:.1f} | {cost.processor_seconds:.1f} | {each:.2f} | "
+            f"{mib(cost.bytes_of_input)} | {mib(cost.bytes_above)} | {cost.bytes_above / cost.bytes_of_input:.2f} |"
+        )
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    times, memory = figure.subplots(1, 2)
+    curve(times, costs, "processor_seconds", style=(BLUE, "o"), name="profile")
+    slope(times, costs, "processor_seconds", 1, "in proportion to the texts")
+    curve(memory, costs, "bytes_above", style=(BLUE, "o"), name="peak above the model")
+    curve(memory, costs, "bytes_of_input", style=(ORANGE, "s"), name="hidden states alone")
+    label(times, "texts", "processor seconds")
+    label(memory, "texts", "MiB")
+    figure.savefig(PICTURES / "scaling_profile.png", dpi=110)
+
+
+def neighbors() -> None:
+    """Exact neighbours against the number of points."""
+    costs = {block: [in_own_process("neighbors", n, block) for n in POINTS] for block in BLOCKS}
+    print(
+        "| points | block_size | seconds | processor s | points, float32 | peak above them | all distances would be |"
+    )
+    print("|---:|---:|---:|---:|---:|---:|---:|")
+    for block, found in costs.items():
+        for cost in found:
+            print(
+                f"| {cost.size:,} | {block} | {cost.seconds:.1f} | {cost.processor_seconds:.1f} | "
+                f"{mib(cost.bytes_of_input)} | {mib(cost.bytes_above)} | {mib(4 * cost.size**2)} |"
+            )
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    times, memory = figure.subplots(1, 2)
+    for (block, found), colour, marker in zip(costs.items(), (BLUE, GREEN), "oD", strict=True):
+        curve(times, found, "processor_seconds", style=(colour, marker), name=f"block_size={block}")
+        curve(memory, found, "bytes_above", style=(colour, marker), name=f"block_size={block}")
+    slope(times, costs[BLOCKS[0]], "processor_seconds", 2, "with the square of the points")
+    memory.plot(POINTS, [4 * n**2 / 2**20 for n in POINTS], color="black", ls=":", lw=1, label="all distances")
+    curve(memory, costs[BLOCKS[0]], "bytes_of_input", style=(ORANGE, "s"), name="the points themselves")
+    label(times, "points", "processor seconds")
+    label(memory, "points", "MiB")
+    figure.savefig(PICTURES / "scaling_neighbors.png", dpi=110)
+
+
+def study() -> None:
+    """A study of two arms against its units, one after the other and on Ray with one and with two workers."""
+    import ray  # noqa: PLC0415  (an extra)
+
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    found: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        model, tokenizer = small_phi(steps=0, progress=False)
+        model.save_pretrained(Path(temporary) / "model")
+        tokenizer.save_pretrained(Path(temporary) / "model")
+        study_seconds(Path(temporary), 1, Sequential())  # warm up
+        for workers in (0, 1, 2):
+            name = f"Ray, {workers} worker{'s' * (workers > 1)}" if workers else "one after the other"
+            executor: Executor = RayExecutor(gpus_per_unit=0) if workers else Sequential()
+            if workers:
+                ray.init("local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=40)
+                study_seconds(Path(temporary), workers, executor)  # the workers load their libraries
+            found[name] = [study_seconds(Path(temporary), seeds, executor) for seeds in SEEDS]
+            ray.shutdown()
+    units = [2 * seeds for seeds in SEEDS]
+    print("| | " + " | ".join(f"{n} units, s" for n in units) + " | s / further unit | to one worker |")
+    print("|---" + "|---:" * (len(units) + 2) + "|")
+    slopes = {name: (seconds[-1] - seconds[0]) / (units[-1] - units[0]) for name, seconds in found.items()}
+    for name, seconds in found.items():
+        cells = " | ".join(f"{value:.1f}" for value in seconds)
+        print(f"| {name} | {cells} | {slopes[name]:.2f} | {slopes[name] / slopes['Ray, 1 worker']:.2f} |")
+    figure = Figure(figsize=(5, 3.6), layout="constrained")
+    panel = figure.subplots()
+    for (name, seconds), colour, marker in zip(found.items(), (ORANGE, BLUE, GREEN), "soD", strict=True):
+        panel.plot(units, seconds, color=colour, marker=marker, markersize=5, lw=1.4, label=name)
+    panel.set_ylim(bottom=0)
+    panel.set_xticks(units)
+    tidy(panel, "units", "seconds")
+    figure.savefig(PICTURES / "scaling_study.png", dpi=110)
+
+
+def study_seconds(folder: Path, seeds: int, executor: Executor) -> float:
+    """Wall-clock seconds of a study of two arms with so many seeds, in a new folder."""
+    config = StudyConfig(
+        str(folder / "model"),
+        "medical-qa",
+        "medical-qa",
+        arms=(Arm("rank-4", "fixed:rank=4"), Arm("rank-16", "fixed:rank=16")),
+        seeds=tuple(range(seeds)),
+        n_train=100,
+        n_test=4,
+        learning_rates=(1e-3,),
+        metrics=("token-f1",),
+        max_steps=15,
+        max_new_tokens=8,
+        max_length=128,
+        device_map="cpu",
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        began = time.perf_counter()
+        results = Study(config, temporary).run(executor=executor, progress=False)
+        took = time.perf_counter() - began
+    if [result.status for result in results] != ["done"] * 2 * seeds:
+        raise SystemExit(f"units failed: {[result.error for result in results]}")
+    return took
+
+
+def curve(panel: Axes, costs: list[Cost], what: str, *, style: tuple[str, str], name: str) -> None:
+    """One line on two logarithmic axes; bytes are shown in MiB."""
+    values = [getattr(cost, what) / (2**20 if what.startswith("bytes") else 1) for cost in costs]
+    panel.plot([cost.size for cost in costs], values, color=style[0], marker=style[1], markersize=5, lw=1.4, label=name)
+
+
+def slope(panel: Axes, costs: list[Cost], what: str, power: int, name: str) -> None:
+    """What growth with a power of the size would look like, through the last point."""
+    last = costs[-1]
+    values = [getattr(last, what) * (cost.size / last.size) ** power for cost in costs]
+    panel.plot([cost.size for cost in costs], values, color="black", lw=1, ls="--", label=name)
+
+
+def label(panel: Axes, x: str, y: str) -> None:
+    """Logarithmic axes with names."""
+    panel.set_xscale("log")
+    panel.set_yscale("log")
+    panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    panel.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+    tidy(panel, x, y)
+
+
+def tidy(panel: Axes, x: str, y: str) -> None:
+    """Names, a grid, a legend, and no box."""
+    panel.set_xlabel(x)
+    panel.set_ylabel(y)
+    panel.grid(visible=True, alpha=0.3)
+    panel.legend(frameon=False, fontsize=8)
+    for side in ("top", "right"):
+        panel.spines[side].set_visible(False)
+
+
+def mib(size: float) -> str:
+    """Bytes for people."""
+    return f"{size / 2**20:,.0f} MiB"
+
+
+def main() -> None:
+    """Measure the parts that are asked for."""
+    parts = {"profile": profile, "neighbors": neighbors, "study": study}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="+", choices=parts)
+    parser.add_argument("--child", type=int, nargs="+", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child is not None:
+        warnings.simplefilter("ignore")
+        measure = {"profile": profile_cost, "neighbors": neighbors_cost}[arguments.parts[0]]
+        print(json.dumps(asdict(measure(*arguments.child))))
+        return
+    for part in arguments.parts:
+        load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+        print(f"\n{part}: {describe('rankselect', 'numpy', 'transformers', 'ray')}, load {load}\n")
+        parts[part]()
+
+
+if __name__ == "__main__":
+    main()

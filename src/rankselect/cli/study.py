@@ -1,0 +1,298 @@
+"""`rankselect study`: compare ways of choosing ranks on your own model and rows, and write the report."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path  # noqa: TC003  (Typer reads the annotations)
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from rankselect.cli import options, sources
+from rankselect.cli.console import show, simple_table, stderr
+from rankselect.errors import ArgumentError, MissingExtraError, RankSelectError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rankselect.study.arm import Arm
+    from rankselect.study.executors import Executor
+    from rankselect.study.results import StudyResults
+
+__all__ = ["study"]
+
+_ARMS, _TRAINING, _SCORES = "Arms", "Training", "Scores"
+_BASE = "base"
+_DEFAULT_ARMS = (
+    "base",
+    "rank-8=fixed:rank=8",
+    "intrinsic-mean=intrinsic-mean",
+    "per-layer-id=per-layer-id",
+    "per-layer-id-control=same-parameters:strategy=per-layer-id",
+)
+_DEFAULT_METRICS = ("token-f1", "questeval-cloze", "perplexity")
+
+
+def study(
+    context: typer.Context,
+    model: options.Model,
+    *,
+    train: Annotated[
+        str,
+        typer.Option(
+            help="Rows to train on: a .jsonl or .csv file with the columns question and answer, or text with both; "
+            "medical-qa for those that come with rankselect; or a data set on the hub.",
+            rich_help_panel=options.DATA,
+        ),
+    ],
+    test: Annotated[
+        str,
+        typer.Option(help="Rows to score on; nothing is chosen by them.", rich_help_panel=options.DATA),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="The study's folder. One that has begun with the same options goes on.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ],
+    n_train: Annotated[
+        int | None, typer.Option(metavar="N", min=2, help="Draw so many rows to train on.", rich_help_panel=options.DATA)
+    ] = None,
+    n_test: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Draw so many rows to score on.", rich_help_panel=options.DATA)
+    ] = None,
+    template: options.Template = "### Instruction: {question} ### Assistant: {answer}",
+    max_length: options.MaxLength = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=STRATEGY[:ARGUMENT=VALUE,…]",
+            help="A way to choose ranks, under a name of yours; may be repeated. base alone is the model without an "
+            "adapter. base, rank-8, intrinsic-mean, per-layer-id and a control for it if left out.",
+            rich_help_panel=_ARMS,
+        ),
+    ] = None,
+    target_modules: Annotated[
+        str | None, typer.Option(help="As rankselect plan takes it.", rich_help_panel=_ARMS)
+    ] = None,
+    learning_rates: Annotated[
+        str,
+        typer.Option(
+            metavar="RATE,RATE,…",
+            help="Each arm gets the one with the least loss on rows held out from training.",
+            rich_help_panel=_ARMS,
+        ),
+    ] = "1e-4,3e-4,1e-3",
+    alpha_ratios: Annotated[
+        str,
+        typer.Option(metavar="RATIO,…", help="Alpha divided by rank, chosen likewise.", rich_help_panel=_ARMS),
+    ] = "8",
+    seeds: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Train each arm so many times.", rich_help_panel=_TRAINING)
+    ] = 3,
+    epochs: Annotated[float, typer.Option(help="Rounds through the rows.", rich_help_panel=_TRAINING)] = 1.0,
+    max_steps: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Stop after so many steps instead.", rich_help_panel=_TRAINING),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Rows in one forward pass.", rich_help_panel=_TRAINING)
+    ] = 8,
+    accumulation: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Forward passes in one step.", rich_help_panel=_TRAINING)
+    ] = 1,
+    gradient_checkpointing: Annotated[
+        bool,
+        typer.Option("--gradient-checkpointing", help="Compute twice, keep less.", rich_help_panel=_TRAINING),
+    ] = False,
+    dropout: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="LoRA dropout in training.", rich_help_panel=_TRAINING)
+    ] = 0.0,
+    profile_after: Annotated[
+        bool,
+        typer.Option("--profile-after", help="Measure the IDs again after training.", rich_help_panel=_TRAINING),
+    ] = False,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[:ARGUMENT=VALUE,…]",
+            help="See rankselect metrics; may be repeated. The first decides the verdict. "
+            f"{', '.join(_DEFAULT_METRICS)} if left out.",
+            rich_help_panel=_SCORES,
+        ),
+    ] = None,
+    max_new_tokens: Annotated[
+        int, typer.Option(metavar="N", min=1, help="The longest answer.", rich_help_panel=_SCORES)
+    ] = 128,
+    dropout_too: Annotated[
+        bool,
+        typer.Option("--dropout-too", help="Score once more with dropout left on.", rich_help_panel=_SCORES),
+    ] = False,
+    dtype: options.DType = "auto",
+    quantization: options.Quantization = "none",
+    device_map: options.DeviceMap = "auto",
+    executor: Annotated[
+        Literal["sequential", "ray"],
+        typer.Option(help="One training after the other here, or many at once by Ray.", rich_help_panel="Where"),
+    ] = "sequential",
+    address: Annotated[
+        str | None,
+        typer.Option(help="A Ray cluster; one is started here if left out.", rich_help_panel="Where"),
+    ] = None,
+    as_json: options.Json = False,
+    no_progress: options.NoProgress = False,
+) -> None:
+    """Compare ways of choosing ranks for MODEL: every arm, several seeds, each at its own learning rate.
+
+    Whatever is finished is kept: after Ctrl-C or a crash, the same command goes on. The answer is printed in words, and
+    written as a report with every number, interval and answer behind it.
+
+    For example:
+
+        rankselect study Qwen/Qwen3-0.6B --train train.jsonl --test test.jsonl --quantization nf4 --out study
+    """
+    progress = sys.stderr.isatty() and not no_progress
+    sources.show_progress(wanted=progress)
+    write_report = _report_writer()
+    from rankselect.study.config import StudyConfig  # noqa: PLC0415  (slow to import, like all of transformers)
+    from rankselect.study.results import StudyResults  # noqa: PLC0415
+    from rankselect.study.study import Study  # noqa: PLC0415
+
+    targets = options.split_target_modules(target_modules)
+    config = StudyConfig(
+        model,
+        train,
+        test,
+        arms=_arms(arm),
+        seeds=tuple(range(seeds)),
+        metrics=tuple(metric or _DEFAULT_METRICS),
+        n_train=n_train,
+        n_test=n_test,
+        template=template,
+        max_length=max_length,
+        quantization=quantization,
+        dtype=dtype,
+        device_map=device_map,
+        target_modules=tuple(targets) if isinstance(targets, list) else targets,
+        learning_rates=_numbers("--learning-rates", learning_rates),
+        alpha_ratios=_numbers("--alpha-ratios", alpha_ratios),
+        epochs=epochs,
+        max_steps=max_steps,
+        batch_size=batch_size,
+        accumulation=accumulation,
+        lora_dropout=dropout,
+        gradient_checkpointing=gradient_checkpointing,
+        profile_after=profile_after,
+        max_new_tokens=max_new_tokens,
+        dropout_too=dropout_too,
+    )
+    where = _executor(executor, address)
+    if not context.find_root().params.get("debug"):
+        logging.getLogger("rankselect.study.work").setLevel(logging.ERROR)  # tracebacks; each failure has its line
+    try:
+        Study(config, out).run(executor=where, progress=progress)
+    except KeyboardInterrupt:
+        n_done = len(list((out / "units").glob("[!.]*.json")))
+        command = shlex.join(["rankselect", *sys.argv[1:]])
+        show(stderr(), f"Stopped. {n_done} finished trainings are kept in {out}. Go on with: {command}")
+        raise typer.Exit(130) from None
+    results = StudyResults.load(out)
+    files = [*results.write(), *write_report(results, out)]
+    _show(results, files, as_json=as_json)
+    if results.failed:
+        raise typer.Exit(1)
+
+
+def _arms(typed: Sequence[str] | None) -> tuple[Arm, ...]:
+    """Arms from what a person types."""
+    from rankselect.study.arm import Arm  # noqa: PLC0415  (its room loads torch)
+
+    arms = []
+    for text in typed or _DEFAULT_ARMS:
+        name, equals, strategy = text.partition("=")
+        if text != _BASE and not (equals and strategy):
+            raise ArgumentError(
+                f"an arm as NAME=STRATEGY, or {_BASE} alone for the model without an adapter",
+                repr(text),
+                "For example --arm rank-16=fixed:rank=16.",
+            )
+        made = Arm(name, strategy or None)
+        _ = made.made  # an unknown strategy is said before anything is loaded
+        arms.append(made)
+    return tuple(arms)
+
+
+def _numbers(option: str, typed: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(number) for number in typed.split(","))
+    except ValueError:
+        raise ArgumentError(
+            f"numbers with commas between for {option}", repr(typed), "For example 1e-4,3e-4."
+        ) from None
+
+
+def _executor(name: str, address: str | None) -> Executor | None:
+    if name == "sequential":
+        if address is not None:
+            raise ArgumentError("--address with --executor ray", "without", "Add --executor ray, or leave it out.")
+        return None
+    from rankselect.study.ray_executor import RayExecutor  # noqa: PLC0415  (an extra)
+
+    return RayExecutor(address)
+
+
+def _report_writer() -> Callable[..., list[Path]]:
+    """What writes the report; a package that it lacks is said before anything is trained."""
+    try:
+        import pandas  # noqa: F401, ICN001, PLC0415  (an extra)
+
+        from rankselect.study.report.write import write_report  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(str(error.name), "study") from error
+    return write_report
+
+
+def _show(results: StudyResults, files: Sequence[Path], *, as_json: bool) -> None:
+    """The arms, the verdict, and where everything is; all of it in JSON for machines."""
+    console = stderr()
+    console.print(_summary(results))
+    verdict = results.verdict()
+    show(console, str(verdict), wrap=True)
+    for failed in results.failed:
+        show(console, f"{failed.unit.id} failed: {failed.error}")
+    if results.failed:
+        show(console, "The same command tries again what failed.")
+    show(console, f"Wrote {', '.join(map(str, files))}")
+    if as_json:
+        from rankselect.study.frames import records  # noqa: PLC0415
+
+        document = {
+            "folder": str(results.folder),
+            "files": [str(file) for file in files],
+            "verdict": asdict(verdict),
+            "summary": records(results.summary),
+            "failed": {result.unit.id: result.error for result in results.failed},
+        }
+        typer.echo(json.dumps(document, indent=1))
+
+
+def _summary(results: StudyResults) -> Any:
+    """A row for each arm: its ranks, what it trains, and its scores with intervals."""
+    metrics = list(results.metrics)
+    table = simple_table("arm", "rank", "trainable", "learning rate", *metrics, numbers=len(metrics) + 3)
+    for row in results.summary.to_dict("records"):
+        scores = [_interval(row, metric) for metric in metrics]
+        trained = bool(row["trainable_parameters"] and row["trainable_parameters"] == row["trainable_parameters"])
+        own = [f"{row['rank_mean']:.3g}", f"{row['trainable_percent']:.3g} %", f"{row['learning_rate']:g}"]
+        table.add_row(row["arm"], *(own if trained else ["–"] * 3), *scores)
+    return table
+
+
+def _interval(row: dict[str, Any], metric: str) -> str:
+    value, low, high = (row[f"{metric}{end}"] for end in ("", "_low", "_high"))
+    return "–" if value != value else f"{value:.4g} ({low:.4g} to {high:.4g})"

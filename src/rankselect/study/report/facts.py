@@ -1,0 +1,60 @@
+"""The few numbers on the first screen of a report."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from rankselect.study.report.content import Fact
+from rankselect.study.report.wording import count, duration, number, percent
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from rankselect.study.differences import ArmDifference
+
+__all__ = ["facts_of"]
+
+
+def facts_of(
+    summary: Sequence[Mapping[str, Any]],
+    chosen: str | None,
+    best: str,
+    untrained: Collection[str],
+    differences: Sequence[ArmDifference],
+) -> Iterator[Fact]:
+    """Three to six numbers: scores of the arms that matter, what could have been shown, and what training costs.
+
+    Args:
+        summary: The rows of `StudyResults.summary`; missing values are None.
+        chosen: The arm to use, if the study can say.
+        best: The arm that scores best.
+        untrained: Arms without an adapter.
+        differences: Of the other arms from the best, under the metric that decides.
+    """
+    rows = {row["arm"]: row for row in summary if row["seeds"]}
+    base = [name for name in untrained if name in rows]
+    if differences:
+        metric = differences[0].metric
+        for name in dict.fromkeys(filter(rows.get, [chosen or best, best, *base[:1]])):
+            yield _score(rows[name], metric, _described(name, best, base))
+        known = [each.detectable for each in differences if not (each.shown or math.isnan(each.detectable))]
+        if known:
+            which = f"smallest difference in {metric} from {differences[0].baseline}"
+            yield Fact(number(max(known)), f"{which} that could have been shown for every arm")
+    trained = next((name for name in (chosen, best, *rows) if name in rows and name not in untrained), None)
+    if trained is not None:
+        row = rows[trained]
+        share = percent(row["trainable_percent"], 100)
+        yield Fact(count(row["trainable_parameters"]), f"trainable parameters of {trained}, {share} of all")
+        yield Fact(duration(row["training_seconds"]), f"training time of {trained}, mean over seeds")
+
+
+def _score(row: Mapping[str, Any], metric: str, name: str) -> Fact:
+    low, high = (number(row[f"{metric}_{end}"]) for end in ("low", "high"))
+    return Fact(number(row[metric]), f"{metric} of {name} (95 % interval {low} to {high})")
+
+
+def _described(name: str, best: str, base: Sequence[str]) -> str:
+    said = [name, *(["without training"] if name in base else []), *(["the best"] if name == best else [])]
+    return ", ".join(said)

@@ -1,0 +1,140 @@
+"""`rankselect study`: from arms that a person types to a report, past errors, failures and Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from cli.conftest import write_jsonl
+from rankselect.cli.study import _arms
+from rankselect.testing import tiny_texts
+
+QUICK = (
+    *("--learning-rates", "1e-3,1e-2", "--seeds", "2", "--max-steps", "2", "--max-length", "64"),
+    *("--max-new-tokens", "4", "--metric", "token-f1", "--metric", "perplexity", "--device-map", "cpu"),
+)
+ARMS = ("--arm", "base", "--arm", "two=fixed:rank=2", "--arm", "by-layer=per-layer-id")
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory):
+    """Options with rows to train on and to score on."""
+    folder = tmp_path_factory.mktemp("rows")
+    for name, n, seed in (("train", 40, 0), ("test", 6, 1)):
+        rows = [{"question": f"why {name} {i}", "answer": text} for i, text in enumerate(tiny_texts(n, seed=seed))]
+        write_jsonl(folder / f"{name}.jsonl", rows)
+    return ["--train", str(folder / "train.jsonl"), "--test", str(folder / "test.jsonl")]
+
+
+@pytest.fixture(scope="session")
+def finished(run, model, sources, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("studies") / "new" / "study"
+    command = ["study", model, *sources, *ARMS, *QUICK, "--out", folder, "--json"]
+    result = run(*command)
+    assert result.exit_code == 0, result.output
+    return folder, command, result
+
+
+def test_the_answer_is_a_table_a_verdict_and_files(finished):
+    folder, _, result = finished
+    for said in ("trainable", "learning rate", "token-f1", "by-layer", "Caveats:", "2 seeds", str(folder)):
+        assert said in result.stderr
+    document = json.loads(result.stdout)
+    assert [row["arm"] for row in document["summary"]] == ["base", "two", "by-layer"]
+    assert document["summary"][0]["rank_mean"] is None
+    assert document["summary"][1]["rank_mean"] == 2
+    assert document["summary"][1]["learning_rate"] in {1e-3, 1e-2}
+    assert document["verdict"]["headline"] in result.stderr.replace("\n", " ")
+    assert document["failed"] == {}
+    assert {file.rpartition(".")[2] for file in document["files"]} == {"csv", "json", "html", "md"}
+    assert all(os.path.getsize(file) for file in document["files"])
+    ids = sorted(path.stem for path in (folder / "units").glob("final*"))
+    assert ids == [f"final.{arm}.seed{seed}" for arm in ("base", "by-layer", "two") for seed in (0, 1)]
+
+
+def test_the_same_command_does_nothing_twice_and_another_is_refused(run, finished):
+    folder, command, result = finished
+    before = {path: path.stat().st_mtime_ns for path in (folder / "units").iterdir()}
+    again = run(*command)
+    assert json.loads(again.stdout)["summary"] == json.loads(result.stdout)["summary"]
+    assert {path: path.stat().st_mtime_ns for path in (folder / "units").iterdir()} == before
+    other = run(*command, "--epochs", "2")
+    assert other.exit_code == 2
+    assert "epochs was 1.0 and is 2.0" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--arm", "rank-8"], "expected an arm as NAME=STRATEGY, or base alone"),
+        (["--arm", "base=fixed:rank=8", "--arm", "base"], "expected arms of different names"),
+        (["--arm", "one=fixd:rank=1"], "Did you mean fixed"),
+        (["--arm", "one=fixed:ranks=1"], "expected arguments that fixed takes"),
+        (["--arm", "a b=fixed:rank=1"], "expected a name of letters"),
+        (["--learning-rates", "1e-4;3e-4"], "numbers with commas between for --learning-rates"),
+        (["--learning-rates", "1e-4,-1"], "positive"),
+        (["--metric", "token-f2"], "Did you mean token-f1"),
+        (["--address", "127.0.0.1:6379"], "expected --address with --executor ray"),
+        (["--template", "{question}"], "expected a template with {question}"),
+        (["--test", "none.jsonl"], "none.jsonl"),
+    ],
+)
+def test_what_is_wrong_is_one_line_before_anything_is_made(run, model, sources, tmp_path, arguments, said):
+    out = tmp_path / "study"
+    result = run("study", model, *sources, "--out", out, *arguments)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (out / "units").exists()
+
+
+def test_an_arm_that_fails_is_said_and_stops_no_other(run, model, sources, tmp_path):
+    arms = ["--arm", "base", "--arm", "two=fixed:rank=2", "--arm", "by-layer=per-layer-id"]
+    options = [*QUICK, "--seeds", "1", "--learning-rates", "1e-3", "--target-modules", "q_proj,embed_tokens"]
+    result = run("study", model, *sources, *arms, *options, "--out", tmp_path / "study")
+    assert result.exit_code == 1
+    assert "final.by-layer.seed0 failed: TargetError: expected target modules inside the model's layers" in result.stderr
+    assert "The same command tries again what failed." in result.stderr
+    assert "Traceback" not in result.stderr
+    assert (tmp_path / "study" / "report.html").is_file()
+
+
+def test_default_arms_have_a_base_a_uniform_rank_and_a_control():
+    arms = {arm.name: repr(arm.made) for arm in _arms(None)}
+    assert list(arms) == ["base", "rank-8", "intrinsic-mean", "per-layer-id", "per-layer-id-control"]
+    assert arms["base"] == "None"
+    assert arms["rank-8"] == "Fixed(rank=8)"
+    assert arms["per-layer-id-control"] == "SameParameters(strategy=PerLayerID())"
+
+
+def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(run, model, sources, tmp_path):
+    out = tmp_path / "study"
+    command = ["study", str(model), *sources, *ARMS, *QUICK, "--seeds", "3", "--max-steps", "30", "--out", str(out)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from rankselect.cli import main; main()", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    for _ in range(1200):
+        if list(out.glob("units/grid*.json")) or process.poll() is not None:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, said
+    assert f"are kept in {out}. Go on with: rankselect study {model}" in said
+    assert "Traceback" not in said
+    kept = {path: path.stat().st_mtime_ns for path in (out / "units").glob("[!.]*.json")}
+    assert 1 <= len(kept) < 13
+    result = run(*command)
+    assert result.exit_code == 0, result.output
+    assert all(path.stat().st_mtime_ns == then for path, then in kept.items())
+    assert len(list((out / "units").glob("[!.]*.json"))) == 13
