@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM := false
 .PHONY: help help demo test check docs format clean
 
 help:
-	@echo "make demo    a study of six ways to choose ranks, on a small model made on the spot (six minutes)"
+	@echo "make demo    a study of ways to choose ranks, on a small model made on the spot (up to six minutes)"
 	@echo "make test    run the tests; RANKSELECT_ASSETS=FOLDER adds those on real weights and data"
 	@echo "make check   ruff, mypy --strict, import-linter"
 	@echo "make docs    build the documentation into docs/_build/html and run its examples"

@@ -16,11 +16,6 @@ from pathlib import Path
 import torch
 
 import rankselect as rs
-from rankselect.study.arm import Arm
-from rankselect.study.config import StudyConfig
-from rankselect.study.report import write_report
-from rankselect.study.results import StudyResults
-from rankselect.study.study import Study
 
 ARMS = {
     "base": None,
@@ -38,13 +33,13 @@ ARMS = {
 }
 
 
-def study_config(model: str, data: Path) -> StudyConfig:
+def study_config(model: str, data: Path) -> rs.StudyConfig:
     """The same for every run of the script, which is how a stopped one goes on."""
-    return StudyConfig(
+    return rs.StudyConfig(
         model,
         str(data / "train.jsonl"),
         str(data / "eval.jsonl"),
-        arms=tuple(Arm(name, strategy) for name, strategy in ARMS.items()),
+        arms=tuple(rs.Arm(name, strategy) for name, strategy in ARMS.items()),
         seeds=(0, 1, 2),
         target_modules="all-linear",
         learning_rates=(2.5e-4, 1e-3, 4e-3, 1.6e-2),
@@ -68,10 +63,10 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     warnings.simplefilter("ignore", rs.RankSelectWarning)
     torch.set_num_threads(1)  # sums in another order would be other numbers
-    Study(study_config(arguments.model, arguments.data), arguments.out).run()
-    results = StudyResults.load(arguments.out)
+    rs.Study(study_config(arguments.model, arguments.data), arguments.out).run()
+    results = rs.StudyResults.load(arguments.out)
     results.write(arguments.out)
-    write_report(results, arguments.out)
+    rs.write_report(results, arguments.out)
 
 
 if __name__ == "__main__":

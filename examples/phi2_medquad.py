@@ -1,4 +1,4 @@
-"""Which LoRA ranks for Phi-2 on MedQuAD? A study of six arms, run again with controls, intervals and a report.
+"""Which LoRA ranks for Phi-2 on MedQuAD? A study of six arms, run again with a control, intervals and a report.
 
 Without arguments everything is made on the spot: a small Phi model, the questions and answers that come with the
 library, a 4-bit base. No download, no GPU, a few minutes on two cores::
@@ -56,7 +56,7 @@ ARMS = (
     Arm("greatest-id", "intrinsic-max"),
     Arm("per-layer-id", "per-layer-id"),
     Arm("rank-64", "fixed:rank=64"),
-    Arm("per-layer-id-control", "same-parameters:strategy=per-layer-id"),  # one rank, as many parameters: not in the study
+    Arm("per-layer-id-control", "same-parameters:strategy=per-layer-id"),  # ours: as many parameters, one rank for all
 )
 
 SHARED: dict[str, Any] = {
@@ -108,12 +108,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except rs.RankSelectError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit("\nStopped; what is finished is kept. The same command goes on from there.")
+        print("\nStopped; what is finished is kept. The same command goes on from there.", file=sys.stderr)
+        sys.exit(130)
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The arguments, checked."""
-    parser = argparse.ArgumentParser(description="Which LoRA ranks? A study of six arms, with a report.")
+    parser = argparse.ArgumentParser(description="Which LoRA ranks? A study of six arms and a control, with a report.")
     parser.add_argument("--preset", choices=["embedded", "phi2"], help="embedded needs no download (default)")
     parser.add_argument("--model", help="a model's folder or name, instead of the preset's")
     parser.add_argument("--data", help="rows to train on: a .jsonl or .csv file, or a data set's name")
@@ -288,6 +289,7 @@ def show_only_our_news() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     warnings.simplefilter("default", rs.RankSelectWarning)
+    warnings.formatwarning = lambda message, *_, **__: f"\nwarning: {message}\n"  # type: ignore[assignment]
 
 
 ABOUT_THE_DEMONSTRATION = """

@@ -28,7 +28,7 @@ TINY = {
     "generation_batch_size": 40,
     "device_map": "cpu",
 }
-ARMS = ("base", "rank-1", "least-id", "greatest-id", "per-layer-id", "rank-64")
+ARMS = ("base", "rank-1", "least-id", "greatest-id", "per-layer-id", "rank-64", "per-layer-id-control")
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,7 @@ def quick(example, monkeypatch):
     monkeypatch.setattr(example, "EMBEDDED_SIZE", example.EMBEDDED_SIZE | TINY)
     monkeypatch.setattr(example, "REAL_SIZE", TINY)
     monkeypatch.setattr(base_model, "small_phi", partial(small_phi, steps=0))
+    monkeypatch.setattr(example, "show_only_our_news", lambda: None)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     return example
 
@@ -55,6 +56,7 @@ def dry_run(example):
     with pytest.MonkeyPatch.context() as patch:
         said = []
         patch.setattr("builtins.print", lambda *parts: said.append(" ".join(map(str, parts))))
+        patch.setattr(example, "show_only_our_news", lambda: None)
         patch.setenv("HF_HUB_OFFLINE", "1")
         example.main(["--preset", "phi2", "--dry-run"])
     return "\n".join(said)
@@ -133,6 +135,8 @@ def test_everything_from_the_model_to_the_report(quick, capsys, monkeypatch, tmp
     assert ranks["rank-1"] == 1
     assert ranks["rank-64"] == 64
     assert ranks["least-id"] <= ranks["per-layer-id"] <= ranks["greatest-id"]
+    trained = results.summary.set_index("arm")["trainable_parameters"]
+    assert trained["per-layer-id-control"] == pytest.approx(trained["per-layer-id"], rel=0.1)
     assert all(each.profile_after for each in results.final if each.unit.arm != "base")
     assert results.judge["judge"] == "the longer answer"
     assert (results.folder / "report.html").is_file()

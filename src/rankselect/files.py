@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from rankselect.errors import FileFormatError, RankSelectError, SaveError, first_sentence
 
 if TYPE_CHECKING:
@@ -145,6 +143,8 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def _remove_abandoned(target: Path) -> None:
     """Remove what processes that were killed had begun to write in the place of this folder."""
+    import psutil  # noqa: PLC0415  (not needed to read a plan)
+
     pattern = re.compile(rf"\.{re.escape(target.name)}\.(\d+)\.partial")
     for path in target.parent.iterdir():
         match = pattern.fullmatch(path.name)

@@ -13,7 +13,12 @@ import rankselect as rs
 from rankselect.registry import available, create
 from rankselect.testing import check_strategy
 
-ARGUMENTS = {"fixed": "fixed:rank=4"}
+ARGUMENTS = {
+    "fixed": "fixed:rank=4",
+    "same-parameters": "same-parameters:strategy=per-layer-id",
+    "shuffled": "shuffled:strategy=per-layer-id,seed=1",
+    "tilted": "tilted:strategy=fixed:rank=4,towards=late",
+}
 
 
 @pytest.mark.parametrize("name", available("strategy"))
@@ -23,6 +28,7 @@ def test_every_registered_strategy_keeps_the_contract(name):
 
 def test_all_of_ours_are_registered():
     ours = {"fixed", "intrinsic-min", "intrinsic-max", "intrinsic-mean", "per-layer-id", "gelora"}
+    ours |= {"same-parameters", "shuffled", "tilted"}
     assert ours <= available("strategy").keys()
 
 

@@ -41,6 +41,16 @@ class AdapterFolder:
         whole: ``{name of a parameter of the base model: key in the file}`` of what the adapter holds beside A and B:
             biases, modules to save, embeddings.
         record: The training record that stands beside the weights (`rankselect.json`), or an empty dict.
+
+    Example:
+        >>> import tempfile
+        >>> from peft import get_peft_model
+        >>> from rankselect.testing import tiny_model
+        >>> folder = tempfile.mkdtemp()
+        >>> get_peft_model(tiny_model(), LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(folder)
+        >>> adapter = read_adapter(folder)
+        >>> adapter.delta(adapter.modules[0]).shape
+        torch.Size([32, 32])
     """
 
     path: Path

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import statistics
 import sys
 from pathlib import Path  # noqa: TC003  (Typer reads the annotations)
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 import rankselect as rs
@@ -163,7 +163,8 @@ def _report(
         table.add_row(result.metric, f"{result.mean:.4f}", f"{result.low:.4f} to {result.high:.4f}", better)
     console.print(table)
     seconds = [answer.seconds for answer in answers]
-    show(console, f"{len(answers)} answers, {np.mean(seconds):.3f} s each (median {np.median(seconds):.3f} s).")
+    mean, median = statistics.mean(seconds), statistics.median(seconds)
+    show(console, f"{len(answers)} answers, {mean:.3f} s each (median {median:.3f} s).")
     if out is not None:
         show(console, f"Wrote {out}")
     if as_json:

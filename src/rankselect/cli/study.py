@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shlex
 import sys
-from dataclasses import asdict
 from pathlib import Path  # noqa: TC003  (Typer reads the annotations)
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -229,11 +229,12 @@ def _arms(typed: Sequence[str] | None) -> tuple[Arm, ...]:
 
 def _numbers(option: str, typed: str) -> tuple[float, ...]:
     try:
-        return tuple(float(number) for number in typed.split(","))
+        numbers = tuple(float(number) for number in typed.split(","))
     except ValueError:
-        raise ArgumentError(
-            f"numbers with commas between for {option}", repr(typed), "For example 1e-4,3e-4."
-        ) from None
+        numbers = ()
+    if not numbers or not all(0 < number < math.inf for number in numbers):
+        raise ArgumentError(f"positive numbers with commas between for {option}", repr(typed), "For example 1e-4,3e-4.")
+    return numbers
 
 
 def _executor(name: str, address: str | None) -> Executor | None:
@@ -274,7 +275,7 @@ def _show(results: StudyResults, files: Sequence[Path], *, as_json: bool) -> Non
         document = {
             "folder": str(results.folder),
             "files": [str(file) for file in files],
-            "verdict": asdict(verdict),
+            "verdict": {name: getattr(verdict, name) for name in ("arm", "headline", "reasons", "caveats")},
             "summary": records(results.summary),
             "failed": {result.unit.id: result.error for result in results.failed},
         }

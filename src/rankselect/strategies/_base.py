@@ -61,6 +61,41 @@ class RankStrategy(ABC):
             ``{full module name: wish}`` for every target; any finite numbers.
         """
 
+    def ranks_within(
+        self,
+        targets: Sequence[Target],
+        evidence: Any,
+        min_rank: int,  # noqa: ARG002
+        max_rank: int | None,  # noqa: ARG002
+    ) -> Mapping[str, float]:
+        """`ranks`, where they depend on the bounds of the plan: only those of a control do, see `SameParameters`."""
+        return self.ranks(targets, evidence)
+
+    @final
+    def planned_ranks(
+        self, targets: Sequence[Target], evidence: Any, *, min_rank: int = 1, max_rank: int | None = None
+    ) -> dict[str, int]:
+        """The ranks that a plan has for these targets: checked, rounded and clipped.
+
+        Args:
+            targets: The modules, in model order.
+            evidence: As `ranks` takes it.
+            min_rank: As `plan` takes it.
+            max_rank: As `plan` takes it.
+
+        Returns:
+            ``{full module name: rank}`` for every target.
+
+        Warns:
+            RankSelectWarning: If a wish exceeds what a module can have.
+
+        Raises:
+            ArgumentError: If a wish is not finite.
+            TargetError: If a target has no wish, or none can be given.
+        """
+        wishes = self._checked(targets, self.ranks_within(targets, evidence, min_rank, max_rank))
+        return _clipped(targets, wishes, min_rank, max_rank)
+
     @final
     def plan(
         self,
@@ -96,8 +131,8 @@ class RankStrategy(ABC):
         """
         _check_arguments(alpha_ratio, min_rank, max_rank)
         targets = find_targets(model, target_modules)
-        wishes = self._wishes(targets, self._evidence_for(model, evidence))
-        ranks = _clipped(targets, wishes, min_rank, max_rank)
+        known = self._evidence_for(model, evidence)
+        ranks = self.planned_ranks(targets, known, min_rank=min_rank, max_rank=max_rank)
         spec = shortest_target_modules([target.name for target in targets], model)
         return RankPlan(
             modules=tuple(PlannedModule(t, ranks[t.name], alpha_ratio * ranks[t.name]) for t in targets),
@@ -121,8 +156,7 @@ class RankStrategy(ABC):
         given.check(model)
         return given
 
-    def _wishes(self, targets: Sequence[Target], evidence: Evidence | None) -> Mapping[str, float]:
-        wishes = self.ranks(targets, evidence)
+    def _checked(self, targets: Sequence[Target], wishes: Mapping[str, float]) -> Mapping[str, float]:
         names = {target.name for target in targets}
         if wishes.keys() != names:
             wrong = sorted(names ^ wishes.keys())
@@ -154,7 +188,7 @@ def _clipped(
             f"{len(too_big)} modules are smaller than the rank wished for them, and were clipped to their size: "
             f"{first.name} ({first.d_in} x {first.d_out}) gets {first.max_rank}.",
             RankSelectWarning,
-            stacklevel=3,
+            stacklevel=4,  # the caller of plan
         )
     return ranks
 

@@ -1,127 +1,134 @@
-"""Controls: strategies that spend another strategy's parameters differently, to see whether its choice matters."""
+"""Honest controls: what another strategy's plan is compared with before its ranks get the credit.
+
+A plan may train well because of how many parameters it trains, because it gives different layers different ranks, or
+because it gives more to early or late layers. Each control keeps some of these and takes the others away.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import TYPE_CHECKING, Literal, final
 
 import numpy as np
 
 from rankselect.errors import ArgumentError
-from rankselect.registry import create
-from rankselect.strategies._base import RankStrategy
+from rankselect.strategies._control import Control, closest_ranks
+from rankselect.strategies.intrinsic import layer_of_target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from rankselect.calibration.evidence import Evidence
     from rankselect.plan.targets import Target
 
 __all__ = ["SameParameters", "Shuffled", "Tilted"]
 
-_HALVINGS = 60
-
-
-@dataclass(frozen=True)
-class _Control(RankStrategy):
-    """What controls share: the strategy they are a control of, and its evidence."""
-
-    strategy: RankStrategy | str
-
-    def __post_init__(self) -> None:
-        if isinstance(self.strategy, str):
-            object.__setattr__(self, "strategy", create("strategy", self.strategy))
-        if not isinstance(self.strategy, RankStrategy):
-            raise ArgumentError(
-                "a strategy, or the name of one", repr(self.strategy), 'For example PerLayerID() or "per-layer-id".'
-            )
-
-    @property
-    def evidence(self) -> type[Evidence] | None:  # type: ignore[override]
-        """What the strategy needs that this is a control of."""
-        return None if isinstance(self.strategy, str) else self.strategy.evidence
-
-    def wrapped(self, targets: Sequence[Target], evidence: Any) -> dict[str, int]:
-        """The ranks of that strategy's own plan."""
-        if isinstance(self.strategy, str):  # never: __post_init__ has made it
-            return {}
-        wishes = self.strategy.ranks(targets, evidence)
-        return {target.name: possible_rank(target, wishes[target.name]) for target in targets}
-
 
 @final
 @dataclass(frozen=True)
-class SameParameters(_Control):
-    """One rank for all modules, with as nearly as possible as many trainable parameters as another strategy's plan.
+class SameParameters(Control):
+    """One rank for every module, with as many trainable parameters as the wrapped strategy's plan.
 
-    The control that every rank per layer has to beat: the same parameters, spread evenly.
+    It is to be beaten by any strategy that gives layers different ranks. The rank is the one whose number of
+    parameters is nearest to that of the plan, so the two differ by at most half of what one rank costs; modules
+    smaller than the rank are clipped to their size, as everywhere, and counted so.
 
-    Args:
-        strategy: The other strategy, or its name as the command line takes it.
+    Attributes:
+        strategy: The wrapped strategy: an instance, or its name as the command line takes it.
 
     Example:
         >>> import rankselect as rs
         >>> from rankselect.testing import tiny_model
-        >>> profile = rs.IDProfile.from_values({"model.layers.0": 3, "model.layers.1": 9})
-        >>> set(SameParameters("per-layer-id").plan(tiny_model(), profile).ranks.values())
+        >>> profile = rs.IDProfile.from_values({"model.layers.0": 3.0, "model.layers.1": 9.0})
+        >>> set(SameParameters(rs.PerLayerID()).plan(tiny_model(), profile).ranks.values())
         {6}
     """
 
-    def ranks(self, targets: Sequence[Target], evidence: Any) -> Mapping[str, float]:
-        """The nearest rank."""
-        budget = parameters(targets, self.wrapped(targets, evidence))
-        ones = sum(target.parameters(1) for target in targets)
-        return dict.fromkeys((target.name for target in targets), max(1.0, budget / ones))
+    def rearranged(
+        self, targets: Sequence[Target], ranks: Mapping[str, int], min_rank: int, max_rank: int | None
+    ) -> Mapping[str, float]:
+        """The uniform rank, for every target."""
+        return closest_ranks(targets, [1.0] * len(targets), _parameters(targets, ranks), min_rank, max_rank)
 
 
 @final
 @dataclass(frozen=True)
-class Shuffled(_Control):
-    """Another strategy's ranks, moved to other layers at random: the same ranks and parameters, without the evidence.
+class Shuffled(Control):
+    """The ranks of the wrapped strategy's plan, given to other layers at random.
 
-    All modules of a layer move together, and only to layers with modules of the same names and sizes, so that the
-    number of trainable parameters stays exactly the same. Modules outside the layers keep their rank.
+    It has the same ranks and exactly as many trainable parameters; only which layer has which is left to chance. If
+    a strategy is no better than this, its evidence about the layers did not help.
 
-    Args:
-        strategy: The other strategy, or its name as the command line takes it.
-        seed: Decides where they go.
+    All modules of a layer move together; where ranks differ inside a layer, each module's goes to the module of the
+    same name in the other layer. Layers change places only with layers whose target modules have the same names and
+    shapes. Modules outside every layer keep their rank. With few layers a seed may happen to leave everything in its
+    place; a warning says so.
+
+    Attributes:
+        strategy: The wrapped strategy: an instance, or its name as the command line takes it.
+        seed: Of the permutation, at least 0.
+
+    Raises:
+        ArgumentError: If the seed is not a whole number of at least 0.
 
     Example:
         >>> import rankselect as rs
         >>> from rankselect.testing import tiny_model
-        >>> profile = rs.IDProfile.from_values({"model.layers.0": 3, "model.layers.1": 9})
-        >>> Shuffled(rs.PerLayerID(), seed=3).plan(tiny_model(), profile, target_modules=["q_proj"]).ranks
+        >>> profile = rs.IDProfile.from_values({"model.layers.0": 3.0, "model.layers.1": 9.0})
+        >>> plan = Shuffled("per-layer-id", seed=3).plan(tiny_model(), profile, target_modules=["q_proj"])
+        >>> plan.ranks
         {'model.layers.0.self_attn.q_proj': 9, 'model.layers.1.self_attn.q_proj': 3}
     """
 
     seed: int = 0
 
-    def ranks(self, targets: Sequence[Target], evidence: Any) -> Mapping[str, float]:
-        """The wrapped ranks, permuted."""
-        ranks: dict[str, float] = dict(self.wrapped(targets, evidence))
-        generator = np.random.default_rng(self.seed)
-        given = dict(ranks)
-        for layers in _alike(targets).values():
-            for layer, source in zip(layers, generator.permutation(len(layers)).tolist(), strict=True):
-                for target, other in zip(layer, layers[source], strict=True):
-                    ranks[target.name] = given[other.name]
-        return ranks
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ArgumentError("a seed that is a whole number of at least 0", repr(self.seed), "For example seed=1.")
+
+    def rearranged(
+        self,
+        targets: Sequence[Target],
+        ranks: Mapping[str, int],
+        min_rank: int,  # noqa: ARG002  (equal shapes are clipped equally)
+        max_rank: int | None,  # noqa: ARG002
+    ) -> Mapping[str, float]:
+        """The same ranks in another order of the layers."""
+        rng = np.random.default_rng(self.seed)
+        giver = {}
+        for layers in _interchangeable(targets):
+            order = rng.permutation(len(layers))
+            giver.update({layer: layers[other] for layer, other in zip(layers, order, strict=True)})
+        return {
+            target.name: ranks[giver[target.layer] + target.name[len(target.layer) :] if target.layer else target.name]
+            for target in targets
+        }
 
 
 @final
 @dataclass(frozen=True)
-class Tilted(_Control):
-    """Ranks that fall or rise evenly over the depth, with the parameters of another strategy's plan.
+class Tilted(Control):
+    r"""Ranks that fall or rise linearly over depth, with as many trainable parameters as the wrapped strategy's plan.
 
-    Args:
-        strategy: The other strategy, or its name as the command line takes it.
-        towards: ``"early"`` gives the first layers the most, ``"late"`` the last.
-        steepness: How much more than the middle the end gets, as a share: with 0.8 the ranks go from 1.8 to 0.2 times
-            that of the middle.
+    The layer at depth :math:`t`, from -1 (the first) to 1 (the last), gets :math:`r\,(1 - s\,t)` if tilted towards
+    early layers and :math:`r\,(1 + s\,t)` towards late ones, with s the steepness; r is chosen so that the number
+    of parameters comes nearest to that of the plan. All modules of a layer get the same rank. Where a strategy gives
+    more to one end of the model, this shows whether the end alone explains the gain, and how much depth matters.
+
+    Depth is the order of the layers in the model, encoder before decoder, and counts layers with target modules only.
+    After rounding, ranks of 1 or 2 hardly tilt. The parameters differ by at most half of what one rank costs in the
+    largest layer, unless bounds or the modules' sizes flatten the line.
+
+    Attributes:
+        strategy: The wrapped strategy: an instance, or its name as the command line takes it.
+        towards: Which layers get more: ``"early"`` or ``"late"``.
+        steepness: By which share of the middle's rank the ends differ from it, above 0 and at most 1: at 0.5 one end
+            has three times the rank of the other, at 0.8 nine times.
 
     Raises:
-        ArgumentError: If `towards` is another word, or `steepness` is not between 0 and 1.
+        ArgumentError: If an argument is out of its range.
+        TargetError: From `plan`, if a target lies outside the layers.
 
     Example:
         >>> import rankselect as rs
@@ -136,67 +143,40 @@ class Tilted(_Control):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.towards not in ("early", "late"):
-            raise ArgumentError("early or late", repr(self.towards), "Say which layers get the most.")
-        if not 0 < self.steepness <= 1:
-            raise ArgumentError("a steepness above 0 and at most 1", repr(self.steepness), "For example 0.8.")
+        if self.towards not in {"early", "late"}:
+            raise ArgumentError('towards "early" or "late"', repr(self.towards), "Name the layers that get more.")
+        number = isinstance(self.steepness, (int, float)) and not isinstance(self.steepness, bool)
+        if not (number and math.isfinite(self.steepness) and 0 < self.steepness <= 1):
+            raise ArgumentError(
+                "a steepness above 0 and at most 1",
+                repr(self.steepness),
+                "At 0.5 one end has three times the rank of the other; for no tilt there is SameParameters.",
+            )
 
-    def ranks(self, targets: Sequence[Target], evidence: Any) -> Mapping[str, float]:
-        """A line over the depth, as high as the parameters allow."""
-        budget = parameters(targets, self.wrapped(targets, evidence))
-        depths = _depths(targets)
-        sign = 1 if self.towards == "early" else -1
-
-        def line(middle: float) -> dict[str, float]:
-            return {
-                target.name: middle * (1 + sign * self.steepness * (1 - 2 * depths[target.name])) for target in targets
-            }
-
-        return line(_nearest(lambda middle: _cost(targets, line(middle)), budget, max(t.max_rank for t in targets)))
-
-
-def possible_rank(target: Target, wish: float) -> int:
-    """A wish as the rank of a plan: rounded half up, at least 1, at most the module's size."""
-    return min(max(math.floor(wish + 0.5), 1), target.max_rank)
+    def rearranged(
+        self, targets: Sequence[Target], ranks: Mapping[str, int], min_rank: int, max_rank: int | None
+    ) -> Mapping[str, float]:
+        """The rank of each target's layer on the line."""
+        layers = list(dict.fromkeys(layer_of_target(target) for target in targets))
+        ends = (1.0, -1.0) if self.towards == "early" else (-1.0, 1.0)
+        line = np.linspace(*ends, len(layers)) if len(layers) > 1 else np.zeros(1)
+        weight = dict(zip(layers, (1 + self.steepness * line).tolist(), strict=True))
+        weights = [weight[layer_of_target(target)] for target in targets]
+        return closest_ranks(targets, weights, _parameters(targets, ranks), min_rank, max_rank)
 
 
-def parameters(targets: Sequence[Target], ranks: Mapping[str, int]) -> int:
-    """How many parameters adapters of these ranks train."""
+def _parameters(targets: Sequence[Target], ranks: Mapping[str, int]) -> int:
     return sum(target.parameters(ranks[target.name]) for target in targets)
 
 
-def _cost(targets: Sequence[Target], wishes: Mapping[str, float]) -> int:
-    return parameters(targets, {target.name: possible_rank(target, wishes[target.name]) for target in targets})
-
-
-def _nearest(cost: Callable[[float], int], budget: int, greatest: int) -> float:
-    """The number whose cost, which grows with it, is nearest to a budget."""
-    low, high = 0.0, 2.0 * greatest
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if cost(middle) <= budget else (low, middle)
-    return low if budget - cost(low) <= cost(high) - budget else high
-
-
-def _depths(targets: Sequence[Target]) -> dict[str, float]:
-    """Where each module stands between the first layer (0) and the last (1); outside the layers in the middle."""
-    layers = list(dict.fromkeys(target.layer for target in targets if target.layer is not None))
-    last = max(len(layers) - 1, 1)
-    middle = 0.5
-    return {
-        target.name: middle if target.layer is None or len(layers) == 1 else layers.index(target.layer) / last
-        for target in targets
-    }
-
-
-def _alike(targets: Sequence[Target]) -> dict[tuple[Any, ...], list[list[Target]]]:
-    """Layers (as lists of their modules) by the names and sizes of their modules."""
-    layers: dict[str, list[Target]] = {}
+def _interchangeable(targets: Sequence[Target]) -> list[list[str]]:
+    """The layers, in groups whose target modules have the same names and shapes; in model order."""
+    modules: dict[str, list[tuple[str, int, int]]] = {}
     for target in targets:
         if target.layer is not None:
-            layers.setdefault(target.layer, []).append(target)
-    alike: dict[tuple[Any, ...], list[list[Target]]] = {}
-    for name, modules in layers.items():
-        kind = tuple((module.name.removeprefix(name), module.d_in, module.d_out) for module in modules)
-        alike.setdefault(kind, []).append(modules)
-    return alike
+            inside = target.name[len(target.layer) :]
+            modules.setdefault(target.layer, []).append((inside, target.d_in, target.d_out))
+    groups: dict[tuple[tuple[str, int, int], ...], list[str]] = {}
+    for layer, inside_it in modules.items():
+        groups.setdefault(tuple(sorted(inside_it)), []).append(layer)
+    return list(groups.values())

@@ -46,7 +46,7 @@ _DIFFERENCE_COLUMNS = (
 @final
 @dataclass(frozen=True, eq=False)
 class StudyResults:
-    """What a study found.
+    r"""What a study found.
 
     Everything is computed from the study's files when it is asked for, so a study that is not finished has results
     too: of what is done.
@@ -54,6 +54,28 @@ class StudyResults:
     Attributes:
         folder: The study's folder.
         files: What was read from it.
+
+    Example:
+        >>> import json, tempfile
+        >>> import rankselect as rs
+        >>> from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> tiny_model().save_pretrained(folder / "model")
+        >>> _ = tiny_tokenizer().save_pretrained(folder / "model")
+        >>> for name, n in (("train", 8), ("test", 3)):
+        ...     rows = [{"question": f"{name} {i}?", "answer": text} for i, text in enumerate(tiny_texts(n))]
+        ...     _ = (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        >>> config = rs.StudyConfig(
+        ...     str(folder / "model"), str(folder / "train.jsonl"), str(folder / "test.jsonl"), max_steps=1,
+        ...     arms=(rs.Arm("rank-1", "fixed:rank=1"), rs.Arm("rank-4", "fixed:rank=4")), seeds=(0,),
+        ...     learning_rates=(1e-3,), metrics=("token-f1",), max_new_tokens=2, device_map="cpu",
+        ... )
+        >>> _ = rs.Study(config, folder / "study").run(progress=False)
+        >>> results = StudyResults.load(folder / "study")
+        >>> results.summary[["arm", "trainable_parameters"]].values.tolist()
+        [['rank-1', 224.0], ['rank-4', 896.0]]
+        >>> results.verdict().headline
+        'The choice makes no difference that this study could show: use rank-1, the cheapest.'
     """
 
     folder: Path

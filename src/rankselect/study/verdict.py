@@ -28,6 +28,7 @@ class Verdict:
         headline: The answer in a sentence.
         reasons: What it rests on, a sentence each.
         caveats: What could be wrong with it, a sentence each.
+        differences: Each arm against the best one, with intervals that allow for the comparisons of all pairs.
 
     Example:
         >>> print(Verdict("rank-8", "Use rank-8.", ("It is the cheapest.",), ("One seed.",)))
@@ -41,6 +42,7 @@ class Verdict:
     headline: str
     reasons: tuple[str, ...] = ()
     caveats: tuple[str, ...] = ()
+    differences: tuple[ArmDifference, ...] = ()
 
     def __str__(self) -> str:
         lines = [self.headline, *(f"- {reason}" for reason in self.reasons)]
@@ -75,6 +77,7 @@ def reach_verdict(scores: Sequence[ArmScores], costs: Mapping[str, float], cavea
         _headline(choice, best.arm, equal, found, costs),
         tuple(_reasons(choice, best, found, worse, costs)),
         (*_limits(found), *unpaired, *caveats),
+        tuple(found.values()),
     )
 
 

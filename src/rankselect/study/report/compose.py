@@ -52,7 +52,7 @@ def compose(results: StudyResults) -> Report:
     found = {name: _differences(results, name) for name in results.metrics}
     best = next(iter(results.rankings[metric]["arm"])) if metric in results.rankings else ""
     # What the verdict rests on allows for all pairs of arms, so that the figure beside it never says otherwise.
-    decisive = list(getattr(verdict, "differences", ())) or _differences(results, metric, best)
+    decisive = list(verdict.differences)
     questions, note = questions_of(results.rows, arms, metric)
     sizes = [plural(len(results.arms), "arm"), plural(len(config["seeds"]), "seed")]
     return Report(

@@ -33,6 +33,14 @@ def write_report(results: StudyResults, folder: str | os.PathLike[str] | None = 
 
     Raises:
         MissingExtraError: If matplotlib or pandas is not installed.
+        FileFormatError: From `StudyResults.load`, where there is no study.
+
+    Example:
+        >>> from rankselect.study.results import StudyResults
+        >>> write_report(StudyResults.load("no such folder"))
+        Traceback (most recent call last):
+            ...
+        rankselect.errors.FileFormatError: expected ...
     """
     into = results.folder if folder is None else Path(folder)
     into.mkdir(parents=True, exist_ok=True)
