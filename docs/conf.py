@@ -38,9 +38,11 @@ napoleon_use_ivar = True
 
 # The types of other packages have no pages here, and their inventories are not fetched: the build works offline.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(np|numpy|torch|nn|peft|transformers|matplotlib|collections|typing|typing_extensions|os|abc)(\..*)?"),
+    (r"py:.*", r"(np|numpy|torch|nn|peft|transformers|matplotlib|collections|typing|typing_extensions)(\..*)?"),
+    (r"py:.*", r"(os|abc|pathlib)(\..*)?"),
+    (r"py:.*", r"(Path|DataFrame|TrainingArguments|PeftModel)"),
     (r"py:.*", r"(ArrayLike|NDArray.*|Axes|LoraConfig|PreTrained.*|EntryPoint|importlib\..*|Self|Any|Callable)"),
-    (r"py:.*", r"(Literal|InitVar|TrainingArguments|PeftModel|tuple\[).*"),
+    (r"py:.*", r"(Literal|InitVar|tuple\[|dict\[).*"),
     (r"py:.*", r"(str|int|float|bool|tuple|list|dict|object|None|Mapping|Sequence|Collection|Iterator|ABC)"),
     (r"py:.*", r"(Exception|UserWarning|ValueError|LookupError|ImportError|optional|'.*')"),
 ]

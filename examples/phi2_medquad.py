@@ -206,9 +206,8 @@ def report(out: Path) -> None:
     results.write()
     written = write_report(results, out)
     columns = {"rank_mean": "rank", "trainable_percent": "trainable %", "learning_rate": "learning rate"}
-    names = ["arm", *columns, "test_loss", *results.metrics]
-    print(f"\n{results.summary[names].rename(columns=columns).to_string(index=False, na_rep='-', float_format='%.4g')}\n")
-    print(results.verdict())
+    table = results.summary[["arm", *columns, "test_loss", *results.metrics]].rename(columns=columns)
+    print(f"\n{table.to_string(index=False, na_rep='-', float_format='%.4g')}\n\n{results.verdict()}")
     if results.config["model"] == SMALL_PHI:
         print(ABOUT_THE_DEMONSTRATION)
     print("\nThe report:", *written)
@@ -289,7 +288,7 @@ def show_only_our_news() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     warnings.simplefilter("default", rs.RankSelectWarning)
-    warnings.formatwarning = lambda message, *_, **__: f"\nwarning: {message}\n"  # type: ignore[assignment]
+    warnings.formatwarning = lambda message, *_, **__: f"\nwarning: {message}\n"
 
 
 ABOUT_THE_DEMONSTRATION = """

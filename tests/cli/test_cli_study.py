@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -53,7 +54,7 @@ def test_the_answer_is_a_table_a_verdict_and_files(finished):
     assert document["verdict"]["headline"] in " ".join(result.stderr.split())
     assert document["failed"] == {}
     assert {file.rpartition(".")[2] for file in document["files"]} == {"csv", "json", "html", "md"}
-    assert all(os.path.getsize(file) for file in document["files"])
+    assert all(Path(file).stat().st_size for file in document["files"])
     ids = sorted(path.stem for path in (folder / "units").glob("final*"))
     assert ids == [f"final.{arm}.seed{seed}" for arm in ("base", "by-layer", "two") for seed in (0, 1)]
 
@@ -85,7 +86,9 @@ def test_the_same_command_does_nothing_twice_and_another_is_refused(run, finishe
         (["--test", "none.jsonl"], "none.jsonl"),
     ],
 )
-def test_what_is_wrong_is_one_line_before_anything_is_made(run, model, sources, tmp_path, arguments, said):
+def test_what_is_wrong_is_one_line_before_anything_is_made(  # noqa: PLR0917
+    run, model, sources, tmp_path, arguments, said
+):
     out = tmp_path / "study"
     result = run("study", model, *sources, "--out", out, *arguments)
     assert result.exit_code == 2
@@ -100,7 +103,7 @@ def test_an_arm_that_fails_is_said_and_stops_no_other(run, model, sources, tmp_p
     options = [*QUICK, "--seeds", "1", "--learning-rates", "1e-3", "--target-modules", "q_proj,embed_tokens"]
     result = run("study", model, *sources, *arms, *options, "--out", tmp_path / "study")
     assert result.exit_code == 1
-    assert "final.by-layer.seed0 failed: TargetError: expected target modules inside the model's layers" in result.stderr
+    assert "final.by-layer.seed0 failed: TargetError: expected target modules inside the model's" in result.stderr
     assert "The same command tries again what failed." in result.stderr
     assert "Traceback" not in result.stderr
     assert (tmp_path / "study" / "report.html").is_file()
@@ -116,7 +119,7 @@ def test_default_arms_have_a_base_a_uniform_rank_and_a_control():
 
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(run, model, sources, tmp_path):
     out = tmp_path / "study"
-    command = ["study", str(model), *sources, *ARMS, *QUICK, "--seeds", "3", "--max-steps", "30", "--out", str(out)]
+    command = ["study", str(model), *sources, *ARMS, *QUICK, "--max-steps", "10", "--out", str(out)]
     process = subprocess.Popen(
         [sys.executable, "-c", "from rankselect.cli import main; main()", *command],
         stderr=subprocess.PIPE,
@@ -133,8 +136,8 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(run, model, 
     assert f"are kept in {out}. Go on with: rankselect study {model}" in said
     assert "Traceback" not in said
     kept = {path: path.stat().st_mtime_ns for path in (out / "units").glob("[!.]*.json")}
-    assert 1 <= len(kept) < 13
+    assert 1 <= len(kept) < 10
     result = run(*command)
     assert result.exit_code == 0, result.output
     assert all(path.stat().st_mtime_ns == then for path, then in kept.items())
-    assert len(list((out / "units").glob("[!.]*.json"))) == 13
+    assert len(list((out / "units").glob("[!.]*.json"))) == 10

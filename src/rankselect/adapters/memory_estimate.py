@@ -65,7 +65,7 @@ class MemoryEstimate:
 
     @property
     def peak(self) -> int:
-        """The most bytes in use at once: the sum of the parts."""
+        """The most bytes in use at once, the sum of the parts."""
         return sum(self.parts.values())
 
     def to_dict(self) -> dict[str, Any]:

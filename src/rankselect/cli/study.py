@@ -14,7 +14,7 @@ import typer
 
 from rankselect.cli import options, sources
 from rankselect.cli.console import show, simple_table, stderr
-from rankselect.errors import ArgumentError, MissingExtraError, RankSelectError
+from rankselect.errors import ArgumentError, MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,6 +34,7 @@ _DEFAULT_ARMS = (
     "per-layer-id=per-layer-id",
     "per-layer-id-control=same-parameters:strategy=per-layer-id",
 )
+_NONE = "-"
 _DEFAULT_METRICS = ("token-f1", "questeval-cloze", "perplexity")
 
 
@@ -61,10 +62,12 @@ def study(
         ),
     ],
     n_train: Annotated[
-        int | None, typer.Option(metavar="N", min=2, help="Draw so many rows to train on.", rich_help_panel=options.DATA)
+        int | None,
+        typer.Option(metavar="N", min=2, help="Draw so many rows to train on.", rich_help_panel=options.DATA),
     ] = None,
     n_test: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Draw so many rows to score on.", rich_help_panel=options.DATA)
+        int | None,
+        typer.Option(metavar="N", min=1, help="Draw so many rows to score on.", rich_help_panel=options.DATA),
     ] = None,
     template: options.Template = "### Instruction: {question} ### Assistant: {answer}",
     max_length: options.MaxLength = None,
@@ -284,16 +287,18 @@ def _show(results: StudyResults, files: Sequence[Path], *, as_json: bool) -> Non
 
 def _summary(results: StudyResults) -> Any:
     """A row for each arm: its ranks, what it trains, and its scores with intervals."""
+    from rankselect.study.frames import records  # noqa: PLC0415
+
     metrics = list(results.metrics)
     table = simple_table("arm", "rank", "trainable", "learning rate", *metrics, numbers=len(metrics) + 3)
-    for row in results.summary.to_dict("records"):
-        scores = [_interval(row, metric) for metric in metrics]
-        trained = bool(row["trainable_parameters"] and row["trainable_parameters"] == row["trainable_parameters"])
-        own = [f"{row['rank_mean']:.3g}", f"{row['trainable_percent']:.3g} %", f"{row['learning_rate']:g}"]
-        table.add_row(row["arm"], *(own if trained else ["–"] * 3), *scores)
+    for row in records(results.summary):
+        own = [_NONE] * 3
+        if row["rank_mean"] is not None:
+            own = [f"{row['rank_mean']:.3g}", f"{row['trainable_percent']:.3g} %", f"{row['learning_rate']:g}"]
+        table.add_row(row["arm"], *own, *(_interval(row, metric) for metric in metrics))
     return table
 
 
 def _interval(row: dict[str, Any], metric: str) -> str:
-    value, low, high = (row[f"{metric}{end}"] for end in ("", "_low", "_high"))
-    return "–" if value != value else f"{value:.4g} ({low:.4g} to {high:.4g})"
+    value, low, high = (row.get(f"{metric}{end}") for end in ("", "_low", "_high"))
+    return _NONE if value is None else f"{value:.4g} ({low:.4g} to {high:.4g})"

@@ -125,6 +125,6 @@ class StudyConfig:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the config: two studies with the same one answer the same question."""
+        """SHA-256 of the config. Two studies with the same one answer the same question."""
         text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()

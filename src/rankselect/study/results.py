@@ -118,7 +118,7 @@ class StudyResults:
 
     @property
     def rows(self) -> tuple[dict[str, str], ...]:
-        """The test rows: ``{"question", "answer"}``."""
+        """The test rows, ``{"question", "answer"}``."""
         return self.files.rows
 
     @property
@@ -168,12 +168,12 @@ class StudyResults:
 
     @property
     def conditions(self) -> list[str]:
-        """How answers were generated: ``["dropout_off"]``, or that and ``"dropout_on"``."""
+        """How answers were generated, ``["dropout_off"]``, or that and ``"dropout_on"``."""
         return list(dict.fromkeys(condition for each in self.final for condition in each.scores))
 
     @cached_property
     def table(self) -> DataFrame:
-        """Everything that was measured: a row for each arm, seed, condition and measurement.
+        """Everything that was measured, a row for each arm, seed, condition and measurement.
 
         The columns are arm, seed, condition (empty for what does not depend on how answers were generated),
         measurement, unit, value, and low and high: the 95 % bootstrap interval over questions of what is an average
@@ -191,7 +191,7 @@ class StudyResults:
 
     @cached_property
     def summary(self) -> DataFrame:
-        """A row for each arm: the mean over seeds of each measurement, and of scores the 95 % interval.
+        """A row for each arm, the mean over seeds of each measurement, and of scores the 95 % interval.
 
         Unlike in `table`, the interval is over both seeds and questions: see `rankselect.study.crossed`. Columns
         that end in ``_dropout_on`` are of answers generated with dropout left on.
@@ -201,7 +201,7 @@ class StudyResults:
 
     @property
     def grid_table(self) -> DataFrame:
-        """The whole grid: validation losses, what was chosen, and a warning where that is at the grid's edge."""
+        """The whole grid, validation losses, what was chosen, and a warning where that is at the grid's edge."""
         return frame(list(grid_rows(self.files)), GRID_COLUMNS)
 
     def scores(self, metric: str, condition: str = "dropout_off") -> list[ArmScores]:
@@ -216,7 +216,7 @@ class StudyResults:
 
     @cached_property
     def rankings(self) -> dict[str, DataFrame]:
-        """The arms in order, the best first; of what was measured: see `study_rankings`."""
+        """The arms in order, the best first; of what was measured, see `study_rankings`."""
         by_metric = {name: self.scores(name) for name in self.metrics}
         return study_rankings(
             by_metric, self.judge, self._means("training_seconds"), self._means("trainable_parameters")

@@ -46,7 +46,7 @@ class Unit:
 
     @property
     def id(self) -> str:
-        """Its name: what it is, and for a point of the grid, which."""
+        """Its name, what it is, and for a point of the grid, which."""
         name = f"{self.kind}.{self.arm}.seed{self.seed}"
         return name if self.kind == "final" else f"{name}.lr{self.learning_rate:g}.alpha{self.alpha_ratio:g}"
 
