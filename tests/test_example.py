@@ -47,6 +47,7 @@ def quick(example, monkeypatch):
     monkeypatch.setattr(example, "REAL_SIZE", TINY)
     monkeypatch.setattr(base_model, "small_phi", partial(small_phi, steps=0))
     monkeypatch.setattr(example, "show_only_our_news", lambda: None)
+    monkeypatch.setattr(example.torch, "set_num_threads", lambda number: None)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     return example
 
