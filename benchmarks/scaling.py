@@ -137,10 +137,15 @@ def profile() -> None:
             f"| {cost.size:,} | {cost.seconds:.1f} | {cost.processor_seconds:.1f} | {each:.2f} | "
             f"{mib(cost.bytes_of_input)} | {mib(cost.bytes_above)} | {cost.bytes_above / cost.bytes_of_input:.2f} |"
         )
+    draw_profile(costs)
+
+
+def draw_profile(costs: list[Cost]) -> None:
+    """Time and memory, side by side."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     times, memory = figure.subplots(1, 2)
     curve(times, costs, "processor_seconds", style=(BLUE, "o"), name="profile")
-    slope(times, costs, "processor_seconds", 1, "in proportion to the texts")
+    slope(times, costs, 1, costs[0], "in proportion to the texts")
     curve(memory, costs, "bytes_above", style=(BLUE, "o"), name="peak above the model")
     curve(memory, costs, "bytes_of_input", style=(ORANGE, "s"), name="hidden states alone")
     label(times, "texts", "processor seconds")
@@ -161,12 +166,17 @@ def neighbors() -> None:
                 f"| {cost.size:,} | {block} | {cost.seconds:.1f} | {cost.processor_seconds:.1f} | "
                 f"{mib(cost.bytes_of_input)} | {mib(cost.bytes_above)} | {mib(4 * cost.size**2)} |"
             )
+    draw_neighbors(costs)
+
+
+def draw_neighbors(costs: dict[int, list[Cost]]) -> None:
+    """Time and memory, side by side, for each block size."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     times, memory = figure.subplots(1, 2)
     for (block, found), colour, marker in zip(costs.items(), (BLUE, GREEN), "oD", strict=True):
         curve(times, found, "processor_seconds", style=(colour, marker), name=f"block_size={block}")
         curve(memory, found, "bytes_above", style=(colour, marker), name=f"block_size={block}")
-    slope(times, costs[BLOCKS[0]], "processor_seconds", 2, "with the square of the points")
+    slope(times, costs[BLOCKS[0]], 2, costs[BLOCKS[0]][-1], "with the square of the points")
     memory.plot(POINTS, [4 * n**2 / 2**20 for n in POINTS], color="black", ls=":", lw=1, label="all distances")
     curve(memory, costs[BLOCKS[0]], "bytes_of_input", style=(ORANGE, "s"), name="the points themselves")
     label(times, "points", "processor seconds")
@@ -244,10 +254,9 @@ def curve(panel: Axes, costs: list[Cost], what: str, *, style: tuple[str, str], 
     panel.plot([cost.size for cost in costs], values, color=style[0], marker=style[1], markersize=5, lw=1.4, label=name)
 
 
-def slope(panel: Axes, costs: list[Cost], what: str, power: int, name: str) -> None:
-    """What growth with a power of the size would look like, through the last point."""
-    last = costs[-1]
-    values = [getattr(last, what) * (cost.size / last.size) ** power for cost in costs]
+def slope(panel: Axes, costs: list[Cost], power: int, through: Cost, name: str) -> None:
+    """What growth of the processor seconds with a power of the size would look like, through one of the points."""
+    values = [through.processor_seconds * (cost.size / through.size) ** power for cost in costs]
     panel.plot([cost.size for cost in costs], values, color="black", lw=1, ls="--", label=name)
 
 

@@ -296,8 +296,9 @@ def show_only_our_news() -> None:
 ABOUT_THE_DEMONSTRATION = """
 What this shows: the whole way, from a model and its texts to a report. What it
 does not show is which ranks are best: seeds, questions and steps are too few,
-and the small model has seen all of these texts before, the test's too. For an
-answer run it with your own model and rows, and --seeds 3 or more."""
+and the small model has learned from the very rows that its adapters train on
+(not from those of the test). For an answer run it with your own model and rows,
+and --seeds 3 or more."""
 
 ABOUT_THE_DRY_RUN = """\
 Its other ranks are its layers' least and greatest ID, as the study measured

@@ -184,6 +184,12 @@ def test_a_folder_in_use_or_of_another_config_is_refused(finished, config):
     folder = finished[0]
     with pytest.raises(rs.ArgumentError, match=r"seeds was \[0, 1\] and is \[0\]"):
         Study(replace(config, seeds=(0,)), folder).run(progress=False)
+    test = Path(config.test)
+    text = test.read_text(encoding="utf-8")
+    test.write_text(text.replace("why test 0", "how test 0"), encoding="utf-8")
+    with pytest.raises(rs.ArgumentError, match="expected the rows with which the study began"):
+        Study(config, folder).run(progress=False)
+    test.write_text(text, encoding="utf-8")
     context = multiprocessing.get_context("spawn")
     ready, release = context.Event(), context.Event()
     other = context.Process(target=hold, args=(str(folder), ready, release))
@@ -216,6 +222,7 @@ def test_configs_that_compare_nothing_are_refused(config):
         ({"arms": (Arm("a"), Arm("a", "fixed:rank=2"))}, "arms of different names"),
         ({"validation_share": 1.0}, "validation_share"),
         ({"batch_size": 0}, "batch_size above 0"),
+        ({"learning_rates": (-1e-3,)}, "learning rates and alpha ratios above 0"),
         ({"template": "{question}"}, "a template with"),
     ):
         with pytest.raises(rs.ArgumentError, match=said):

@@ -33,7 +33,7 @@ _END, _PAD = "<|endoftext|>", "<|pad|>"
 
 
 def small_phi(
-    *, seed: int = 0, steps: int = DEFAULT_STEPS, progress: bool = True
+    *, seed: int = 0, steps: int = DEFAULT_STEPS, texts: Sequence[str] | None = None, progress: bool = True
 ) -> tuple[PhiForCausalLM, PreTrainedTokenizerFast]:
     """Train a small Phi model on the embedded questions and answers.
 
@@ -50,6 +50,7 @@ def small_phi(
     Args:
         seed: Decides the initial weights and the order of the texts.
         steps: Training steps of 512 tokens; 0 gives an untrained model in a moment.
+        texts: What to train on, and to make the vocabulary from; all embedded questions and answers if left out.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -66,7 +67,7 @@ def small_phi(
     for name, value in (("seed", seed), ("steps", steps)):
         if not isinstance(value, int) or value < 0:
             raise ArgumentError(f"a whole number of at least 0 for {name}", repr(value), "Choose another.")
-    texts = [pair.text for pair in medical_qa()]
+    texts = [pair.text for pair in medical_qa()] if texts is None else texts
     tokenizer = _tokenizer(texts)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"), _one_thread():
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed GPUs

@@ -8,7 +8,9 @@ from transformers.utils import logging
 
 from rankselect.embedded.small_phi import small_phi
 from rankselect.files import new_folder
+from rankselect.study.rows import embedded_rows
 from rankselect.training.loading import load_model, load_tokenizer
+from rankselect.training.prompts import PromptTemplate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,9 +27,11 @@ SMALL_PHI = "small-phi"
 
 
 def prepare_base(config: StudyConfig, folder: Path, *, progress: bool) -> None:
-    """Train the small model if the study is of it and has none yet."""
+    """Train the small model if the study is of it and has none yet; never on the embedded rows that are held out."""
     if config.model == SMALL_PHI and not (folder / "model").exists():
-        model, tokenizer = small_phi(progress=progress)
+        template = PromptTemplate(config.template)
+        texts = [template.text(row.question, row.answer) for row in embedded_rows(held_out=False)]
+        model, tokenizer = small_phi(texts=texts, progress=progress)
         with new_folder(folder / "model") as target:
             model.save_pretrained(target)
             tokenizer.save_pretrained(target)

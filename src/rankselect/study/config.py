@@ -105,6 +105,9 @@ class StudyConfig:
         for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 raise ArgumentError(f"{name} above 0", repr(getattr(self, name)), "Raise it.")
+        for grid in (self.learning_rates, self.alpha_ratios):
+            if not all(value > 0 for value in grid):
+                raise ArgumentError("learning rates and alpha ratios above 0", repr(grid), "For example 3e-4.")
         if not 0 < self.validation_share < 1:
             raise ArgumentError("a validation_share between 0 and 1", repr(self.validation_share), "For example 0.1.")
         PromptTemplate(self.template)

@@ -63,17 +63,19 @@ class StudyFolder:
                 "Wait for it, or choose another folder.",
             ) from error
 
-    def open(self, config: StudyConfig) -> None:
+    def open(self, config: StudyConfig, rows: StudyRows) -> None:
         """Begin the study of a config, or go on with it.
 
         Raises:
-            ArgumentError: If the folder holds the study of another config; the message says what differs.
+            ArgumentError: If the folder holds the study of another config, or of other rows in files of the same
+                names; the message says what differs.
             FileFormatError: If its config is damaged.
         """
         path = self.path / "config.json"
         (self.path / "units").mkdir(parents=True, exist_ok=True)
         if not path.exists():
             document = {"format": _CONFIG, "version": _VERSION, "hash": config.hash, "config": config.to_dict()}
+            document["rows_hash"] = rows.hash
             machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores, {_gpus()}"
             versions = {name: version(name) for name in _VERSIONS_OF}
             write_document(path, {**document, "machine": machine, "versions": versions})
@@ -85,6 +87,12 @@ class StudyFolder:
             changes = "; ".join(f"{name} was {then.get(name)!r} and is {now.get(name)!r}" for name in names)
             raise ArgumentError(
                 "the config with which the study began", changes, "Choose another folder, or run the same config."
+            )
+        if before.get("rows_hash") != rows.hash:
+            raise ArgumentError(
+                "the rows with which the study began",
+                f"others from {config.train} and {config.test}",
+                "Choose another folder, or restore the files.",
             )
 
     def keep_rows(self, rows: StudyRows) -> None:

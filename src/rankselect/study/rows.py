@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from rankselect.study.config import StudyConfig
     from rankselect.training.question_answer import QuestionAnswer
 
-__all__ = ["EMBEDDED", "StudyRows", "study_rows"]
+__all__ = ["EMBEDDED", "StudyRows", "embedded_rows", "study_rows"]
 
 EMBEDDED = "medical-qa"
 """The questions and answers that come with the package; every fifth condition is held out for the test."""
@@ -41,6 +43,12 @@ class StudyRows:
     validation: list[QuestionAnswer]
     test: list[QuestionAnswer]
 
+    @property
+    def hash(self) -> str:
+        """SHA-256 of all of them, by which a file that was changed is noticed."""
+        parts = [[(row.question, row.answer) for row in rows] for rows in (self.train, self.validation, self.test)]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
 
 def study_rows(config: StudyConfig) -> StudyRows:
     """Load and split the rows of a study; the same ones each time.
@@ -56,7 +64,7 @@ def study_rows(config: StudyConfig) -> StudyRows:
         >>> from rankselect.study.config import StudyConfig
         >>> rows = study_rows(StudyConfig("small-phi", EMBEDDED, EMBEDDED, arms=(Arm("base"),), n_test=20))
         >>> len(rows.train), len(rows.validation), len(rows.test)
-        (742, 82, 20)
+        (734, 82, 20)
     """
     template = PromptTemplate(config.template)
     known = _sample(_load(config.train, template, held_out=False), config.n_train)
@@ -72,12 +80,21 @@ def study_rows(config: StudyConfig) -> StudyRows:
     return StudyRows([known[index] for index in train], [known[index] for index in validation], test)
 
 
+def embedded_rows(*, held_out: bool) -> list[QuestionAnswer]:
+    """The embedded rows about every fifth condition (held out), or about the others.
+
+    Example:
+        >>> len(embedded_rows(held_out=True)), len(embedded_rows(held_out=False))
+        (208, 816)
+    """
+    pairs = medical_qa()
+    test = set(sorted({pair.condition for pair in pairs})[::_HELD_OUT])
+    return load_rows([pair for pair in pairs if (pair.condition in test) == held_out])
+
+
 def _load(source: str, template: PromptTemplate, *, held_out: bool) -> list[QuestionAnswer]:
     if source == EMBEDDED:
-        pairs = medical_qa()
-        conditions = sorted({pair.condition for pair in pairs})
-        test = set(conditions[::_HELD_OUT])
-        return load_rows([pair for pair in pairs if (pair.condition in test) == held_out])
+        return embedded_rows(held_out=held_out)
     if is_file_name(source):
         return load_rows(source, template=template)
     name, split = split_of(source, default="test" if held_out else "train")

@@ -105,7 +105,7 @@ class Study:
         strategies = [arm.made for arm in self.config.arms]
         _require_metrics(self.config.metrics)
         rows = study_rows(self.config)
-        self.folder.open(self.config)
+        self.folder.open(self.config, rows)
         self.folder.keep_rows(rows)
         prepare_base(self.config, self.folder.path, progress=progress)
         path = self.folder.path / "profile.json"
