@@ -33,8 +33,8 @@ import torch
 from transformers import PhiConfig, PhiForCausalLM
 
 import rankselect as rs
-from rankselect.adapters.memory_estimate import as_text
-from rankselect.adapters.memory_quantized import quantize
+from rankselect.adapters.memory.estimate import as_text
+from rankselect.adapters.memory.quantized import quantize
 from rankselect.files import write_document, write_text
 from rankselect.study.arm import Arm
 from rankselect.study.base_model import SMALL_PHI, stored_parameters

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rankselect as rs
-from rankselect.adapters.fit import _largest
 from rankselect.adapters.memory import fit
-from rankselect.adapters.memory_ranks import scaled
+from rankselect.adapters.memory.fit import _largest
+from rankselect.adapters.memory.ranks import scaled
 from rankselect.testing import tiny_model
 
 

@@ -14,9 +14,9 @@ from torch import nn
 
 import rankselect as rs
 from rankselect.adapters.memory import estimate_memory, savings
-from rankselect.adapters.memory_copy import weightless_copy
-from rankselect.adapters.memory_optimizer import optimizer_and_states
-from rankselect.adapters.memory_quantized import QuantizedLinear
+from rankselect.adapters.memory.model_copy import weightless_copy
+from rankselect.adapters.memory.optimizer import optimizer_and_states
+from rankselect.adapters.memory.quantized import QuantizedLinear
 from rankselect.embedded.small_phi import small_phi
 from rankselect.testing import tiny_model
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from rankselect.adapters.memory_kernels import DeviceKernels
-from rankselect.adapters.saved_activations import LiveMemory
+from rankselect.adapters.memory.kernels import DeviceKernels
+from rankselect.adapters.memory.saved_activations import LiveMemory
 
 
 def empty(*shape, **options):

@@ -205,7 +205,7 @@ class RankPlan:
             optimizer: ``"adamw"``, ``"adamw_8bit"``, ``"paged_adamw"``, ``"paged_adamw_8bit"``, ``"sgd"`` or
                 ``"sgd_momentum"``.
             gradient_checkpointing: Compute activations twice instead of keeping them.
-            **settings: What else `rankselect.adapters.memory_step.TrainingStep` takes: ``autocast``, ``padding``, ….
+            **settings: What else `rankselect.adapters.memory.step.TrainingStep` takes: ``autocast``, ``padding``, ….
 
         Raises:
             ArgumentError: If a number is out of range, or the length is beyond the model's positions.

@@ -24,7 +24,7 @@ def optimizer_and_states(
 
     Args:
         trained: Parameters on the meta device.
-        name: One of `rankselect.adapters.memory_step.OPTIMIZERS`.
+        name: One of `rankselect.adapters.memory.step.OPTIMIZERS`.
         device: ``"cuda"``, where PyTorch's optimizers work on all tensors at once, or ``"cpu"``.
 
     Returns:

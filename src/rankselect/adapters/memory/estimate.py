@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, final
 
 import torch
 
-from rankselect.adapters.memory_step import name_of
+from rankselect.adapters.memory.step import name_of
 
 if TYPE_CHECKING:
-    from rankselect.adapters.memory_step import TrainingStep
+    from rankselect.adapters.memory.step import TrainingStep
 
 __all__ = ["MemoryEstimate", "as_text"]
 

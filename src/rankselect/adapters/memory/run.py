@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rankselect.adapters.memory_autocast import MetaAutocast
-from rankselect.adapters.memory_copy import add_adapters, set_checkpointing, weightless_copy
-from rankselect.adapters.memory_estimate import MemoryEstimate
-from rankselect.adapters.memory_kernels import DeviceKernels
-from rankselect.adapters.memory_optimizer import optimizer_and_states
-from rankselect.adapters.memory_quantized import QuantizedLinear, quantize
-from rankselect.adapters.memory_step import as_dtype
-from rankselect.adapters.saved_activations import LiveMemory
+from rankselect.adapters.memory.autocast import MetaAutocast
+from rankselect.adapters.memory.estimate import MemoryEstimate
+from rankselect.adapters.memory.kernels import DeviceKernels
+from rankselect.adapters.memory.model_copy import add_adapters, set_checkpointing, weightless_copy
+from rankselect.adapters.memory.optimizer import optimizer_and_states
+from rankselect.adapters.memory.quantized import QuantizedLinear, quantize
+from rankselect.adapters.memory.saved_activations import LiveMemory
+from rankselect.adapters.memory.step import as_dtype
 from rankselect.errors import ArgumentError, ModelError, RankSelectError, first_sentence
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from rankselect.adapters.memory_step import TrainingStep
+    from rankselect.adapters.memory.step import TrainingStep
     from rankselect.plan.rank_plan import RankPlan
 
 __all__ = ["predict", "run", "trainable_copy"]
@@ -42,7 +42,7 @@ def predict(model: nn.Module, plan: RankPlan, step: TrainingStep) -> MemoryEstim
 
     Example:
         >>> import rankselect as rs
-        >>> from rankselect.adapters.memory_step import TrainingStep
+        >>> from rankselect.adapters.memory.step import TrainingStep
         >>> from rankselect.testing import tiny_model
         >>> model = tiny_model()
         >>> predict(model, rs.Fixed(4).plan(model), TrainingStep(length=64)).moment
@@ -61,7 +61,7 @@ def trainable_copy(model: nn.Module, plan: RankPlan, step: TrainingStep) -> nn.M
 
     Example:
         >>> import rankselect as rs
-        >>> from rankselect.adapters.memory_step import TrainingStep
+        >>> from rankselect.adapters.memory.step import TrainingStep
         >>> from rankselect.testing import tiny_model
         >>> model = tiny_model()
         >>> copy = trainable_copy(model, rs.Fixed(4).plan(model), TrainingStep(length=64))
@@ -103,7 +103,7 @@ def run(copy: nn.Module, step: TrainingStep, device: str) -> MemoryEstimate:
 
     Example:
         >>> import rankselect as rs
-        >>> from rankselect.adapters.memory_step import TrainingStep
+        >>> from rankselect.adapters.memory.step import TrainingStep
         >>> from rankselect.testing import tiny_model
         >>> model, steps = tiny_model(), [TrainingStep(batch_size=size, length=64) for size in (1, 2)]
         >>> copy = trainable_copy(model, rs.Fixed(4).plan(model), steps[0])

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, final
 
-from rankselect.adapters.memory_estimate import as_text
-from rankselect.adapters.memory_levers import levers
-from rankselect.adapters.memory_ranks import scaled
-from rankselect.adapters.memory_run import run, trainable_copy
-from rankselect.adapters.memory_step import TrainingStep
+from rankselect.adapters.memory.estimate import as_text
+from rankselect.adapters.memory.levers import levers
+from rankselect.adapters.memory.ranks import scaled
+from rankselect.adapters.memory.run import run, trainable_copy
+from rankselect.adapters.memory.step import TrainingStep
 from rankselect.errors import ArgumentError, OutOfMemoryError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from rankselect.adapters.memory_estimate import MemoryEstimate
+    from rankselect.adapters.memory.estimate import MemoryEstimate
     from rankselect.plan.rank_plan import RankPlan
 
 __all__ = ["Fit", "fit"]
@@ -70,7 +70,7 @@ def fit(
             context, and gaps between blocks.
         by: ``"batch_size"``: the plan as it is, and as many rows as fit. ``"ranks"``: the batch as it is, and all
             ranks multiplied by the greatest number that fits, which can be below or above 1.
-        **settings: The other settings of the step, as `rankselect.adapters.memory_step.TrainingStep` takes them.
+        **settings: The other settings of the step, as `rankselect.adapters.memory.step.TrainingStep` takes them.
 
     Raises:
         ArgumentError: If the budget is not a positive number, or a setting is out of range.

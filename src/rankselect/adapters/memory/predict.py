@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rankselect.adapters.fit import Fit, fit
-from rankselect.adapters.memory_estimate import MemoryEstimate
-from rankselect.adapters.memory_levers import Lever, levers
-from rankselect.adapters.memory_run import predict
-from rankselect.adapters.memory_step import TrainingStep
+from rankselect.adapters.memory.levers import Lever, levers
+from rankselect.adapters.memory.run import predict
+from rankselect.adapters.memory.step import TrainingStep
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from rankselect.adapters.memory.estimate import MemoryEstimate
     from rankselect.plan.rank_plan import RankPlan
 
-__all__ = ["Fit", "Lever", "MemoryEstimate", "TrainingStep", "estimate_memory", "fit", "savings"]
+__all__ = ["estimate_memory", "savings"]
 
 
 def estimate_memory(model: nn.Module, plan: RankPlan, **settings: Any) -> MemoryEstimate:
@@ -30,7 +29,7 @@ def estimate_memory(model: nn.Module, plan: RankPlan, **settings: Any) -> Memory
         model: The base model, also quantised or with an adapter (which is left out), on any device. The meta device
             will do: ``with torch.device("meta"): model = AutoModelForCausalLM.from_config(config)``.
         plan: The ranks.
-        **settings: What `rankselect.adapters.memory_step.TrainingStep` takes: ``batch_size``, ``length``,
+        **settings: What `rankselect.adapters.memory.step.TrainingStep` takes: ``batch_size``, ``length``,
             ``quantization``, ``dtype``, ``adapter_dtype``, ``optimizer``, ``gradient_checkpointing``, ….
 
     Raises:

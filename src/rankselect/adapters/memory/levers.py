@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, final
 
-from rankselect.adapters.memory_quantized import QuantizedLinear
-from rankselect.adapters.memory_ranks import scaled
-from rankselect.adapters.memory_run import run, trainable_copy
+from rankselect.adapters.memory.quantized import QuantizedLinear
+from rankselect.adapters.memory.ranks import scaled
+from rankselect.adapters.memory.run import run, trainable_copy
 from rankselect.plan.layers import unwrapped
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from rankselect.adapters.memory_step import TrainingStep
+    from rankselect.adapters.memory.step import TrainingStep
     from rankselect.plan.rank_plan import RankPlan
 
 __all__ = ["Lever", "levers"]
@@ -48,7 +48,7 @@ def levers(model: nn.Module, plan: RankPlan, step: TrainingStep) -> list[Lever]:
 
     Example:
         >>> import rankselect as rs
-        >>> from rankselect.adapters.memory_step import TrainingStep
+        >>> from rankselect.adapters.memory.step import TrainingStep
         >>> from rankselect.testing import tiny_model
         >>> model = tiny_model()
         >>> levers(model, rs.Fixed(4).plan(model), TrainingStep(batch_size=2, length=64))[0].name

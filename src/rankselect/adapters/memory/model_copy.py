@@ -11,7 +11,7 @@ import torch
 from peft import inject_adapter_in_model
 from torch import nn
 
-from rankselect.adapters.memory_quantized import QuantizedLinear, stand_in_for, widths
+from rankselect.adapters.memory.quantized import QuantizedLinear, stand_in_for, widths
 from rankselect.errors import ModelError, PlanMismatchError
 from rankselect.plan.layers import is_adaptable, unwrapped
 
