@@ -18,7 +18,19 @@ PLAN = """MODEL --strategy --profile --target-modules --alpha-ratio --min-rank -
 @pytest.mark.parametrize(
     ("command", "mentions"),
     [
-        ((), "profile plan strategies estimators --version --debug"),
+        ((), "profile plan train evaluate merge export study strategies estimators metrics --version --debug"),
+        (
+            ("train",),
+            "MODEL --data --eval-data --strategy --plan --profile --quantization --resume --out --json Ranks Training",
+        ),
+        (
+            ("evaluate",),
+            "MODEL --adapter --data --metric --max-new-tokens --dropout --quantization --out --json Scores",
+        ),
+        (("merge",), "ADAPTER --out --onto --base --quantization --dtype --check-texts --max-shard-size --json"),
+        (("export",), "ADAPTER --for --out --json vllm llama.cpp sglang any"),
+        (("study",), "MODEL --train --test --arm --seeds --learning-rates --metric --out --executor --json"),
+        (("metrics",), "rankselect.metrics"),
         (("profile",), PROFILE),
         (("plan",), PLAN),
         (("strategies",), "rankselect.strategies"),
@@ -34,7 +46,10 @@ def test_help_names_every_option(run, monkeypatch, command, mentions, width):
     assert max(map(len, result.stdout.splitlines())) <= int(width)
 
 
-@pytest.mark.parametrize(("command", "default"), [("profile", "profile.json"), ("plan", "8.0")])
+@pytest.mark.parametrize(
+    ("command", "default"),
+    [("profile", "profile.json"), ("plan", "8.0"), ("train", "per-layer-id"), ("evaluate", "128")],
+)
 def test_help_has_an_example_and_defaults(run, command, default):
     text = run(command, "--help").stdout
     assert f"rankselect {command} Qwen/Qwen3-0.6B" in text
