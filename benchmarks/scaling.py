@@ -197,6 +197,7 @@ def study() -> None:
         model.save_pretrained(Path(temporary) / "model")
         tokenizer.save_pretrained(Path(temporary) / "model")
         study_seconds(Path(temporary), 1, Sequential())  # warm up
+        shares = [counting_seconds(2) / counting_seconds(1) / 2]
         for workers in (0, 1, 2):
             name = f"Ray, {workers} worker{'s' * (workers > 1)}" if workers else "one after the other"
             executor: Executor = RayExecutor(gpus_per_unit=0) if workers else Sequential()
@@ -205,6 +206,7 @@ def study() -> None:
                 study_seconds(Path(temporary), workers, executor)  # the workers load their libraries
             found[name] = [study_seconds(Path(temporary), seeds, executor) for seeds in SEEDS]
             ray.shutdown()
+        shares.append(counting_seconds(2) / counting_seconds(1) / 2)
     units = [2 * seeds for seeds in SEEDS]
     print("| | " + " | ".join(f"{n} units, s" for n in units) + " | s / further unit | to one worker |")
     print("|---" + "|---:" * (len(units) + 2) + "|")
@@ -212,6 +214,10 @@ def study() -> None:
     for name, seconds in found.items():
         cells = " | ".join(f"{value:.1f}" for value in seconds)
         print(f"| {name} | {cells} | {slopes[name]:.2f} | {slopes[name] / slopes['Ray, 1 worker']:.2f} |")
+    before, after = shares
+    print(
+        f"\nTo one worker, two processes that only count: {before:.2f} before, {after:.2f} after; 0.5 with two free cores."
+    )
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     panel = figure.subplots()
     for (name, seconds), colour, marker in zip(found.items(), (ORANGE, BLUE, GREEN), "soD", strict=True):
@@ -220,6 +226,16 @@ def study() -> None:
     panel.set_xticks(units)
     tidy(panel, "units", "seconds")
     figure.savefig(PICTURES / "scaling_study.png", dpi=110)
+
+
+def counting_seconds(processes: int) -> float:
+    """Wall-clock seconds in which so many processes count to the same number, each by itself: what cores are free."""
+    count = "total = 0\nfor number in range(40_000_000): total += number"
+    began = time.perf_counter()
+    running = [subprocess.Popen([sys.executable, "-c", count]) for _ in range(processes)]
+    for process in running:
+        process.wait()
+    return time.perf_counter() - began
 
 
 def study_seconds(folder: Path, seeds: int, executor: Executor) -> float:
