@@ -215,9 +215,7 @@ def study() -> None:
         cells = " | ".join(f"{value:.1f}" for value in seconds)
         print(f"| {name} | {cells} | {slopes[name]:.2f} | {slopes[name] / slopes['Ray, 1 worker']:.2f} |")
     before, after = shares
-    print(
-        f"\nTo one worker, two processes that only count: {before:.2f} before, {after:.2f} after; 0.5 with two free cores."
-    )
+    print(f"\nTwo processes that only count, to one: {before:.2f} before, {after:.2f} after; two free cores give 0.50.")
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     panel = figure.subplots()
     for (name, seconds), colour, marker in zip(found.items(), (ORANGE, BLUE, GREEN), "soD", strict=True):
