@@ -71,7 +71,7 @@ EMBEDDED_SIZE: dict[str, Any] = {  # what fits into a few minutes on two cores: 
     "target_modules": TARGETS,
     "n_train": 240,
     "n_test": 24,
-    "learning_rates": (1e-3, 3e-3),
+    "learning_rates": (1e-4, 1e-3),
     "max_steps": 25,
     "max_length": 128,
     "max_new_tokens": 40,

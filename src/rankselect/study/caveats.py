@@ -36,8 +36,7 @@ def study_caveats(files: StudyFiles, grid: DataFrame) -> list[str]:
         are = "is" if len(files.damaged) == 1 else "are"
         found.append(f"{_units(files.damaged)} {are} damaged: {', '.join(files.damaged)}.")
     edges = grid[grid["warn"] != ""]
-    found += [f"{arm}: {warn}." for arm, warn in zip(edges["arm"], edges["warn"], strict=True)]
-    return found
+    return [*found, *(f"{', '.join(arms)}: {warn}." for warn, arms in edges.groupby("warn")["arm"].agg(list).items())]
 
 
 def _is_final(result: UnitResult) -> bool:

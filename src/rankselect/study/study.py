@@ -124,6 +124,8 @@ class Study:
             for result in executor.run(work, missing):
                 bar.update()
                 if result.status == "failed":
+                    if self.folder.result_of(result.unit) is None:  # its worker died too often to say so itself
+                        result.save(self.folder.path / "units" / f"{result.unit.id}.json")
                     logger.warning("%s failed: %s", result.unit.id, result.error)
 
     def _choose(self) -> dict[str, tuple[float, float]]:
