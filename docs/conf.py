@@ -40,7 +40,7 @@ napoleon_use_ivar = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(np|numpy|torch|nn|peft|transformers|matplotlib|collections|typing|typing_extensions)(\..*)?"),
     (r"py:.*", r"(os|abc|pathlib)(\..*)?"),
-    (r"py:.*", r"(Path|DataFrame|TrainingArguments|PeftModel)"),
+    (r"py:.*", r"(Path|DataFrame|TrainingArguments|PeftModel|PhiForCausalLM)"),
     (r"py:.*", r"(ArrayLike|NDArray.*|Axes|LoraConfig|PreTrained.*|EntryPoint|importlib\..*|Self|Any|Callable)"),
     (r"py:.*", r"(Literal|InitVar|tuple\[|dict\[).*"),
     (r"py:.*", r"(str|int|float|bool|tuple|list|dict|object|None|Mapping|Sequence|Collection|Iterator|ABC)"),
