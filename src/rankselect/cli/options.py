@@ -7,13 +7,19 @@ from typing import Annotated, Literal
 import typer
 
 __all__ = [
+    "Accumulation",
+    "BatchSize",
     "DType",
     "DeviceMap",
+    "Dropout",
+    "GradientCheckpointing",
     "Json",
     "MaxLength",
+    "MaxSteps",
     "Model",
     "NoProgress",
     "OptionalQuantization",
+    "ProfileAfter",
     "Quantization",
     "RowsData",
     "Seed",
@@ -24,7 +30,7 @@ __all__ = [
 
 _REGEX_CHARACTERS = frozenset("\\^$*+?()[]{}|")
 
-MODEL, DATA, OUTPUT = "Model", "Data", "Output"
+MODEL, DATA, TRAINING, OUTPUT = "Model", "Data", "Training", "Output"
 
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="A folder with a model, or its name on the Hugging Face hub.")
@@ -69,6 +75,21 @@ MaxLength = Annotated[
         help="Cut rows after so many tokens; 512, or all that the model reads, if left out.",
         rich_help_panel=DATA,
     ),
+]
+MaxSteps = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Stop after so many steps instead.", rich_help_panel=TRAINING),
+]
+BatchSize = Annotated[int, typer.Option(metavar="N", min=1, help="Rows in one forward pass.", rich_help_panel=TRAINING)]
+Accumulation = Annotated[
+    int, typer.Option(metavar="N", min=1, help="Forward passes in one step.", rich_help_panel=TRAINING)
+]
+GradientCheckpointing = Annotated[
+    bool, typer.Option("--gradient-checkpointing", help="Compute twice, keep less.", rich_help_panel=TRAINING)
+]
+Dropout = Annotated[float, typer.Option(min=0.0, max=1.0, help="LoRA dropout in training.", rich_help_panel=TRAINING)]
+ProfileAfter = Annotated[
+    bool, typer.Option("--profile-after", help="Measure the IDs again after training.", rich_help_panel=TRAINING)
 ]
 Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Decides everything that is random.")]
 Json = Annotated[

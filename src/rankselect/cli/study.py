@@ -99,27 +99,12 @@ def study(
         int, typer.Option(metavar="N", min=1, help="Train each arm so many times.", rich_help_panel=_TRAINING)
     ] = 3,
     epochs: Annotated[float, typer.Option(help="Rounds through the rows.", rich_help_panel=_TRAINING)] = 1.0,
-    max_steps: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Stop after so many steps instead.", rich_help_panel=_TRAINING),
-    ] = None,
-    batch_size: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Rows in one forward pass.", rich_help_panel=_TRAINING)
-    ] = 8,
-    accumulation: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Forward passes in one step.", rich_help_panel=_TRAINING)
-    ] = 1,
-    gradient_checkpointing: Annotated[
-        bool,
-        typer.Option("--gradient-checkpointing", help="Compute twice, keep less.", rich_help_panel=_TRAINING),
-    ] = False,
-    dropout: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="LoRA dropout in training.", rich_help_panel=_TRAINING)
-    ] = 0.0,
-    profile_after: Annotated[
-        bool,
-        typer.Option("--profile-after", help="Measure the IDs again after training.", rich_help_panel=_TRAINING),
-    ] = False,
+    max_steps: options.MaxSteps = None,
+    batch_size: options.BatchSize = 8,
+    accumulation: options.Accumulation = 1,
+    gradient_checkpointing: options.GradientCheckpointing = False,
+    dropout: options.Dropout = 0.0,
+    profile_after: options.ProfileAfter = False,
     metric: Annotated[
         list[str] | None,
         typer.Option(

@@ -71,33 +71,18 @@ def train(
         int | None, typer.Option(metavar="N", min=1, help="No rank is above this.", rich_help_panel=_RANKS)
     ] = None,
     epochs: Annotated[float, typer.Option(help="Rounds through the rows.", rich_help_panel=_TRAINING)] = 3.0,
-    max_steps: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Stop after so many steps instead.", rich_help_panel=_TRAINING),
-    ] = None,
+    max_steps: options.MaxSteps = None,
     learning_rate: Annotated[
         float, typer.Option(help="The peak; it falls linearly to 0.", rich_help_panel=_TRAINING)
     ] = 2e-4,
-    batch_size: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Rows in one forward pass.", rich_help_panel=_TRAINING)
-    ] = 8,
-    accumulation: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Forward passes in one step.", rich_help_panel=_TRAINING)
-    ] = 1,
-    gradient_checkpointing: Annotated[
-        bool,
-        typer.Option("--gradient-checkpointing", help="Compute twice, keep less.", rich_help_panel=_TRAINING),
-    ] = False,
-    dropout: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="LoRA dropout in training.", rich_help_panel=_TRAINING)
-    ] = 0.0,
+    batch_size: options.BatchSize = 8,
+    accumulation: options.Accumulation = 1,
+    gradient_checkpointing: options.GradientCheckpointing = False,
+    dropout: options.Dropout = 0.0,
     save_steps: Annotated[
         int, typer.Option(metavar="N", min=1, help="Steps from checkpoint to checkpoint.", rich_help_panel=_TRAINING)
     ] = 100,
-    profile_after: Annotated[
-        bool,
-        typer.Option("--profile-after", help="Measure the IDs again after training.", rich_help_panel=_TRAINING),
-    ] = False,
+    profile_after: options.ProfileAfter = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.", rich_help_panel=_TRAINING)
     ] = False,
