@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
@@ -52,6 +52,7 @@ def test_pooled_squares_replace_those_of_the_values():
 
 
 @given(SCORES, st.floats(-2, 2), st.floats(0.1, 10))
+@example(np.array([[0.0, 3.5e-147, 3.5e-147], [3.5e-147, 3.5e-147, 3.5e-147]]), 0.0, 1.0)  # squares that underflow
 def test_it_moves_and_stretches_with_the_scores(values, shift, factor):
     one, other = crossed_estimate(values), crossed_estimate(values * factor + shift)
     assert other.mean == pytest.approx(one.mean * factor + shift, abs=1e-9)

@@ -140,5 +140,5 @@ def crossed_estimate(
     if found.seeds > found.rest:
         total = m_q + found.seeds - found.rest
         parts = (m_q, df_q), (found.seeds, found.df_seeds), (found.rest, found.df_rest)
-        df = total**2 / sum(part**2 / part_df for part, part_df in parts)
+        df = 1 / sum((part / total) ** 2 / part_df for part, part_df in parts)  # squares of tiny parts would be 0
     return CrossedEstimate(center, math.sqrt(total / (n_seeds * n_questions)), df, n_seeds, n_questions)
