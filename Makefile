@@ -48,4 +48,4 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) docs/_build build dist demo
+	rm -rf $(VENV) docs/_build docs/gallery build dist demo

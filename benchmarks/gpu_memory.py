@@ -73,8 +73,10 @@ def predicted(config: tf.PhiConfig, rank: int, settings: dict[str, Any]) -> Memo
     return estimate_memory(model, plan, quantization="nf4", dtype="bfloat16", **settings)
 
 
-def measured(adapted: Any, settings: dict[str, Any], device: str, n_steps: int) -> tuple[int, float]:
-    """Peak bytes and seconds per step, after a first step that is not counted."""
+def measured(
+    adapted: Any, settings: dict[str, Any], device: str, n_steps: int, n_warm_up: int = 1
+) -> tuple[int, float]:
+    """Peak bytes and seconds per step, after first steps that are not counted."""
     if settings["gradient_checkpointing"]:
         adapted.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     else:
@@ -97,7 +99,8 @@ def measured(adapted: Any, settings: dict[str, Any], device: str, n_steps: int) 
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    step()
+    for _ in range(n_warm_up):
+        step()
     if device == "cpu":
         began = time.perf_counter()
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
@@ -134,6 +137,7 @@ def rows(config: tf.PhiConfig, shapes: list[tuple[int, int]], device: str, n_ste
                 peak, seconds = measured(adapted, settings, device, n_steps)
             except torch.cuda.OutOfMemoryError:
                 peak, seconds = 0, 0.0
+            adapted.get_base_model().disable_input_require_grads()  # or later settings compute gradients of inputs
             gc.collect()
             if device == "cuda":
                 torch.cuda.empty_cache()
@@ -141,23 +145,34 @@ def rows(config: tf.PhiConfig, shapes: list[tuple[int, int]], device: str, n_ste
         base = adapted.unload()
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def device_parser(description: str) -> argparse.ArgumentParser:
+    """A parser that knows where to run, and whether on the small model."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tiny", action="store_true", help="a model of 4 layers of width 128")
-    parser.add_argument("--steps", type=int, default=5, help="steps that are timed")
-    arguments = parser.parse_args()
+    return parser
+
+
+def require_device(arguments: argparse.Namespace) -> str:
+    """The name of the device; ends the program if it is not there, or too slow for the whole model."""
     if arguments.device == "cuda" and not torch.cuda.is_available():
         sys.exit("No CUDA GPU here. To try the script without one: --tiny --device cpu.")
     if arguments.device == "cpu" and not arguments.tiny:
         sys.exit("On a CPU a step of the whole Phi-2 takes minutes. Add --tiny.")
+    return torch.cuda.get_device_name() if arguments.device == "cuda" else "no GPU"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = device_parser(__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=5, help="steps that are timed")
+    arguments = parser.parse_args()
+    where = require_device(arguments)
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     torch.manual_seed(0)
     config = tf.PhiConfig(**(TINY if arguments.tiny else PHI_2))
     shapes = [(2, 64), (4, 128)] if arguments.tiny else [(1, 512), (4, 256), (4, 512), (8, 512), (2, 1024)]
-    where = torch.cuda.get_device_name() if arguments.device == "cuda" else "no GPU"
     print(f"{where}; {describe('torch', 'transformers', 'peft', 'bitsandbytes')}\n")
     print("| rank | batch x length | checkpointing | autocast | predicted GiB | measured GiB | ratio | s per step |")
     print("|---:|---|---|---|---:|---:|---:|---:|")

@@ -42,7 +42,7 @@ def study_config(model: str, data: Path) -> rs.StudyConfig:
         arms=tuple(rs.Arm(name, strategy) for name, strategy in ARMS.items()),
         seeds=(0, 1, 2),
         target_modules="all-linear",
-        learning_rates=(2.5e-4, 1e-3, 4e-3, 1.6e-2),
+        learning_rates=(2.5e-4, 1e-3, 4e-3, 1.6e-2, 6.4e-2),
         max_length=192,
         batch_size=16,
         max_new_tokens=48,

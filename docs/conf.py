@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import warnings
 
+from sphinx_gallery.sorting import ExplicitOrder
+
 from rankselect import __version__
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -22,6 +24,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
+    "sphinx_gallery.gen_gallery",
 ]
 html_theme = "furo"
 html_title = f"rankselect {__version__}"
@@ -46,6 +49,27 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(str|int|float|bool|tuple|list|dict|object|None|Mapping|Sequence|Collection|Iterator|ABC)"),
     (r"py:.*", r"(Exception|UserWarning|ValueError|LookupError|ImportError|optional|'.*')"),
 ]
+
+# The gallery's pages are scripts. Each runs when it is new or changed, all of them if docs/gallery is not there; one
+# that fails, fails the build.
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples/gallery",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"/plot_",
+    "within_subsection_order": ExplicitOrder(
+        ["plot_profile_to_plan.py", "plot_strategies.py", "plot_estimators.py", "plot_study.py"]
+    ),
+    "nested_sections": False,
+    "plot_gallery": True,
+    "abort_on_example_error": True,
+    "capture_repr": (),  # what a page shows, it prints or draws
+    "remove_config_comments": True,
+    "download_all_examples": False,
+    "show_memory": False,
+    "show_signature": False,
+    "write_computation_times": False,
+    "min_reported_time": 3600,  # seconds are of the machine that built the pages
+}
 
 # The pages' own examples run here; those in docstrings run in their modules, by pytest --doctest-modules.
 doctest_test_doctest_blocks = ""

@@ -35,14 +35,9 @@ from transformers import PhiConfig, PhiForCausalLM
 import rankselect as rs
 from rankselect.adapters.memory.estimate import as_text
 from rankselect.adapters.memory.quantized import quantize
-from rankselect.files import write_document, write_text
-from rankselect.study.arm import Arm
+from rankselect.files import write_text
 from rankselect.study.base_model import SMALL_PHI, stored_parameters
-from rankselect.study.config import StudyConfig
-from rankselect.study.report.write import write_report
-from rankselect.study.results import StudyResults
 from rankselect.study.rows import EMBEDDED
-from rankselect.study.study import Study
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,13 +45,13 @@ if TYPE_CHECKING:
 PHI2, MEDQUAD = "microsoft/phi-2", "prsdm/MedQuAD-phi2-1k"
 TARGETS = ("q_proj", "k_proj", "v_proj", "fc1", "fc2")  # the study's: all of Phi's linear layers but "dense"
 ARMS = (
-    Arm("base"),
-    Arm("rank-1", "fixed:rank=1"),
-    Arm("least-id", "intrinsic-min"),
-    Arm("greatest-id", "intrinsic-max"),
-    Arm("per-layer-id", "per-layer-id"),
-    Arm("rank-64", "fixed:rank=64"),
-    Arm("per-layer-id-control", "same-parameters:strategy=per-layer-id"),  # ours: as many parameters, one rank for all
+    rs.Arm("base"),
+    rs.Arm("rank-1", "fixed:rank=1"),
+    rs.Arm("least-id", "intrinsic-min"),
+    rs.Arm("greatest-id", "intrinsic-max"),
+    rs.Arm("per-layer-id", "per-layer-id"),
+    rs.Arm("rank-64", "fixed:rank=64"),
+    rs.Arm("per-layer-id-control", "same-parameters:strategy=per-layer-id"),  # ours: one rank for all
 )
 
 SHARED: dict[str, Any] = {
@@ -103,9 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             dry_run()
             return
         options.out.mkdir(parents=True, exist_ok=True)
-        study = Study(config_of(options), options.out)
-        results = study.run()
-        ask_the_judge(study, results, options)
+        rs.Study(config_of(options), options.out).run()
+        ask_the_judge(options)
         report(options.out)
     except rs.RankSelectError as error:
         sys.exit(f"error: {error}")
@@ -142,16 +136,16 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def config_of(options: argparse.Namespace) -> StudyConfig:
+def config_of(options: argparse.Namespace) -> rs.StudyConfig:
     """The study's config: the same arms and the same code for every preset, in another size."""
     if options.preset == "embedded":
-        config = StudyConfig(
+        config = rs.StudyConfig(
             SMALL_PHI, EMBEDDED, EMBEDDED, metrics=metrics("questeval-cloze"), seeds=(0,), **SHARED, **EMBEDDED_SIZE
         )
     else:
         phi2 = options.preset == "phi2"
         train, test = rows_of(options.data or MEDQUAD, options.test, options.out)
-        config = StudyConfig(
+        config = rs.StudyConfig(
             options.model or PHI2,
             train,
             test,
@@ -186,27 +180,23 @@ def rows_of(data: str, test: str | None, out: Path) -> tuple[str, str]:
     return str(files[0]), str(files[1])
 
 
-def ask_the_judge(study: Study, results: list[Any], options: argparse.Namespace) -> None:
-    """Let a language model rank the arms' answers of the first seed, if one is named or Phi-2 is studied with a key."""
+def ask_the_judge(options: argparse.Namespace) -> None:
+    """Let a language model rank the arms' answers, if one is named, or Phi-2 is studied with a key of OpenAI's."""
     model = options.judge or ("gpt-4o-mini" if options.preset == "phi2" and os.environ.get("OPENAI_API_KEY") else None)
     if model is None:
         return
-    first = [each for each in results if each.status == "done" and each.unit.seed == study.config.seeds[0]]
-    answers = {each.unit.arm: [answer["text"] for answer in each.answers["dropout_off"]] for each in first}
-    rows = StudyResults.load(options.out).rows
     try:
-        judge = rs.LLMJudge(model, max_questions=JUDGED_QUESTIONS, cache=options.out / "verdicts")
-        verdicts = judge.rank([row["question"] for row in rows], answers, [row["answer"] for row in rows])
-        write_document(options.out / "judge.json", verdicts.to_dict())
+        judge = rs.LLMJudge(model, max_questions=JUDGED_QUESTIONS, cache=options.out / "replies")
+        rs.judge_answers(rs.StudyResults.load(options.out), judge)
     except rs.RankSelectError as error:
         print(f"No judge's ranking: {error}")
 
 
 def report(out: Path) -> None:
     """Write the report, and print what a person wants to know first."""
-    results = StudyResults.load(out)
+    results = rs.StudyResults.load(out)
     results.write()
-    written = write_report(results, out)
+    written = rs.write_report(results, out)
     columns = {"rank_mean": "rank", "trainable_percent": "trainable %", "learning_rate": "learning rate"}
     table = results.summary[["arm", *columns, "test_loss", *results.metrics]].rename(columns=columns)
     print(f"\n{table.to_string(index=False, na_rep='-', float_format='%.4g')}\n\n{results.verdict()}")
@@ -234,7 +224,7 @@ def parameter_table(model: PhiForCausalLM) -> Iterator[str]:
         trained = plan.trainable_parameters
         memory = plan.memory(
             model,
-            batch_size=StudyConfig.batch_size,
+            batch_size=rs.StudyConfig.batch_size,
             length=REAL_SIZE["max_length"],
             quantization="nf4",
             dtype="bfloat16",

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import rankselect.neighbors
+import rankselect.points
+import rankselect.screening
 from rankselect.errors import ArgumentError, PointsError
 from rankselect.neighbors import nearest_neighbors
 from rankselect.points import DistinctPoints
@@ -70,6 +72,23 @@ def screen_in(monkeypatch):
     return lambda dtype: monkeypatch.setattr(rankselect.neighbors, "screening_dtype", lambda _: dtype)
 
 
+@pytest.fixture(params=["kept", "rounded when needed"])
+def small_tiles(request, monkeypatch):
+    """Several tiles of columns for points as few as a test's, with and without a rounded copy."""
+    monkeypatch.setattr(rankselect.screening, "_TILE_COLUMNS", 7)
+    monkeypatch.setattr(rankselect.screening, "_rounded_columns", lambda width: 7)
+    monkeypatch.setattr(rankselect.screening, "_KEPT_BYTES", 1 << 26 if request.param == "kept" else 0)
+
+
+@pytest.mark.parametrize("screen", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.usefixtures("small_tiles")
+def test_every_kind_of_points_is_searched_exactly_tile_by_tile(kind, screen, screen_in):
+    screen_in(screen)
+    points = KINDS[kind](np.random.default_rng(4), 60, 24)
+    assert_correct(points, nearest_neighbors(points, 9, block_size=25), 9)
+
+
 @pytest.mark.parametrize("screen", [torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("dtype", NUMPY_TYPES)
 @pytest.mark.parametrize("kind", KINDS)
@@ -118,7 +137,7 @@ def test_bounds_hold_for_every_pair(*, kind, screen, dtype, n, d, seed):
     frame = Frame.of(DistinctPoints.of(points))
     distance = distance * frame.scale
     sketch, rows = Sketch.of(frame, screen), torch.arange(len(kept))
-    squared = sketch.squared_distances(rows)
+    squared = torch.cat([tile for _, tile in sketch.tiles(rows)], dim=1)
     lower, upper = (bound.numpy() for bound in sketch.bounds(squared, rows, rows))
     others = ~np.eye(len(kept), dtype=bool)
     assert (lower <= distance)[others].all()
@@ -258,6 +277,23 @@ def test_memory_beyond_the_input_is_a_bfloat16_copy_and_some_blocks(screen, repe
     assert mode.largest.pop(torch.bfloat16, 0) < 1.1 * points.nbytes / 2
     assert max(mode.largest.values()) < points.nbytes / 2
     assert max(mode.largest.values()) < n * n / 4
+
+
+@pytest.mark.parametrize("screen", [torch.bfloat16, torch.float32, torch.float64])
+def test_tensors_of_pairs_do_not_grow_with_the_points(screen, screen_in, monkeypatch):
+    screen_in(screen)
+    monkeypatch.setattr(rankselect.screening, "_TILE_COLUMNS", 256)
+    monkeypatch.setattr(rankselect.screening, "_ROUNDED", 1 << 14)
+    monkeypatch.setattr(rankselect.screening, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(rankselect.points, "_CHUNK", 1 << 12)
+    largest = {}
+    for n in (1500, 6000):
+        points = np.random.default_rng(0).normal(size=(n, 8)).astype(np.float32)
+        with LargestTensors() as mode:
+            nearest_neighbors(points, 2, block_size=64)
+        largest[n] = max(mode.largest.values())
+    assert largest[6000] - largest[1500] <= 16 * (6000 - 1500)  # some bytes for each point
+    assert largest[6000] < 6000 * 64 * 4  # a block of rows against all points would be more
 
 
 @given(st.integers(3, 60), st.integers(1, 5), st.booleans(), st.integers(0, 2**32))

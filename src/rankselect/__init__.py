@@ -50,6 +50,7 @@ _HOMES = {
     "study.arm": ("Arm",),
     "study.config": ("StudyConfig",),
     "study.executors": ("Executor",),
+    "study.judging": ("judge_answers",),
     "study.ray_executor": ("RayExecutor",),
     "study.report.write": ("write_report",),
     "study.results": ("StudyResults",),

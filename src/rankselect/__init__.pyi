@@ -83,6 +83,7 @@ from rankselect.strategies.intrinsic import PerLayerID as PerLayerID
 from rankselect.study.arm import Arm as Arm
 from rankselect.study.config import StudyConfig as StudyConfig
 from rankselect.study.executors import Executor as Executor
+from rankselect.study.judging import judge_answers as judge_answers
 from rankselect.study.ray_executor import RayExecutor as RayExecutor
 from rankselect.study.report.write import write_report as write_report
 from rankselect.study.results import StudyResults as StudyResults

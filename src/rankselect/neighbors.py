@@ -91,13 +91,14 @@ def nearest_neighbors(points: ArrayLike | torch.Tensor, k: int, *, extra: int = 
     which says nothing about dimension. Distances are those of the given values, to 1e-6 or better: candidates come
     from rounded products of matrices, bounds on the rounding prove that no neighbour was missed (rows without such a
     proof are searched again in float64), and the candidates' distances come from differences. Memory beyond the
-    input: at most a bfloat16 copy, and a few blocks of `block_size` rows against all points.
+    input and the result does not grow with n but for some bytes a point: tiles of `block_size` rows against 8,192
+    points, and a bfloat16 copy of the points as long as it takes at most 64 MiB.
 
     Args:
         points: Shape (n, d), floats or integers, array-like or a torch tensor on any device. It is not modified.
         k: How many neighbours.
         extra: How many more to find for those who will look at subsets; fewer where there are not as many points.
-        block_size: How many rows to compare with all points at a time.
+        block_size: How many rows to compare with a tile of points at a time.
 
     Returns:
         The neighbours, nearest first; equal distances in the order of the points.
@@ -153,31 +154,35 @@ class _Search:
         """Search among few candidates a row; return the rows for which nothing proves that these are enough."""
         others = len(self.frame) - 1
         n_candidates = min(others, self.k + max(8, self.k // 2))
-        top = sketch.squared_distances(rows).topk(n_candidates, dim=1, largest=False)
-        lower, upper = sketch.bounds(top.values, rows, top.indices)
+        squared, indices = sketch.nearest(rows, n_candidates)
+        lower, upper = sketch.bounds(squared, rows, indices)
         possible = lower <= upper.kthvalue(self.k, dim=1, keepdim=True).values
         entry = possible.nonzero()
-        farthest = self._measure(rows, entry[:, 0], top.indices[possible])
+        farthest = self._measure(rows, entry[:, 0], indices[possible])
         if n_candidates == others:
             return rows[:0]
-        elsewhere = sketch.bound_elsewhere(top.values.amax(dim=1), rows) / self.frame.scale
+        elsewhere = sketch.bound_elsewhere(squared.amax(dim=1), rows) / self.frame.scale
         return rows[farthest >= elsewhere]
 
     def _settle(self, sketch: Sketch, rows: torch.Tensor) -> None:
         """Search among all points whose bounds leave a chance, however many."""
-        squared = sketch.squared_distances(rows)
-        lower, upper = sketch.bounds(squared, rows, torch.arange(len(self.frame), device=rows.device))
-        possible = lower <= upper.topk(self.k, dim=1, largest=False).values.amax(dim=1, keepdim=True)
-        possible[torch.arange(len(rows), device=rows.device), rows] = False
-        entry = possible.nonzero()
-        self._measure(rows, entry[:, 0], entry[:, 1])
+        least = torch.full((len(rows), self.k), torch.inf, dtype=torch.float64, device=rows.device)
+        found = []
+        for columns, squared in sketch.tiles(rows):
+            lower, upper = sketch.bounds(squared, rows, columns)
+            least = torch.cat([least, upper], dim=1).topk(self.k, dim=1, largest=False).values
+            entry = (lower <= least.amax(dim=1, keepdim=True)).nonzero()  # as far as is known by now
+            found.append((entry[:, 0], columns[entry[:, 1]], lower[entry[:, 0], entry[:, 1]]))
+        position, candidates, lower = (torch.cat(parts) for parts in zip(*found, strict=True))
+        possible = lower <= least.amax(dim=1)[position]
+        self._measure(rows, position[possible], candidates[possible])
 
     def _measure(self, rows: torch.Tensor, position: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
         """Set each row's neighbours to the nearest of its candidates; return the distance of the k-th.
 
         Args:
             rows: The b points.
-            position: For every pair of a point and a candidate, the point's position in `rows`, ascending.
+            position: For every pair of a point and a candidate, the point's position in `rows`.
             candidates: The candidate of every pair; at least k to a point.
         """
         distance = self.frame.points.distances(rows[position], candidates).cpu().numpy()

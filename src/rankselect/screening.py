@@ -26,7 +26,9 @@ __all__ = ["Frame", "Sketch", "screening_dtype"]
 
 _TILE = 32  # matrix units work on 32 short numbers at a time
 _TINY = 2.0**-100  # more than what flushing subnormal numbers can change, in a frame whose largest value is near 1
-_COLUMNS = 512  # how many points are rounded at a time where no rounded copy is kept
+_TILE_COLUMNS = 8192  # with how many points a block of rows is compared at a time
+_ROUNDED = 1 << 19  # how many numbers are rounded at a time where no rounded copy is kept
+_KEPT_BYTES = 1 << 26  # the largest rounded copy that is kept; of more points, tiles are rounded when needed
 
 
 def screening_dtype(device: torch.device) -> torch.dtype:
@@ -84,7 +86,8 @@ class Sketch:
         dtype: The format: bfloat16, float32 or float64.
         squares: |a_j|^2, shape (m,), float64.
         losses: Upper bounds rho_j of |y_j - a_j|, shape (m,), float64.
-        kept: Rows (a_j, three parts of |a_j|^2, 1, 1, 1, zeros) in bfloat16; longer formats are rounded when needed.
+        kept: Rows (a_j, three parts of |a_j|^2, 1, 1, 1, zeros), if in bfloat16 they take at most 64 MiB; None
+            otherwise, and rows are rounded when needed.
     """
 
     frame: Frame
@@ -100,8 +103,9 @@ class Sketch:
         working = torch.promote_types(frame.points.exact_dtype, dtype)
         squares = torch.empty(m, dtype=torch.float64, device=device)
         losses = torch.empty_like(squares)
-        kept = torch.empty(m, _width(d), dtype=dtype, device=device) if dtype == torch.bfloat16 else None
-        size = max(1, (1 << 19) // max(1, d))
+        small = dtype == torch.bfloat16 and 2 * m * _width(d) <= _KEPT_BYTES
+        kept = torch.empty(m, _width(d), dtype=dtype, device=device) if small else None
+        size = max(1, _ROUNDED // _width(d))
         for start in range(0, m, size):
             block = slice(start, start + size)
             exact = frame.rows(block, working)
@@ -130,15 +134,34 @@ class Sketch:
         """Upper bounds of |a_j|."""
         return self.squares.sqrt() * 1.001
 
-    def squared_distances(self, rows: torch.Tensor) -> torch.Tensor:
-        """Approximate A_ij^2 of the points with indices `rows` to all points, infinite to themselves."""
+    def tiles(self, rows: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Approximate A_ij^2 of the points with indices `rows` to all points, a tile of columns at a time.
+
+        Yields:
+            The indices j, shape (c,), and A_ij^2, shape (b, c), infinite where j is i.
+        """
         left = _transposed_roles(self._matrix(rows), len(self.frame.centre))
-        width = len(self.frame) if self.kept is not None else _COLUMNS
-        with _full_precision_sums(left.device):
-            parts = [left @ self._matrix(slice(start, start + width)).T for start in range(0, len(self.frame), width)]
-        result = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-        result[torch.arange(len(rows), device=rows.device), rows] = torch.inf
-        return result
+        n_columns = _TILE_COLUMNS if self.kept is not None else _rounded_columns(left.shape[1])
+        for columns in torch.arange(len(self.frame), device=left.device).split(n_columns):
+            start = int(columns[0])
+            with _full_precision_sums(left.device):
+                squared = left @ self._matrix(slice(start, start + len(columns))).T
+            own = ((rows >= start) & (rows < start + len(columns))).nonzero()[:, 0]
+            squared[own, rows[own] - start] = torch.inf
+            yield columns, squared
+
+    def nearest(self, rows: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The n smallest approximate A_ij^2 of each point to others, ascending, and the indices j, both (b, n)."""
+        squared = torch.empty(len(rows), 0, dtype=self.dtype, device=rows.device)
+        indices = torch.empty(len(rows), 0, dtype=torch.long, device=rows.device)
+        for columns, tile in self.tiles(rows):
+            top = tile.topk(min(n, len(columns)), dim=1, largest=False)
+            squared = torch.cat([squared, top.values], dim=1)
+            indices = torch.cat([indices, columns[top.indices]], dim=1)
+            if squared.shape[1] > n:
+                best = squared.topk(n, dim=1, largest=False)
+                squared, indices = best.values, indices.gather(1, best.indices)
+        return squared, indices
 
     def bounds(
         self, squared: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
@@ -179,6 +202,10 @@ class Sketch:
             return self.kept[rows]
         working = torch.promote_types(self.frame.points.exact_dtype, self.dtype)
         return _with_norms(self.frame.rows(rows, working).to(self.dtype), self.squares[rows])
+
+
+def _rounded_columns(width: int) -> int:
+    return max(512, min(_TILE_COLUMNS, _ROUNDED // width))
 
 
 def _width(dimension: int) -> int:

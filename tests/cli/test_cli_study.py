@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -82,13 +84,17 @@ def test_the_same_command_does_nothing_twice_and_another_is_refused(run, finishe
         (["--learning-rates", "1e-4,-1"], "got '1e-4,-1'"),
         (["--metric", "token-f2"], "Did you mean token-f1"),
         (["--address", "127.0.0.1:6379"], "expected --address with --executor ray"),
+        (["--judge-url", "http://127.0.0.1:8000/v1"], "expected --judge-url with --judge NAME"),
+        (["--judge", "whoever"], "OPENAI_API_KEY"),
         (["--template", "{question}"], "expected a template with {question}"),
         (["--test", "none.jsonl"], "none.jsonl"),
     ],
 )
 def test_what_is_wrong_is_one_line_before_anything_is_made(  # noqa: PLR0917
-    run, model, sources, tmp_path, arguments, said
+    run, model, sources, tmp_path, arguments, said, monkeypatch
 ):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     out = tmp_path / "study"
     result = run("study", model, *sources, "--out", out, *arguments)
     assert result.exit_code == 2
@@ -107,6 +113,56 @@ def test_an_arm_that_fails_is_said_and_stops_no_other(run, model, sources, tmp_p
     assert "The same command tries again what failed." in result.stderr
     assert "Traceback" not in result.stderr
     assert (tmp_path / "study" / "report.html").is_file()
+
+
+class _Judge(BaseHTTPRequestHandler):
+    """Prefers whatever is shown first."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        message = {"role": "assistant", "content": "[[A]]"}
+        body = json.dumps({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def judge_url():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Judge)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.filterwarnings("ignore::rankselect.errors.RankSelectWarning")
+def test_a_judge_ranks_the_answers_of_a_finished_study(run, finished, judge_url):
+    folder, command, _ = finished
+    result = run(*command, "--judge", "whoever", "--judge-url", judge_url, "--judge-questions", "3")
+    assert result.exit_code == 0, result.output
+    found = json.loads((folder / "judge.json").read_text(encoding="utf-8"))
+    assert found["arms"] == ["base", "by-layer", "two"]
+    assert len(found["comparisons"]) == 9
+    assert list((folder / "replies").iterdir())
+    assert "The judge: LLMJudge" in (folder / "report.md").read_text(encoding="utf-8")
+    (folder / "judge.json").unlink()
+
+
+def test_a_judge_out_of_reach_leaves_the_rest_of_the_study(run, finished):
+    folder, command, _ = finished
+    (folder / "report.html").unlink()
+    result = run(*command, "--judge", "whoever", "--judge-url", "http://127.0.0.1:9/v1")
+    assert result.exit_code == 1
+    assert "No ranking by the judge: expected" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert (folder / "report.html").is_file()
+    assert json.loads(result.stdout)["verdict"]["headline"]
 
 
 def test_default_arms_have_a_base_a_uniform_rank_and_a_control():

@@ -259,4 +259,4 @@ def _write_judge(folder: Path, rows: list[dict[str, str]], finals: list[UnitResu
     judge = LLMJudge("a made-up judge", complete=complete)
     questions = [row["question"] for row in rows[:6]]
     result = judge.rank(questions, {arm: texts[:6] for arm, texts in answers.items()}, progress=False)
-    write_document(folder / "judge.json", result.to_dict())
+    write_document(folder / "judge.json", {"format": "rankselect.judge", "version": 1, **result.to_dict()})

@@ -297,7 +297,7 @@ def test_other_files_that_are_damaged_are_fatal(folder, name):
 
 def test_a_judges_file_that_is_none(folder):
     (folder / "judge.json").write_text("[")
-    with pytest.raises(FileFormatError, match=r"judge's result, got .*not JSON. Ask the judge again"):
+    with pytest.raises(FileFormatError, match=r"rankselect.judge file .*judge.json"):
         StudyResults.load(folder)
 
 

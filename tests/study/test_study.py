@@ -209,10 +209,11 @@ def test_what_cannot_work_is_said_before_anything_is_trained(config, tmp_path):
         ({"arms": (Arm("x", "per-layer"),)}, rs.UnknownNameError, "Did you mean per-layer-id"),
         ({"metrics": ("questeval",)}, rs.MetricError, "expected metrics that work here, questeval among them"),
         ({"test": "none.jsonl"}, rs.DataError, "none.jsonl"),
+        ({"max_new_tokens": 128}, rs.DataError, "a context of 128 less max_new_tokens 128"),
     ):
         with pytest.raises(error, match=said):
             Study(replace(config, **changed), tmp_path / "new").run(progress=False)
-        assert not list((tmp_path / "new").glob("units/*"))
+        assert not (tmp_path / "new" / "config.json").exists()
 
 
 def test_configs_that_compare_nothing_are_refused(config):

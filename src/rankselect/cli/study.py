@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import shlex
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path  # noqa: TC003  (Typer reads the annotations)
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from rankselect.cli import options, sources
-from rankselect.cli.console import show, simple_table, stderr
-from rankselect.errors import ArgumentError, MissingExtraError
+from rankselect.cli.console import show, stderr
+from rankselect.errors import ArgumentError, MissingExtraError, RankSelectError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from rankselect.metrics.judge import LLMJudge
     from rankselect.study.arm import Arm
     from rankselect.study.executors import Executor
-    from rankselect.study.results import StudyResults
 
 __all__ = ["study"]
 
-_ARMS, _TRAINING, _SCORES = "Arms", "Training", "Scores"
+_ARMS, _TRAINING, _SCORES, _JUDGE = "Arms", "Training", "Scores", "Judge"
 _BASE = "base"
 _DEFAULT_ARMS = (
     "base",
@@ -34,7 +34,6 @@ _DEFAULT_ARMS = (
     "per-layer-id=per-layer-id",
     "per-layer-id-control=same-parameters:strategy=per-layer-id",
 )
-_NONE = "-"
 _DEFAULT_METRICS = ("token-f1", "questeval-cloze", "perplexity")
 
 
@@ -121,6 +120,27 @@ def study(
         bool,
         typer.Option("--dropout-too", help="Score once more with dropout left on.", rich_help_panel=_SCORES),
     ] = False,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A model that ranks the arms' answers, behind an endpoint that speaks OpenAI's API. Questions and "
+            "answers are sent there. OPENAI_API_KEY is its key.",
+            rich_help_panel=_JUDGE,
+        ),
+    ] = None,
+    judge_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Its endpoint, such as http://127.0.0.1:8000/v1; OpenAI's if left out.",
+            rich_help_panel=_JUDGE,
+        ),
+    ] = None,
+    judge_questions: Annotated[
+        int,
+        typer.Option(metavar="N", min=1, help="Draw so many of the questions.", rich_help_panel=_JUDGE),
+    ] = 50,
     dtype: options.DType = "auto",
     quantization: options.Quantization = "none",
     device_map: options.DeviceMap = "auto",
@@ -147,6 +167,7 @@ def study(
     progress = sys.stderr.isatty() and not no_progress
     sources.show_progress(wanted=progress)
     write_report = _report_writer()
+    from rankselect.cli.study_outcome import show_outcome  # noqa: PLC0415
     from rankselect.study.config import StudyConfig  # noqa: PLC0415  (slow to import, like all of transformers)
     from rankselect.study.results import StudyResults  # noqa: PLC0415
     from rankselect.study.study import Study  # noqa: PLC0415
@@ -180,19 +201,23 @@ def study(
         dropout_too=dropout_too,
     )
     where = _executor(executor, address)
+    named = _judge(judge, judge_url, judge_questions, out)
     if not context.find_root().params.get("debug"):
         logging.getLogger("rankselect.study.work").setLevel(logging.ERROR)  # tracebacks; each failure has its line
     try:
-        Study(config, out).run(executor=where, progress=progress)
+        with redirect_stdout(sys.stderr):  # where Ray tells of workers that died
+            Study(config, out).run(executor=where, progress=progress)
     except KeyboardInterrupt:
         n_done = len(list((out / "units").glob("[!.]*.json")))
         command = shlex.join(["rankselect", *sys.argv[1:]])
         show(stderr(), f"Stopped. {n_done} finished trainings are kept in {out}. Go on with: {command}")
         raise typer.Exit(130) from None
+    if named is not None:
+        _ask(named, out, progress=progress)
     results = StudyResults.load(out)
     files = [*results.write(), *write_report(results, out)]
-    _show(results, files, as_json=as_json)
-    if results.failed:
+    show_outcome(results, files, as_json=as_json)
+    if results.failed or (named is not None and results.judge is None):
         raise typer.Exit(1)
 
 
@@ -246,44 +271,24 @@ def _report_writer() -> Callable[..., list[Path]]:
     return write_report
 
 
-def _show(results: StudyResults, files: Sequence[Path], *, as_json: bool) -> None:
-    """The arms, the verdict, and where everything is; all of it in JSON for machines."""
-    console = stderr()
-    console.print(_summary(results))
-    verdict = results.verdict()
-    show(console, str(verdict), wrap=True)
-    for failed in results.failed:
-        show(console, f"{failed.unit.id} failed: {failed.error}")
-    if results.failed:
-        show(console, "The same command tries again what failed.")
-    show(console, f"Wrote {', '.join(map(str, files))}")
-    if as_json:
-        from rankselect.study.frames import records  # noqa: PLC0415
+def _judge(model: str | None, url: str | None, n_questions: int, out: Path) -> LLMJudge | None:
+    """The judge; what it lacks, a key or a package, is said before anything is trained."""
+    if model is None:
+        if url is not None:
+            raise ArgumentError("--judge-url with --judge NAME", "without", "Name the model, or leave it out.")
+        return None
+    import rankselect as rs  # noqa: PLC0415
 
-        document = {
-            "folder": str(results.folder),
-            "files": [str(file) for file in files],
-            "verdict": {name: getattr(verdict, name) for name in ("arm", "headline", "reasons", "caveats")},
-            "summary": records(results.summary),
-            "failed": {result.unit.id: result.error for result in results.failed},
-        }
-        typer.echo(json.dumps(document, indent=1))
+    out.mkdir(parents=True, exist_ok=True)
+    return rs.LLMJudge(model, base_url=url, max_questions=n_questions, cache=out / "replies")
 
 
-def _summary(results: StudyResults) -> Any:
-    """A row for each arm: its ranks, what it trains, and its scores with intervals."""
-    from rankselect.study.frames import records  # noqa: PLC0415
+def _ask(judge: LLMJudge, out: Path, *, progress: bool) -> None:
+    """Let the judge rank the answers; if it cannot be reached, the study's other results are there all the same."""
+    from rankselect.study.judging import judge_answers  # noqa: PLC0415
+    from rankselect.study.results import StudyResults  # noqa: PLC0415
 
-    metrics = list(results.metrics)
-    table = simple_table("arm", "rank", "trainable", "learning rate", *metrics, numbers=len(metrics) + 3)
-    for row in records(results.summary):
-        own = [_NONE] * 3
-        if row["rank_mean"] is not None:
-            own = [f"{row['rank_mean']:.3g}", f"{row['trainable_percent']:.3g} %", f"{row['learning_rate']:g}"]
-        table.add_row(row["arm"], *own, *(_interval(row, metric) for metric in metrics))
-    return table
-
-
-def _interval(row: dict[str, Any], metric: str) -> str:
-    value, low, high = (row.get(f"{metric}{end}") for end in ("", "_low", "_high"))
-    return _NONE if value is None else f"{value:.4g} ({low:.4g} to {high:.4g})"
+    try:
+        judge_answers(StudyResults.load(out), judge, progress=progress)
+    except RankSelectError as error:
+        show(stderr(), f"No ranking by the judge: {error}", wrap=True)

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+from transformers import AutoConfig
 from transformers.utils import logging
 
 from rankselect.embedded.small_phi import small_phi
 from rankselect.files import new_folder
 from rankselect.study.rows import embedded_rows
 from rankselect.training.loading import load_model, load_tokenizer
+from rankselect.training.prompt_tokens import PromptTokens
 from rankselect.training.prompts import PromptTemplate
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from rankselect.study.config import StudyConfig
 
-__all__ = ["SMALL_PHI", "prepare_base", "stored_parameters", "study_model", "study_tokenizer"]
+__all__ = ["SMALL_PHI", "prepare_base", "require_room", "stored_parameters", "study_model", "study_tokenizer"]
 
 SMALL_PHI = "small-phi"
 """The small Phi model that is trained on the spot; a study keeps it in its folder."""
@@ -35,6 +37,20 @@ def prepare_base(config: StudyConfig, folder: Path, *, progress: bool) -> None:
         with new_folder(folder / "model") as target:
             model.save_pretrained(target)
             tokenizer.save_pretrained(target)
+        require_room(config, folder)
+
+
+def require_room(config: StudyConfig, folder: Path) -> None:
+    """Refuse answers so long that no prompt fits before them, which would come out after the training only.
+
+    Raises:
+        DataError: If the template's own words and `max_new_tokens` are more than the model reads.
+    """
+    described = nn.Module()
+    described.config = AutoConfig.from_pretrained(_name(config, folder))
+    PromptTokens(study_tokenizer(config, folder), PromptTemplate(config.template)).room(
+        described, config.max_new_tokens
+    )
 
 
 def study_model(config: StudyConfig, folder: Path) -> PreTrainedModel:

@@ -23,6 +23,17 @@ _OF_TRAINING: dict[str, Any] = {
     "peak_memory_bytes": int,
     "losses": list,
 }
+_OF_JUDGE: dict[str, Any] = {
+    "judge": str,
+    "ranking": list,
+    "unranked": str,
+    "comparisons": list,
+    "n_verdicts": int,
+    "n_abstentions": int,
+    "n_disagreements": int,
+    "n_preferences": int,
+    "n_first_preferred": int,
+}
 
 
 @final
@@ -98,18 +109,16 @@ def _chosen(path: Path) -> dict[str, dict[str, float]]:
 
 
 def _judge(path: Path) -> dict[str, Any] | None:
-    """The judge's result; its JSON has the fields of a `JudgeResult`, whether or not it says so."""
-    import json  # noqa: PLC0415  (for this file alone)
-
+    """The judge's result, as `JudgeResult.to_dict` gives it."""
     if not path.exists():
         return None
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FileFormatError("a judge's result", f"{path}, which is not JSON", "Ask the judge again.") from error
-    for name, kind in (("judge", str), ("ranking", list), ("unranked", str)):
+    document = read_document(path, "rankselect.judge", _VERSION)
+    counts = dict.fromkeys(
+        ("n_verdicts", "n_abstentions", "n_disagreements", "n_preferences", "n_first_preferred"), int
+    )
+    for name, kind in {"judge": str, "ranking": list, "unranked": str, "comparisons": list, **counts}.items():
         field(document, name, kind, path)
-    return dict(document)
+    return document
 
 
 def _unit(path: Path, arms: list[str], n_rows: int) -> UnitResult:

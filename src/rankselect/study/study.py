@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from rankselect.calibration.id_profile import IDProfile
 from rankselect.errors import MetricError, RankSelectError
-from rankselect.study.base_model import prepare_base
+from rankselect.study.base_model import SMALL_PHI, prepare_base, require_room
 from rankselect.study.executors import Sequential
 from rankselect.study.folder import StudyFolder
 from rankselect.study.rows import study_rows
@@ -89,7 +89,8 @@ class Study:
         Raises:
             ArgumentError: If the folder is in use, or holds the study of another config.
             UnknownNameError: If there is no strategy or metric of a name.
-            MetricError: If a metric cannot be computed here; said before anything is trained.
+            MetricError: If a metric cannot be computed here; said before anything is trained, as all of these are.
+            DataError: If rows cannot be read, or the model has no room for a prompt and `max_new_tokens`.
             SaveError: If the folder cannot be written.
         """
         executor = executor or Sequential()
@@ -105,6 +106,8 @@ class Study:
         strategies = [arm.made for arm in self.config.arms]
         _require_metrics(self.config.metrics)
         rows = study_rows(self.config)
+        if self.config.model != SMALL_PHI:  # which is not there yet
+            require_room(self.config, self.folder.path)
         self.folder.open(self.config, rows)
         self.folder.keep_rows(rows)
         prepare_base(self.config, self.folder.path, progress=progress)

@@ -16,7 +16,7 @@ from rankselect.calibration.trunk import input_device
 from rankselect.errors import ArgumentError, DataError, ModelError, RankSelectWarning
 from rankselect.plan.layers import unwrapped
 from rankselect.training.evaluation_mode import evaluating, has_dropout
-from rankselect.training.prompt_tokens import PromptTokens, context_length, end_token_id, pad_token_id
+from rankselect.training.prompt_tokens import PromptTokens, end_token_id, pad_token_id
 from rankselect.training.prompts import PromptTemplate
 from rankselect.training.shrinking_batches import shrinking_batches
 from rankselect.training.stop_texts import StopTexts, before_stop
@@ -188,17 +188,15 @@ def _check_arguments(
 def _prompts(model: nn.Module, encode: PromptTokens, questions: Sequence[str], max_new_tokens: int) -> list[list[int]]:
     """The prompts' ids, cut where the context has no room for them and an answer."""
     prompts = encode.prompts(questions)
-    context = context_length(model, encode.tokenizer)
-    if context is None:
+    room = encode.room(model, max_new_tokens)
+    if room is None:
         return prompts
-    room = context - max_new_tokens
-    encode.require_frame(room, f"a context of {context} less max_new_tokens {max_new_tokens}", "Lower max_new_tokens")
     long = [index for index, prompt in enumerate(prompts) if len(prompt) > room]
     if long:
         longest = max(len(prompts[index]) for index in long)
         warnings.warn(
             f"{len(long)} of {len(questions)} questions lost their end: the longest prompt has {longest} tokens, the "
-            f"context of {context} less max_new_tokens leaves {room}.",
+            f"context of {room + max_new_tokens} less max_new_tokens leaves {room}.",
             RankSelectWarning,
             stacklevel=3,
         )

@@ -132,6 +132,23 @@ class PromptTokens:
             )
         return frame
 
+    def room(self, model: nn.Module, max_new_tokens: int) -> int | None:
+        """How many tokens a prompt may have before an answer of so many; None if the model has no limit.
+
+        Args:
+            model: The model; only its config is read.
+            max_new_tokens: The greatest number of tokens of an answer.
+
+        Raises:
+            DataError: If not even the template's own words fit.
+        """
+        context = context_length(model, self.tokenizer)
+        if context is None:
+            return None
+        left = context - max_new_tokens
+        self.require_frame(left, f"a context of {context} less max_new_tokens {max_new_tokens}", "Lower max_new_tokens")
+        return left
+
     def _ids(self, texts: Sequence[str], *, special: bool) -> list[list[int]]:
         # verbose=False: the tokenizer need not warn of long texts, which are cut here
         encoded = self.tokenizer(list(texts), add_special_tokens=special, verbose=False)

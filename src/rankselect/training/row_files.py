@@ -77,9 +77,14 @@ def hub_samples(name: str, split: str, *, progress: bool = True) -> Any:
 
 
 def split_of(name: str, default: str = "train") -> tuple[str, str]:
-    """The name of a data set and its split, which may stand after a colon at the name's end."""
-    head, colon, split = name.rpartition(":")
-    return (head, split) if colon and "/" not in split and "\\" not in split else (name, default)
+    """The name of a data set and its split, which may stand after a colon at the name's end.
+
+    Example:
+        >>> split_of("owner/set"), split_of("owner/set:train[:90%]")
+        (('owner/set', 'train'), ('owner/set', 'train[:90%]'))
+    """
+    colon = name.find(":", max(name.rfind("/"), name.rfind("\\")) + 1)
+    return (name, default) if colon < 0 else (name[:colon], name[colon + 1 :])
 
 
 def no_such_column(column: str, found: Iterable[str], where: str, remedy: str, *, kind: str = "column") -> DataError:

@@ -12,6 +12,7 @@ from rankselect.study.report.answers import questions_of
 from rankselect.study.report.content import Report, Section
 from rankselect.study.report.facts import facts_of
 from rankselect.study.report.interval import Interval
+from rankselect.study.report.judged import about_the_judge
 from rankselect.study.report.numbers import by_arm
 from rankselect.study.report.palette import arm_styles
 from rankselect.study.report.setting import how_to_read, setting
@@ -116,7 +117,8 @@ def _after(results: StudyResults, found: dict[str, list[ArmDifference]]) -> Iter
     yield Section("differences", "Differences", tables=compared) if compared else None
     ranked = tuple(tables.ranking_table(name, records(table)) for name, table in results.rankings.items())
     text = "Places are by the mean alone: whether neighbours differ is in the table of differences."
-    yield Section("rankings", "Rankings", (text,), tables=ranked) if ranked else None
+    texts = (text, *about_the_judge(results.judge))
+    yield Section("rankings", "Rankings", texts, tables=ranked) if ranked else None
     if results.failed or results.damaged:
         yield Section("failed", "What failed", tables=(tables.failure_table(results.failed, results.damaged),))
     yield how_to_read()

@@ -1,0 +1,60 @@
+"""What `rankselect study` says at its end: the arms, the verdict, what failed, and where everything is."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from rankselect.cli.console import show, simple_table, stderr
+from rankselect.study.frames import records
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from rankselect.study.results import StudyResults
+
+__all__ = ["show_outcome"]
+
+_NONE = "-"
+
+
+def show_outcome(results: StudyResults, files: Sequence[Path], *, as_json: bool) -> None:
+    """The arms, the verdict, and where everything is; all of it in JSON for machines."""
+    console = stderr()
+    console.print(_summary(results))
+    verdict = results.verdict()
+    show(console, str(verdict), wrap=True)
+    for failed in results.failed:
+        show(console, f"{failed.unit.id} failed: {failed.error}")
+    if results.failed:
+        show(console, "The same command tries again what failed.")
+    show(console, f"Wrote {', '.join(map(str, files))}")
+    if as_json:
+        document = {
+            "folder": str(results.folder),
+            "files": [str(file) for file in files],
+            "verdict": {name: getattr(verdict, name) for name in ("arm", "headline", "reasons", "caveats")},
+            "summary": records(results.summary),
+            "failed": {result.unit.id: result.error for result in results.failed},
+        }
+        typer.echo(json.dumps(document, indent=1))
+
+
+def _summary(results: StudyResults) -> Any:
+    """A row for each arm: its ranks, what it trains, and its scores with intervals."""
+    metrics = list(results.metrics)
+    table = simple_table("arm", "rank", "trainable", "learning rate", *metrics, numbers=len(metrics) + 3)
+    for row in records(results.summary):
+        own = [_NONE] * 3
+        if row["rank_mean"] is not None:
+            own = [f"{row['rank_mean']:.3g}", f"{row['trainable_percent']:.3g} %", f"{row['learning_rate']:g}"]
+        table.add_row(row["arm"], *own, *(_interval(row, metric) for metric in metrics))
+    return table
+
+
+def _interval(row: dict[str, Any], metric: str) -> str:
+    value, low, high = (row.get(f"{metric}{end}") for end in ("", "_low", "_high"))
+    return _NONE if value is None else f"{value:.4g} ({low:.4g} to {high:.4g})"
