@@ -1,6 +1,6 @@
 """The study on a real model and real questions: every strategy and every control, three seeds, a grid for each arm.
 
-    python benchmarks/medquad_study.py --model stories260k --data FOLDER/medquad --out medquad_study
+    OMP_NUM_THREADS=1 python benchmarks/medquad_study.py --model stories260k --data medquad --out medquad_study
 
 The model has 260,000 parameters and writes children's stories; the questions are those of MedQuAD, 1,000 to learn from
 and 200 about other diseases to answer. Stopped at any moment, the same command goes on.
@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", required=True, type=Path, help="the folder of train.jsonl and eval.jsonl")
     parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--share", type=Path, help="a folder for a report without questions and answers")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     warnings.simplefilter("ignore", rs.RankSelectWarning)
@@ -67,6 +68,9 @@ def main() -> None:
     results = rs.StudyResults.load(arguments.out)
     results.write(arguments.out)
     rs.write_report(results, arguments.out)
+    if arguments.share is not None:
+        rs.write_report(results, arguments.share, n_questions=0)
+        (arguments.share / "results.csv").write_bytes((arguments.out / "results.csv").read_bytes())
 
 
 if __name__ == "__main__":

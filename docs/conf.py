@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sphinx_gallery.sorting import ExplicitOrder
 
 from rankselect import __version__
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 warnings.filterwarnings("ignore", category=DeprecationWarning)
@@ -79,3 +86,17 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 warnings.simplefilter("ignore")
 import rankselect as rs
 """
+
+
+def write_command_line_reference(_: object) -> None:
+    """Write every command with its options, as the commands themselves describe them, into a page."""
+    command = [sys.executable, "-m", "typer", "rankselect.cli.app", "utils", "docs", "--name", "rankselect"]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
+    page = Path(__file__).with_name("command_line_reference.md")
+    title = "# All commands and their options\n"
+    page.write_text(title + text.partition("\n")[2], encoding="utf-8")
+
+
+def setup(app: Sphinx) -> None:
+    """Run it before every build."""
+    app.connect("builder-inited", write_command_line_reference)

@@ -160,6 +160,8 @@ def test_the_default_baseline_is_a_control_or_the_first_adapter():
                            (("base", None), ("r8", "Fixed(rank=8)"), ("id-control", "Fixed(rank=9)")))  # fmt: skip
     assert default_baseline([base, rank, control]) == "id-control"
     assert default_baseline([base, rank]) == "r8"
+    same = {"name": "even", "strategy": "SameParameters(strategy=PerLayerID())"}
+    assert default_baseline([base, rank, same]) == "even"
     assert default_baseline([base]) == "base"
 
 
@@ -201,6 +203,55 @@ def test_the_verdict_in_words(shifts, choice, headline):
     assert verdict.caveats[-1] == "Known."
     n_level = sum(shift > max(shifts.values()) - 0.01 for shift in shifts.values())
     assert any("difference" in each.lower() for each in verdict.caveats) == (n_level > 1)
+
+
+LEVEL = {"small": 0, "middle": 0, "large": 0}
+TWO_TELL = "Use large: scores shows no difference among the arms, but scores and scores show cheaper ones to be worse."
+
+
+@pytest.mark.parametrize(
+    ("further", "choice", "headline"),
+    [
+        (
+            [{"small": -0.1, "middle": 0, "large": 0}],
+            "middle",
+            "Use middle: scores shows no difference among the arms, but scores shows cheaper ones to be worse.",
+        ),
+        (
+            [{"small": -0.1, "middle": 0, "large": 0}, LEVEL, {"small": 0.2, "middle": -0.1, "large": 0}],
+            "large",
+            TWO_TELL,
+        ),
+        (
+            [{"small": 0, "middle": 0, "large": -0.1}],
+            "small",
+            "Use small: scores shows no difference among the arms, scores shows others to be worse.",
+        ),
+        ([LEVEL], "small", "The choice makes no difference that this study could show: use small, the cheapest."),
+    ],
+)
+def test_further_metrics_tell_apart_what_the_first_does_not(further, choice, headline):
+    metric = clear(LEVEL)[0].metric.name
+    verdict = reach_verdict(clear(LEVEL), COSTS, (), [clear(shifts) for shifts in further])
+    assert (verdict.arm, verdict.headline) == (choice, headline.replace("scores", metric))
+    assert all(difference.metric == metric and not difference.shown for difference in verdict.differences)
+
+
+def test_a_further_metric_does_not_bring_back_what_the_first_has_ruled_out():
+    first, second = {"small": -0.1, "middle": 0, "large": 0.001}, {"small": 0.1, "middle": 0, "large": 0}
+    verdict = reach_verdict(clear(first), COSTS, (), [clear(second)])
+    assert (verdict.arm, verdict.headline) == ("middle", CHEAPEST_OF_TWO)
+
+
+def test_equal_arms_seldom_differ_by_further_metrics(monkeypatch):
+    monkeypatch.setattr("rankselect.study.differences.detectable_difference", lambda *args, **kwargs: 1.0)  # slow
+    generator = np.random.default_rng(3)
+    n, told = 200, 0
+    for _ in range(n):
+        first, *further = (study(generator, luck=0.03) for _ in range(3))
+        verdict = reach_verdict(first, {each.arm: 1 for each in first}, (), further)
+        told += any("Of these arms" in reason for reason in verdict.reasons)
+    assert told / n <= 0.07
 
 
 def test_a_verdict_needs_two_arms():

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from rankselect.errors import ArgumentError
 from rankselect.study.arm import Arm
 from rankselect.study.report.compose import compose
 from rankselect.study.report.html import html_page
@@ -59,7 +60,7 @@ class Page(HTMLParser):
 
 
 def report_of(folder):
-    return html_page(compose(StudyResults.load(folder)))
+    return html_page(compose(StudyResults.load(folder), 25))
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +128,18 @@ def test_answers_are_escaped_and_shown_for_every_arm(full):
     assert " ".join(NASTY.split()) in page.words
     assert len(page.all("details")) == 25 + 1
     assert len(page.all("article")) == 25 * (len(ARMS) + 1)
+
+
+@pytest.mark.parametrize("n", [0, 1, 7])
+def test_as_many_questions_as_are_wanted(tmp_path, n):
+    write_synthetic_study(tmp_path / "study")
+    results = StudyResults.load(tmp_path / "study")
+    written = write_report(results, tmp_path / "out", n_questions=n)
+    for text in (path.read_text(encoding="utf-8") for path in written):
+        assert sum(row["question"] in text for row in results.rows) == n
+        assert sum(row["answer"] in text for row in results.rows) == n
+    with pytest.raises(ArgumentError, match="n_questions of at least 0, got -1"):
+        write_report(results, tmp_path / "out", n_questions=-1)
 
 
 def test_figures_and_tables_say_what_they_show(full):

@@ -152,6 +152,15 @@ def study(
         str | None,
         typer.Option(help="A Ray cluster; one is started here if left out.", rich_help_panel="Where"),
     ] = None,
+    report_questions: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Questions that the report shows with all answers; 0 keeps your data out of it.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = 25,
     as_json: options.Json = False,
     no_progress: options.NoProgress = False,
 ) -> None:
@@ -215,7 +224,7 @@ def study(
     if named is not None:
         _ask(named, out, progress=progress)
     results = StudyResults.load(out)
-    files = [*results.write(), *write_report(results, out)]
+    files = [*results.write(), *write_report(results, out, n_questions=report_questions)]
     show_outcome(results, files, as_json=as_json)
     if results.failed or (named is not None and results.judge is None):
         raise typer.Exit(1)

@@ -141,12 +141,16 @@ def arm_difference(
 
 
 def default_baseline(arms: Sequence[dict[str, Any]]) -> str:
-    """The arm with which others are compared: the first named a control, else the first with an adapter.
+    """The arm with which others are compared.
+
+    The first that is named a control; else the first of the strategy `SameParameters`, which is one; else the first
+    with an adapter.
 
     Example:
         >>> default_baseline([{"name": "base", "strategy": None}, {"name": "r8", "strategy": "Fixed(rank=8)"}])
         'r8'
     """
     names = [arm["name"] for arm in arms if "control" in arm["name"].lower()]
+    names += [arm["name"] for arm in arms if (arm["strategy"] or "").startswith("SameParameters(")]
     names += [arm["name"] for arm in arms if arm["strategy"] is not None]
     return str((names or [arms[0]["name"]])[0])

@@ -256,11 +256,13 @@ class StudyResults:
         """Which arm to use and why, or that it makes no difference.
 
         Args:
-            metric: The metric that decides; the study's first if left out.
+            metric: The only metric that decides. If left out, the study's first does, and where it shows no
+                difference, the others in their order: see `reach_verdict`.
         """
-        name = next(iter(self.metrics)) if metric is None else metric
+        names = list(self.metrics) if metric is None else [metric]
+        first, *further = [self.scores(name) for name in names]
         costs = self._means("trainable_parameters")
-        return reach_verdict(self.scores(name), costs, study_caveats(self.files, self.grid_table))
+        return reach_verdict(first, costs, study_caveats(self.files, self.grid_table), further)
 
     def write(self, folder: str | os.PathLike[str] | None = None) -> list[Path]:
         """Write ``results.csv`` (the tidy table) and ``results.json`` (everything), each whole or not at all.

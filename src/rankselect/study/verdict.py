@@ -49,73 +49,121 @@ class Verdict:
         return "\n".join(lines + (["Caveats:"] if self.caveats else []) + [f"- {each}" for each in self.caveats])
 
 
-def reach_verdict(scores: Sequence[ArmScores], costs: Mapping[str, float], caveats: Sequence[str]) -> Verdict:
+@final
+@dataclass(frozen=True)
+class _Comparison:
+    """Arms against the best of them under one metric.
+
+    Attributes:
+        best: The arm of the best mean.
+        found: The differences of the others from it, by arm.
+    """
+
+    best: ArmScores
+    found: dict[str, ArmDifference]
+
+    @classmethod
+    def of(cls, scores: Sequence[ArmScores], n_comparisons: int) -> _Comparison:
+        """Compare at least two arms; one that has no seed in common with the best is left out."""
+        sign = 1 if scores[0].metric.higher_is_better else -1
+        best = max(scores, key=lambda each: sign * each.mean(each.by_seed))
+        luck = pooled_luck(scores)
+        against = {each.arm: arm_difference(each, best, n_comparisons, luck) for each in scores if each is not best}
+        return cls(best, {arm: difference for arm, difference in against.items() if difference is not None})
+
+    @property
+    def worse(self) -> list[ArmDifference]:
+        """The differences of the arms that are shown to be worse than the best."""
+        return [difference for difference in self.found.values() if difference.shown]
+
+    @property
+    def equal(self) -> list[str]:
+        """The best arm, and those that are not shown to be worse."""
+        return [self.best.arm, *(arm for arm, difference in self.found.items() if not difference.shown)]
+
+
+def reach_verdict(
+    scores: Sequence[ArmScores],
+    costs: Mapping[str, float],
+    caveats: Sequence[str],
+    further: Sequence[Sequence[ArmScores]] = (),
+) -> Verdict:
     """The cheapest arm among those that are not shown to be worse than the best one.
 
     The best arm is known only from the same scores, so each arm's comparison with it allows for the comparisons of
-    all pairs of arms.
+    all pairs of arms. Arms that the deciding metric does not tell apart may be told apart by the study's further
+    metrics: each takes away the arms that it shows to be worse than the best of those left, and all of them together
+    allow for as many comparisons as they make.
 
     Args:
-        scores: The arms' scores under one metric, of one condition; at least one arm.
+        scores: The arms' scores under the metric that decides, of one condition; at least one arm.
         costs: ``{arm: trainable parameters}``.
         caveats: What could be wrong with the study, known already.
+        further: The arms' scores under further metrics, in the order in which they are asked.
     """
     if len(scores) < 2:
         return Verdict(None, "There is nothing to compare: fewer than two arms have results.", (), tuple(caveats))
-    sign = 1 if scores[0].metric.higher_is_better else -1
-    best = max(scores, key=lambda each: sign * each.mean(each.by_seed))
     n_pairs = len(scores) * (len(scores) - 1) // 2
-    luck = pooled_luck(scores)
-    against = {each.arm: arm_difference(each, best, n_pairs, luck) for each in scores if each is not best}
-    found = {arm: difference for arm, difference in against.items() if difference is not None}
-    worse = [difference for difference in found.values() if difference.shown]
-    equal = [best.arm, *(arm for arm, difference in found.items() if not difference.shown)]
-    choice = min(equal, key=lambda arm: (costs[arm], arm != best.arm))
-    unpaired = [f"{arm} has no seed in common with {best.arm}." for arm in against if arm not in found]
+    first = _Comparison.of(scores, n_pairs)
+    left, telling = first.equal, []
+    for others in further:
+        asked = [each for each in others if each.arm in left]
+        if len(asked) > 1 and (found := _Comparison.of(asked, n_pairs * len(further))).worse:
+            left = found.equal
+            telling.append(found)
+    best = (telling or [first])[-1].best.arm
+    choice = min(left, key=lambda arm: (costs[arm], arm != best))
+    lost = {each.arm for each in scores} - {first.best.arm} - set(first.found)
+    unpaired = [f"{arm} has no seed in common with {first.best.arm}." for arm in sorted(lost)]
     return Verdict(
         choice,
-        _headline(choice, best.arm, equal, found, costs),
-        tuple(_reasons(choice, best, found, worse, costs)),
-        (*_limits(found), *unpaired, *caveats),
-        tuple(found.values()),
+        _headline(choice, first, telling, costs),
+        (*_reasons(choice, first, costs), *map(_told, telling)),
+        (*_limits(first.found), *unpaired, *caveats),
+        tuple(first.found.values()),
     )
 
 
-def _headline(
-    choice: str,
-    best: str,
-    equal: Sequence[str],
-    found: Mapping[str, ArmDifference],
-    costs: Mapping[str, float],
-) -> str:
-    if len(equal) == len(found) + 1:
-        return f"The choice makes no difference that this study could show: use {choice}, the cheapest."
-    if len(equal) == 1:
-        return f"Use {best}: every other arm scores worse."
-    if choice == best:
-        return f"Use {best}: it scores best, and no arm that is not shown to be worse has fewer parameters."
+def _headline(choice: str, first: _Comparison, telling: Sequence[_Comparison], costs: Mapping[str, float]) -> str:
+    everywhere = len(first.equal) == len(first.found) + 1
     few = "without an adapter" if not costs[choice] else f"with {costs[choice]:,.0f} trainable parameters"
-    return f"Use {choice}: {few} it is the cheapest of the {len(equal)} arms among which no difference is shown."
+    metric = first.best.metric.name
+    if telling:
+        names, show = " and ".join(each.best.metric.name for each in telling), "show" if len(telling) > 1 else "shows"
+        which = "the arms" if everywhere else f"{len(first.equal)} arms"
+        cheaper = any(costs[arm] < costs[choice] for arm in first.equal)
+        why = f"but {names} {show} cheaper ones to be worse" if cheaper else f"{names} {show} others to be worse"
+        return f"Use {choice}: {metric} shows no difference among {which}, {why}."
+    if everywhere:
+        return f"The choice makes no difference that this study could show: use {choice}, the cheapest."
+    if len(first.equal) == 1:
+        return f"Use {choice}: every other arm scores worse."
+    if choice == first.best.arm:
+        return f"Use {choice}: it scores best, and no arm that is not shown to be worse has fewer parameters."
+    return f"Use {choice}: {few} it is the cheapest of the {len(first.equal)} arms among which no difference is shown."
 
 
-def _reasons(
-    choice: str,
-    best: ArmScores,
-    found: Mapping[str, ArmDifference],
-    worse: Sequence[ArmDifference],
-    costs: Mapping[str, float],
-) -> list[str]:
-    estimate = best.estimate()
-    low, high = estimate.interval(CONFIDENCE)
-    metric = best.metric.name
-    reasons = [f"{best.arm} scores best: {metric} {estimate.mean:.3g} (95 % interval {low:.3g} to {high:.3g})."]
+def _reasons(choice: str, first: _Comparison, costs: Mapping[str, float]) -> list[str]:
+    best = first.best
+    reasons = [f"{best.arm} scores best: {_score(best)}."]
     if choice != best.arm:
-        reasons.append(f"{found[choice]}.")
-        if costs[choice]:
+        reasons.append(f"{first.found[choice]}.")
+        if 0 < costs[choice] < costs[best.arm]:
             times = costs[best.arm] / costs[choice]
             reasons.append(f"{best.arm} has {times:.3g} times as many trainable parameters as {choice}.")
-    reasons += [f"{difference}." for difference in worse]
-    return reasons
+    return reasons + [f"{difference}." for difference in first.worse]
+
+
+def _told(comparison: _Comparison) -> str:
+    """What a further metric shows."""
+    worse = ", ".join(difference.arm for difference in comparison.worse)
+    return f"Of these arms {comparison.best.arm} is best by {_score(comparison.best)}; shown to be worse: {worse}."
+
+
+def _score(scores: ArmScores) -> str:
+    estimate = scores.estimate()
+    low, high = estimate.interval(CONFIDENCE)
+    return f"{scores.metric.name} {estimate.mean:.3g} (95 % interval {low:.3g} to {high:.3g})"
 
 
 def _limits(found: Mapping[str, ArmDifference]) -> list[str]:

@@ -16,12 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = ["questions_of"]
 
-_MOST = 25  # questions in a report: of more, the rest is in the files of the units
 _CONDITION = "dropout_off"
 
 
 def questions_of(
-    rows: Sequence[Mapping[str, str]], arms: Mapping[str, Sequence[UnitResult]], metric: str
+    rows: Sequence[Mapping[str, str]], arms: Mapping[str, Sequence[UnitResult]], metric: str, n: int
 ) -> tuple[tuple[Question, ...], str]:
     """The questions that a report shows, and how they were chosen.
 
@@ -31,11 +30,12 @@ def questions_of(
         rows: The test rows: ``{"question", "answer"}``.
         arms: The results of each arm; the first seed's answers are shown.
         metric: The metric by which middling is meant.
+        n: How many questions at most: of more, the rest is in the files of the units.
     """
     shown = {arm: results[0] for arm, results in arms.items() if results[0].answers.get(_CONDITION)}
-    if not rows or not shown:
+    if not rows or not shown or not n:
         return (), ""
-    order = _order(len(rows), [each.scores.get(_CONDITION, {}).get(metric) for each in shown.values()])
+    order = _order(len(rows), n, [each.scores.get(_CONDITION, {}).get(metric) for each in shown.values()])
     questions = tuple(
         Question(rows[index]["question"], rows[index]["answer"], tuple(_answers(shown, index))) for index in order
     )
@@ -46,12 +46,12 @@ def questions_of(
     return questions, f"{note}{rest} {plural(len(order), 'question')} of {len(rows)}."
 
 
-def _order(n: int, scores: Sequence[list[float] | None]) -> list[int]:
+def _order(n_rows: int, n: int, scores: Sequence[list[float] | None]) -> list[int]:
     of_each = [np.asarray(values, dtype=np.float64) for values in scores if values]
     means = np.mean([values if values.ndim == 1 else values.mean(axis=0) for values in of_each], axis=0)
-    first = int(np.argsort(means, kind="stable")[n // 2]) if of_each else 0
-    others = [index for index in range(n) if index != first]
-    kept = np.unique(np.linspace(0, len(others) - 1, min(len(others), _MOST - 1)).round().astype(int))
+    first = int(np.argsort(means, kind="stable")[n_rows // 2]) if of_each else 0
+    others = [index for index in range(n_rows) if index != first]
+    kept = np.unique(np.linspace(0, len(others) - 1, min(len(others), n - 1)).round().astype(int))
     return [first, *(others[index] for index in kept.tolist())]
 
 

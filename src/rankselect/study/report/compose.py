@@ -35,11 +35,12 @@ _INTERVALS = (
 )
 
 
-def compose(results: StudyResults) -> Report:
+def compose(results: StudyResults, n_questions: int) -> Report:
     """The report of a study, also of one that is not finished.
 
     Args:
         results: The study's results.
+        n_questions: How many questions to show with their answers.
 
     Raises:
         MissingExtraError: If matplotlib or pandas is not installed.
@@ -54,7 +55,7 @@ def compose(results: StudyResults) -> Report:
     best = next(iter(results.rankings[metric]["arm"])) if metric in results.rankings else ""
     # What the verdict rests on allows for all pairs of arms, so that the figure beside it never says otherwise.
     decisive = list(verdict.differences)
-    questions, note = questions_of(results.rows, arms, metric)
+    questions, note = questions_of(results.rows, arms, metric, n_questions)
     sizes = [plural(len(results.arms), "arm"), plural(len(config["seeds"]), "seed")]
     return Report(
         title=f"LoRA ranks for {config['model']}, trained on {config['train']}",

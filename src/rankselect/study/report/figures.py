@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
@@ -97,8 +98,6 @@ def scores(
         y: What the y axis shows.
     """
     with drawn():
-        from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator  # noqa: PLC0415  (optional)
-
         figure = new_figure(3.3)
         ax = figure.subplots()
         if reference is not None:
@@ -108,13 +107,15 @@ def scores(
             style = styles[point.arm]
             error = [[point.value - point.low], [point.high - point.value]]
             ax.errorbar(point.x, point.value, yerr=error, color=style.light, marker=style.marker, capsize=3, ms=7)
-        spots = [point.x for point in points]
-        if min(spots, default=0) > 0 and max(spots) > 8 * min(spots):
+        if _spread([point.x for point in points]):
             ax.set_xscale("log")
-            wide = max(spots) > 100 * min(spots)
-            ax.xaxis.set_major_locator(LogLocator(subs=[1.0] if wide else [1.0, 2.0, 5.0]))
-            ax.xaxis.set_minor_locator(NullLocator())
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda spot, _: short(spot)))
+            _few_ticks(ax.xaxis, [point.x for point in points])
+        ax.xaxis.set_major_formatter(lambda spot, _: short(spot))
+        ends = [end for each in (*points, *([reference] if reference else [])) for end in (each.low, each.high)]
+        if _spread(ends):
+            ax.set_yscale("log")
+            _few_ticks(ax.yaxis, ends)
+            ax.yaxis.set_major_formatter(lambda spot, _: short(spot))
         ax.margins(x=0.12)
         ax.set_xlabel(x)
         ax.set_ylabel(y)
@@ -123,6 +124,18 @@ def scores(
             label_lines(ax, [(reference.value, reference.arm, styles[reference.arm].light)])
         label_points(ax, points, [styles[point.arm].light for point in points])
     return figure
+
+
+def _spread(values: Sequence[float]) -> bool:
+    """Whether values are better seen on a logarithmic scale."""
+    return min(values, default=0) > 0 and max(values) > 8 * min(values)
+
+
+def _few_ticks(axis: Axis, values: Sequence[float]) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator  # noqa: PLC0415  (optional)
+
+    axis.set_major_locator(LogLocator(subs=[1.0] if max(values) > 100 * min(values) else [1.0, 2.0, 5.0]))
+    axis.set_minor_locator(NullLocator())
 
 
 def loss_curves(curves: Mapping[str, Band], styles: Mapping[str, ArmStyle]) -> Figure:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rankselect.errors import ArgumentError
 from rankselect.files import write_text
 from rankselect.study.report.compose import compose
 from rankselect.study.report.html import html_page
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["write_report"]
 
 
-def write_report(results: StudyResults, folder: str | os.PathLike[str] | None = None) -> list[Path]:
+def write_report(
+    results: StudyResults, folder: str | os.PathLike[str] | None = None, *, n_questions: int = 25
+) -> list[Path]:
     """Write the report of a study: ``report.html``, and ``report.md`` with its ``figures``.
 
     The page needs no network and no other file: it can be opened from disk, sent, and printed. The report of a study
@@ -27,11 +30,14 @@ def write_report(results: StudyResults, folder: str | os.PathLike[str] | None = 
     Args:
         results: What the study found.
         folder: Where to write; it is made if it does not exist. The study's folder if left out.
+        n_questions: How many of the test's questions to show with the right answer and every arm's. 0 makes a report
+            that holds none of your data, for passing on.
 
     Returns:
         The two files.
 
     Raises:
+        ArgumentError: If `n_questions` is below 0.
         MissingExtraError: If matplotlib or pandas is not installed.
         FileFormatError: From `StudyResults.load`, where there is no study.
 
@@ -42,9 +48,11 @@ def write_report(results: StudyResults, folder: str | os.PathLike[str] | None = 
             ...
         rankselect.errors.FileFormatError: expected ...
     """
+    if n_questions < 0:
+        raise ArgumentError("n_questions of at least 0", repr(n_questions), "0 leaves all answers out.")
     into = results.folder if folder is None else Path(folder)
     into.mkdir(parents=True, exist_ok=True)
-    report = compose(results)
+    report = compose(results, n_questions)
     page, text = into / "report.html", into / "report.md"
     write_text(page, html_page(report))
     save_figures(report, into)
