@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from rankselect.study.executors import Executor
 
 TEXTS = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
-POINTS = (1_000, 3_000, 10_000, 30_000, 100_000)
+POINTS = (1_000, 3_000, 10_000, 30_000, 100_000, 200_000)
 WIDTH, LATENT = 256, 12
-BLOCKS = (1024, 128)  # rows that are compared with all points at a time
+BLOCKS = (1024, 128)  # rows that are compared with a tile of points at a time
 SEEDS = (2, 4, 8)
 PICTURES = Path("docs/_images")
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"

@@ -39,6 +39,7 @@ exclude_patterns = ["_build"]
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 default_role = "code"
+smartquotes_action = "qe"  # no dashes: options begin with two hyphens
 
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"

@@ -132,6 +132,32 @@ def test_a_damaged_or_missing_unit_is_done_again_and_the_rest_is_kept(finished, 
     assert numbers(again) == numbers(finished[1])
 
 
+def test_a_full_disk_stops_the_study_and_keeps_what_is_done(finished, config, tmp_path, monkeypatch):
+    import shutil
+
+    shutil.copytree(finished[0], tmp_path / "study")
+    units = tmp_path / "study" / "units"
+    for path in units.glob("final.*"):
+        path.unlink()
+    before = {path.name: path.stat().st_mtime_ns for path in units.iterdir()}
+    replace_file = Path.replace
+
+    def full(path, target):
+        if "final.rank-2" in path.name:
+            raise OSError(28, "No space left on device")
+        return replace_file(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        with pytest.raises(rs.SaveError, match="No space left on device.*Free disk space and run the study again"):
+            Study(config, tmp_path / "study").run(progress=False)
+    kept = {path.name: path.stat().st_mtime_ns for path in units.iterdir()}
+    assert set(kept) == {*before, "final.base.seed0.json"}
+    again = Study(config, tmp_path / "study").run(progress=False)
+    assert all((units / name).stat().st_mtime_ns == then for name, then in kept.items())
+    assert numbers(again) == numbers(finished[1])
+
+
 def test_a_study_killed_at_any_moment_ends_with_the_numbers_of_an_uninterrupted_one(finished, config, tmp_path):
     code = (
         "import os, signal, sys, threading\n"
