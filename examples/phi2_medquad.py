@@ -18,10 +18,8 @@ A run that was stopped goes on where it was if it is started again with the same
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
-import random
 import sys
 import warnings
 from dataclasses import replace
@@ -35,14 +33,13 @@ from transformers import PhiConfig, PhiForCausalLM
 import rankselect as rs
 from rankselect.adapters.memory.estimate import as_text
 from rankselect.adapters.memory.quantized import quantize
-from rankselect.files import write_text
-from rankselect.study.base_model import SMALL_PHI, stored_parameters
-from rankselect.study.rows import EMBEDDED
+from rankselect.study.base_model import stored_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 PHI2, MEDQUAD = "microsoft/phi-2", "prsdm/MedQuAD-phi2-1k"
+SMALL_PHI, MEDICAL_QA = "small-phi", "medical-qa"  # made on the spot, and part of the library
 TARGETS = ("q_proj", "k_proj", "v_proj", "fc1", "fc2")  # the study's: all of Phi's linear layers but "dense"
 ARMS = (
     rs.Arm("base"),
@@ -79,7 +76,6 @@ REAL_SIZE: dict[str, Any] = {
     "max_length": 512,
     "max_new_tokens": 256,
 }
-TEST_SHARE, TEST_SEED = 0.1, 0
 JUDGED_QUESTIONS = 50
 
 # Rank and trainable percent as the study gives them; its rank "ID" is each layer's own, which it does not list.
@@ -140,15 +136,14 @@ def config_of(options: argparse.Namespace) -> rs.StudyConfig:
     """The study's config: the same arms and the same code for every preset, in another size."""
     if options.preset == "embedded":
         config = rs.StudyConfig(
-            SMALL_PHI, EMBEDDED, EMBEDDED, metrics=metrics("questeval-cloze"), seeds=(0,), **SHARED, **EMBEDDED_SIZE
+            SMALL_PHI, MEDICAL_QA, MEDICAL_QA, metrics=metrics("questeval-cloze"), seeds=(0,), **SHARED, **EMBEDDED_SIZE
         )
     else:
         phi2 = options.preset == "phi2"
-        train, test = rows_of(options.data or MEDQUAD, options.test, options.out)
         config = rs.StudyConfig(
             options.model or PHI2,
-            train,
-            test,
+            options.data or MEDQUAD,
+            options.test,  # a tenth of the questions is held out if there is none
             metrics=metrics("questeval" if phi2 else "questeval-cloze"),
             target_modules=TARGETS if phi2 else "all-linear",
             **SHARED,
@@ -160,24 +155,6 @@ def config_of(options: argparse.Namespace) -> rs.StudyConfig:
 def metrics(questeval: str) -> tuple[str, ...]:
     """Token F1 and QuestEval as in the study, the loss as perplexity, and ROUGE-L where its package is installed."""
     return ("token-f1", questeval, "perplexity", *(["rouge-l"] if find_spec("rouge_score") else []))
-
-
-def rows_of(data: str, test: str | None, out: Path) -> tuple[str, str]:
-    """The rows to train on and to score on; without a test of its own, a tenth of the questions is held out."""
-    if test is not None:
-        return data, test
-    rows = rs.load_rows(data)
-    questions = sorted({row.question for row in rows})  # a question that is there twice stays on one side
-    held_out = set(random.Random(TEST_SEED).sample(questions, max(1, round(TEST_SHARE * len(questions)))))
-    files = out / "train.jsonl", out / "test.jsonl"
-    for file, wanted in zip(files, (False, True), strict=True):
-        chosen = [row for row in rows if (row.question in held_out) == wanted]
-        text = "".join(json.dumps({"question": row.question, "answer": row.answer}) + "\n" for row in chosen)
-        if file.exists() and file.read_text(encoding="utf-8") != text:
-            remedy = "Choose another folder, or the same rows."
-            raise rs.ArgumentError(f"the rows of {data} as they were when the study began", f"others in {file}", remedy)
-        write_text(file, text)
-    return str(files[0]), str(files[1])
 
 
 def ask_the_judge(options: argparse.Namespace) -> None:

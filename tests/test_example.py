@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,6 @@ import rankselect as rs
 from rankselect.embedded.small_phi import small_phi
 from rankselect.study import base_model
 from rankselect.study.results import StudyResults
-from rankselect.testing import tiny_texts
 
 pytestmark = pytest.mark.filterwarnings("ignore::rankselect.errors.RankSelectWarning")
 
@@ -151,20 +149,12 @@ def test_everything_from_the_model_to_the_report(quick, capsys, monkeypatch, tmp
     assert {path: path.stat().st_mtime_ns for path in (results.folder / "units").iterdir()} == units
 
 
-def test_rows_without_a_test_are_split_by_question(quick, tmp_path):
-    data = tmp_path / "rows.jsonl"
-    rows = [{"question": f"why {i % 30}", "answer": text} for i, text in enumerate(tiny_texts(40))]
-    data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    options = quick.parsed(["--model", "x", "--data", str(data), "--out", str(tmp_path), "--seeds", "2"])
+def test_a_model_and_rows_of_your_own(quick, tmp_path):
+    options = quick.parsed(["--model", "x", "--data", "rows.jsonl", "--out", str(tmp_path), "--seeds", "2"])
     config = quick.config_of(options)
+    assert (config.model, config.train, config.test) == ("x", "rows.jsonl", None)
     assert config.seeds == (0, 1)
     assert config.target_modules == "all-linear"
-    train, test = ({row.question for row in rs.load_rows(file)} for file in (config.train, config.test))
-    assert (len(train), len(test), len(train | test)) == (27, 3, 30)
-    assert quick.config_of(options).hash == config.hash
-    data.write_text("\n".join(map(json.dumps, rows[:20])), encoding="utf-8")
-    with pytest.raises(rs.ArgumentError, match="as they were when the study began"):
-        quick.config_of(options)
 
 
 def test_the_presets_are_one_study_in_two_sizes(quick, tmp_path):

@@ -98,7 +98,8 @@ def nearest_neighbors(points: ArrayLike | torch.Tensor, k: int, *, extra: int = 
         points: Shape (n, d), floats or integers, array-like or a torch tensor on any device. It is not modified.
         k: How many neighbours.
         extra: How many more to find for those who will look at subsets; fewer where there are not as many points.
-        block_size: How many rows to compare with a tile of points at a time.
+        block_size: How many rows to compare with a tile of points at a time. Fewer take less memory, and much more
+            time where no copy is kept, since points are then rounded anew for each block.
 
     Returns:
         The neighbours, nearest first; equal distances in the order of the points.

@@ -17,6 +17,7 @@ import pytest
 import rankselect as rs
 from rankselect.study.arm import Arm
 from rankselect.study.config import StudyConfig
+from rankselect.study.rows import study_rows
 from rankselect.study.study import Study
 from rankselect.study.unit import UnitResult
 from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
@@ -240,6 +241,26 @@ def test_what_cannot_work_is_said_before_anything_is_trained(config, tmp_path):
         with pytest.raises(error, match=said):
             Study(replace(config, **changed), tmp_path / "new").run(progress=False)
         assert not (tmp_path / "new" / "config.json").exists()
+
+
+def test_without_a_test_a_tenth_of_the_questions_is_held_out(config, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [{"question": f"why {i % 30}", "answer": text} for i, text in enumerate(tiny_texts(40))]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    alone = replace(config, train=str(path), test=None)
+    found = study_rows(alone)
+    known, test = ({row.question for row in part} for part in ([*found.train, *found.validation], found.test))
+    assert (len(known), len(test), len(known | test)) == (27, 3, 30)
+    assert len(found.train) + len(found.validation) + len(found.test) == 40
+    assert study_rows(alone) == found
+    path.write_text(json.dumps(rows[0]), encoding="utf-8")
+    with pytest.raises(rs.DataError, match="at least 2 different questions, to hold one out, got 1"):
+        study_rows(alone)
+
+
+def test_the_embedded_rows_have_a_test_of_their_own(config):
+    own, left_out = (study_rows(replace(config, train="medical-qa", test=test)) for test in ("medical-qa", None))
+    assert own == left_out
 
 
 def test_configs_that_compare_nothing_are_refused(config):

@@ -49,10 +49,6 @@ def study(
             rich_help_panel=options.DATA,
         ),
     ],
-    test: Annotated[
-        str,
-        typer.Option(help="Rows to score on; nothing is chosen by them.", rich_help_panel=options.DATA),
-    ],
     out: Annotated[
         Path,
         typer.Option(
@@ -60,6 +56,14 @@ def study(
             rich_help_panel=options.OUTPUT,
         ),
     ],
+    test: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows to score on; nothing is chosen by them. A tenth of the training questions, held out, if left "
+            "out.",
+            rich_help_panel=options.DATA,
+        ),
+    ] = None,
     n_train: Annotated[
         int | None,
         typer.Option(metavar="N", min=2, help="Draw so many rows to train on.", rich_help_panel=options.DATA),

@@ -28,7 +28,8 @@ class StudyConfig:
         model: A model's folder or its name on the hub, or ``"small-phi"`` for the small model that is trained on the
             spot.
         train: Rows to train on, as `load_rows` takes them (a file or a data set), or ``"medical-qa"``.
-        test: Rows to score on, never used to choose anything; ``"medical-qa"`` holds out a part of its own.
+        test: Rows to score on, never used to choose anything; ``"medical-qa"`` holds out a part of its own. None holds
+            out a tenth of the training questions, each with all its rows.
         arms: What is compared.
         seeds: The training seeds; each arm is trained once with each.
         metrics: Names of metrics, as the command line takes them.
@@ -67,7 +68,7 @@ class StudyConfig:
 
     model: str
     train: str
-    test: str
+    test: str | None
     arms: tuple[Arm, ...]
     seeds: tuple[int, ...] = (0, 1, 2)
     metrics: tuple[str, ...] = ("token-f1", "questeval-cloze", "perplexity")

@@ -91,7 +91,7 @@ class StudyFolder:
         if before.get("rows_hash") != rows.hash:
             raise ArgumentError(
                 "the rows with which the study began",
-                f"others from {config.train} and {config.test}",
+                f"others from {config.train}{f' and {config.test}' if config.test else ''}",
                 "Choose another folder, or restore the files.",
             )
 

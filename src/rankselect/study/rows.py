@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from rankselect.study.config import StudyConfig
     from rankselect.training.question_answer import QuestionAnswer
 
-__all__ = ["EMBEDDED", "StudyRows", "embedded_rows", "study_rows"]
+__all__ = ["EMBEDDED", "TEST_SHARE", "StudyRows", "embedded_rows", "study_rows"]
 
 EMBEDDED = "medical-qa"
 """The questions and answers that come with the package; every fifth condition is held out for the test."""
+
+TEST_SHARE = 0.1
+"""The part of the questions that is held out from the training rows where a study has no test of its own."""
 
 _HELD_OUT = 5
 _SEED = 0
@@ -67,8 +70,8 @@ def study_rows(config: StudyConfig) -> StudyRows:
         (734, 82, 20)
     """
     template = PromptTemplate(config.template)
-    known = _sample(_load(config.train, template, held_out=False), config.n_train)
-    test = _sample(_load(config.test, template, held_out=True), config.n_test)
+    known, test = _known_and_test(config, template)
+    known, test = _sample(known, config.n_train), _sample(test, config.n_test)
     n_validation = max(1, round(config.validation_share * len(known)))
     if n_validation >= len(known):
         raise DataError(
@@ -90,6 +93,22 @@ def embedded_rows(*, held_out: bool) -> list[QuestionAnswer]:
     pairs = medical_qa()
     test = set(sorted({pair.condition for pair in pairs})[::_HELD_OUT])
     return load_rows([pair for pair in pairs if (pair.condition in test) == held_out])
+
+
+def _known_and_test(config: StudyConfig, template: PromptTemplate) -> tuple[list[QuestionAnswer], list[QuestionAnswer]]:
+    known = _load(config.train, template, held_out=False)
+    if config.test is not None or config.train == EMBEDDED:
+        return known, _load(config.test or EMBEDDED, template, held_out=True)
+    questions = sorted({row.question for row in known})
+    n_test = max(1, round(TEST_SHARE * len(questions)))
+    if n_test >= len(questions):
+        raise DataError("at least 2 different questions, to hold one out", str(len(questions)), "Give more, or a test.")
+    chosen = np.random.default_rng(_SEED).permutation(len(questions))[:n_test]
+    held_out = {questions[index] for index in chosen.tolist()}
+    return (
+        [row for row in known if row.question not in held_out],
+        [row for row in known if row.question in held_out],
+    )
 
 
 def _load(source: str, template: PromptTemplate, *, held_out: bool) -> list[QuestionAnswer]:

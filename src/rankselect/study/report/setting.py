@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankselect.study.report.content import Section, Table
 from rankselect.study.report.wording import NOTHING
+from rankselect.study.rows import TEST_SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +33,7 @@ def setting(head: Mapping[str, Any]) -> Section:
         for arm in arms
     )
     columns = ("arm", "strategy", "learning rates tried", "alpha ratios tried")
+    config["test"] = config.get("test") or f"{TEST_SHARE:.0%} of the training questions, held out"
     versions = ", ".join(f"{name} {version}" for name, version in head.get("versions", {}).items())
     items = (
         *((name.replace("_", " "), _value(value)) for name, value in config.items()),
