@@ -63,7 +63,7 @@ EMBEDDED_SIZE: dict[str, Any] = {  # what fits into a few minutes on two cores: 
     "target_modules": TARGETS,
     "n_train": 240,
     "n_test": 24,
-    "learning_rates": (1e-4, 1e-3),
+    "learning_rates": (1e-3, 3e-3, 1e-2),
     "max_steps": 25,
     "max_length": 128,
     "max_new_tokens": 40,
@@ -262,10 +262,8 @@ def show_only_our_news() -> None:
 
 ABOUT_THE_DEMONSTRATION = """
 What this shows: the whole way, from a model and its texts to a report. What it
-does not show is which ranks are best: seeds, questions and steps are too few,
-and the small model has learned from the very rows that its adapters train on
-(not from those of the test). For an answer run it with your own model and rows,
-and --seeds 3 or more."""
+does not show is which ranks are best: seeds, questions and steps are too few.
+For an answer run it with your own model and rows, and --seeds 3 or more."""
 
 ABOUT_THE_DRY_RUN = """\
 Its other ranks are its layers' least and greatest ID, as the study measured

@@ -19,7 +19,7 @@ from transformers.utils.logging import disable_progress_bar
 
 import rankselect as rs
 from rankselect.embedded.small_phi import small_phi
-from rankselect.study.rows import embedded_rows
+from rankselect.study.embedded_rows import embedded_rows
 
 disable_progress_bar()
 torch.set_num_threads(1)  # the matrices are too small to gain from more
@@ -28,12 +28,12 @@ torch.set_num_threads(1)  # the matrices are too small to gain from more
 # The base model
 # --------------
 #
-# Instead of a model that was downloaded: a small one, trained for some seconds on the embedded questions and answers,
-# except for those that the study will ask.
+# Instead of a model that was downloaded: a small one, trained for some seconds on a part of the embedded questions
+# and answers; the adapters will train on another, and the test is a third.
 
 folder = Path(tempfile.mkdtemp())
 template = rs.PromptTemplate()
-known = embedded_rows(held_out=False)
+known = embedded_rows("base")
 texts = [template.text(row.question, row.answer) for row in known]
 model, tokenizer = small_phi(steps=40, texts=texts, progress=False)
 model.save_pretrained(folder / "model")
@@ -169,8 +169,8 @@ for line in str(results.verdict()).splitlines():
 # What this shows, and what not
 # -----------------------------
 #
-# It shows the way, and nothing about ranks. So few seeds, questions and steps cannot, and the small model has learned
-# from the very rows that its adapters are trained on. The study says itself what it would have taken:
+# It shows the way, and nothing about ranks: for that, seeds, questions and steps are too few. The study says itself
+# what it would have taken:
 
 print(f"{len(config.seeds)} seeds, {len(results.rows)} questions,", end=" ")
 print(f"{config.max_steps} steps of {config.batch_size} rows.")

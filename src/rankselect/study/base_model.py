@@ -10,7 +10,7 @@ from transformers.utils import logging
 
 from rankselect.embedded.small_phi import small_phi
 from rankselect.files import new_folder
-from rankselect.study.rows import embedded_rows
+from rankselect.study.embedded_rows import embedded_rows
 from rankselect.training.loading import load_model, load_tokenizer
 from rankselect.training.prompt_tokens import PromptTokens
 from rankselect.training.prompts import PromptTemplate
@@ -29,10 +29,10 @@ SMALL_PHI = "small-phi"
 
 
 def prepare_base(config: StudyConfig, folder: Path, *, progress: bool) -> None:
-    """Train the small model if the study is of it and has none yet; never on the embedded rows that are held out."""
+    """Train the small model if the study is of it and has none yet; on rows that no adapter meets."""
     if config.model == SMALL_PHI and not (folder / "model").exists():
         template = PromptTemplate(config.template)
-        texts = [template.text(row.question, row.answer) for row in embedded_rows(held_out=False)]
+        texts = [template.text(row.question, row.answer) for row in embedded_rows("base")]
         model, tokenizer = small_phi(texts=texts, progress=progress)
         with new_folder(folder / "model") as target:
             model.save_pretrained(target)

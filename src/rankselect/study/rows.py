@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, final
 
 import numpy as np
 
-from rankselect.embedded.medical_qa import medical_qa
 from rankselect.errors import DataError
+from rankselect.study.embedded_rows import EMBEDDED, embedded_rows
 from rankselect.training.prompts import PromptTemplate
 from rankselect.training.row_files import is_file_name, split_of
 from rankselect.training.rows import load_rows, warn_of_overlap
@@ -19,15 +19,11 @@ if TYPE_CHECKING:
     from rankselect.study.config import StudyConfig
     from rankselect.training.question_answer import QuestionAnswer
 
-__all__ = ["EMBEDDED", "TEST_SHARE", "StudyRows", "embedded_rows", "study_rows"]
-
-EMBEDDED = "medical-qa"
-"""The questions and answers that come with the package; every fifth condition is held out for the test."""
+__all__ = ["TEST_SHARE", "StudyRows", "study_rows"]
 
 TEST_SHARE = 0.1
 """The part of the questions that is held out from the training rows where a study has no test of its own."""
 
-_HELD_OUT = 5
 _SEED = 0
 
 
@@ -65,9 +61,9 @@ def study_rows(config: StudyConfig) -> StudyRows:
     Example:
         >>> from rankselect.study.arm import Arm
         >>> from rankselect.study.config import StudyConfig
-        >>> rows = study_rows(StudyConfig("small-phi", EMBEDDED, EMBEDDED, arms=(Arm("base"),), n_test=20))
+        >>> rows = study_rows(StudyConfig("small-phi", "medical-qa", "medical-qa", arms=(Arm("base"),), n_test=20))
         >>> len(rows.train), len(rows.validation), len(rows.test)
-        (734, 82, 20)
+        (367, 41, 20)
     """
     template = PromptTemplate(config.template)
     known, test = _known_and_test(config, template)
@@ -81,18 +77,6 @@ def study_rows(config: StudyConfig) -> StudyRows:
     order = np.random.default_rng(_SEED).permutation(len(known)).tolist()
     validation, train = sorted(order[:n_validation]), sorted(order[n_validation:])
     return StudyRows([known[index] for index in train], [known[index] for index in validation], test)
-
-
-def embedded_rows(*, held_out: bool) -> list[QuestionAnswer]:
-    """The embedded rows about every fifth condition (held out), or about the others.
-
-    Example:
-        >>> len(embedded_rows(held_out=True)), len(embedded_rows(held_out=False))
-        (208, 816)
-    """
-    pairs = medical_qa()
-    test = set(sorted({pair.condition for pair in pairs})[::_HELD_OUT])
-    return load_rows([pair for pair in pairs if (pair.condition in test) == held_out])
 
 
 def _known_and_test(config: StudyConfig, template: PromptTemplate) -> tuple[list[QuestionAnswer], list[QuestionAnswer]]:
@@ -113,7 +97,7 @@ def _known_and_test(config: StudyConfig, template: PromptTemplate) -> tuple[list
 
 def _load(source: str, template: PromptTemplate, *, held_out: bool) -> list[QuestionAnswer]:
     if source == EMBEDDED:
-        return embedded_rows(held_out=held_out)
+        return embedded_rows("test" if held_out else "train")
     if is_file_name(source):
         return load_rows(source, template=template)
     name, split = split_of(source, default="test" if held_out else "train")
