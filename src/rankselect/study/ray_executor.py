@@ -238,7 +238,8 @@ def _no_cluster(address: str, error: Exception) -> ArgumentError:
     return ArgumentError(
         "the address of a Ray cluster that runs",
         f"{address} ({first_sentence(error)})",
-        "Start one with: ray start --head, or leave out the address for workers on this machine alone.",
+        "Start one with: ray start --head. If it runs and asks for a token, set RAY_AUTH_MODE=token. Or leave out the "
+        "address for workers on this machine alone.",
     )
 
 
