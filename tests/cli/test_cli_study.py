@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import interrupts
 from cli.conftest import write_jsonl
 from rankselect.cli.study import _arms
 from rankselect.testing import tiny_texts
@@ -176,10 +177,9 @@ def test_default_arms_have_a_base_a_uniform_rank_and_a_control():
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(run, model, sources, tmp_path):
     out = tmp_path / "study"
     command = ["study", str(model), *sources, *ARMS, *QUICK, "--max-steps", "10", "--out", str(out)]
-    process = subprocess.Popen(
+    process = interrupts.start(
         [sys.executable, "-c", "from rankselect.cli import main; main()", *command],
         stderr=subprocess.PIPE,
-        text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     for _ in range(1200):

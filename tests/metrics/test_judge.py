@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import interrupts
 import rankselect as rs
 from rankselect.metrics.judge import LLMJudge
 from rankselect.metrics.judge.failures import NoReplyError
@@ -336,7 +337,7 @@ class TestInterruptions:
         program.write_text(INTERRUPTED)
         asked, cache = tmp_path / "asked", tmp_path / "cache"
         command = [sys.executable, program, asked, cache]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        with interrupts.start(command, stderr=subprocess.PIPE) as process:
             while len(list(cache.rglob("*.json"))) < 3:
                 assert process.poll() is None
                 time.sleep(0.01)

@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
+import interrupts
 import rankselect as rs
 from rankselect.study.arm import Arm
 from rankselect.study.config import StudyConfig
@@ -263,8 +264,8 @@ def test_ctrl_c_stops_what_was_started_and_leaves_what_is_done(tmp_path):
     pytest.importorskip("ray", reason="Ray is not installed")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     command = [sys.executable, "-c", LOCAL, str(tmp_path)]
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    process = interrupts.start(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
     try:
         until = time.monotonic() + 60
