@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 warnings.filterwarnings("ignore", category=DeprecationWarning)
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # its news of missing kernels would stand in the gallery
 
 project = "rankselect"
 author = "the rankselect authors"
