@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import interrupts
+import rankselect as rs
 from cli.conftest import write_jsonl
 from rankselect.cli.study import _arms
 from rankselect.testing import tiny_texts
@@ -153,6 +154,27 @@ def test_a_judge_ranks_the_answers_of_a_finished_study(run, finished, judge_url)
     assert list((folder / "replies").iterdir())
     assert "The judge: LLMJudge" in (folder / "report.md").read_text(encoding="utf-8")
     (folder / "judge.json").unlink()
+
+
+def test_a_report_without_questions(run, finished):
+    folder, command, _ = finished
+    questions = [row["question"] for row in json.loads((folder / "test_rows.json").read_text(encoding="utf-8"))["rows"]]
+    for n in ("0", "25"):
+        assert run(*command, "--report-questions", n).exit_code == 0
+        report = (folder / "report.md").read_text(encoding="utf-8")
+        assert sum(question in report for question in questions) == (len(questions) if int(n) else 0)
+
+
+def test_what_an_executor_prints_is_kept_out_of_the_json(run, finished, monkeypatch):
+    class Talking(rs.Executor):
+        def run(self, work, units):
+            sys.stdout.write("(raylet) a worker died\n")
+            yield from map(work, units)
+
+    monkeypatch.setattr("rankselect.cli.study._executor", lambda name, address: Talking())
+    result = run(*finished[1])
+    assert "a worker died" in result.stderr
+    assert json.loads(result.stdout)["failed"] == {}
 
 
 def test_a_judge_out_of_reach_leaves_the_rest_of_the_study(run, finished):

@@ -243,6 +243,17 @@ def test_a_further_metric_does_not_bring_back_what_the_first_has_ruled_out():
     assert (verdict.arm, verdict.headline) == ("middle", CHEAPEST_OF_TWO)
 
 
+def test_an_arm_that_a_further_metric_cannot_compare_stays():
+    further = clear({"small": 0.1, "middle": 0, "large": 0})
+    metric, rows = further[0].metric, further[0].by_seed[0]
+    only_another_seed = ArmScores("middle", metric, {9: rows - 0.2})
+    verdict = reach_verdict(
+        clear(LEVEL), {"small": 50, "middle": 10, "large": 100}, (), [[further[0], only_another_seed, further[2]]]
+    )
+    assert verdict.arm == "middle"
+    assert verdict.reasons[-1].endswith("shown to be worse: large.")
+
+
 def test_equal_arms_seldom_differ_by_further_metrics(monkeypatch):
     monkeypatch.setattr("rankselect.study.differences.detectable_difference", lambda *args, **kwargs: 1.0)  # slow
     generator = np.random.default_rng(3)

@@ -101,6 +101,16 @@ def test_names_of_points_do_not_cover_each_other():
     assert not any(one.overlaps(other) for place, one in enumerate(boxes) for other in boxes[:place])
 
 
+@pytest.mark.parametrize(
+    ("values", "scale"), [((9.0, 90.0), "log"), ((9.0, 40.0), "linear"), ((-0.01, 90.0), "linear")]
+)
+def test_scores_that_spread_widely_have_a_logarithmic_axis(values, scale):
+    points = [Interval("rank-1", values[0], values[0], values[0] + 0.1, x=10.0)]
+    reference = Interval("base", values[1], values[1] - 0.1, values[1])
+    (axes,) = figures.scores(points, reference, STYLES, "trainable parameters", "perplexity").axes
+    assert axes.get_yscale() == scale
+
+
 def test_the_users_own_settings_of_matplotlib_are_left_alone():
     with mpl.rc_context({"font.size": 33.0}):
         with drawn():

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 from rankselect.errors import ArgumentError
 from rankselect.registry import create
 from rankselect.strategies._base import RankStrategy
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["Arm"]
 
@@ -72,13 +69,3 @@ class Arm:
             "learning_rates": list(self.learning_rates),
             "alpha_ratios": list(self.alpha_ratios),
         }
-
-
-def arms_of(arms: Mapping[str, RankStrategy | str | None]) -> tuple[Arm, ...]:
-    """Arms from ``{name: strategy}``.
-
-    Example:
-        >>> [arm.name for arm in arms_of({"base": None, "rank-8": "fixed:rank=8"})]
-        ['base', 'rank-8']
-    """
-    return tuple(Arm(name, strategy) for name, strategy in arms.items())

@@ -109,7 +109,8 @@ def reach_verdict(
     for others in further:
         asked = [each for each in others if each.arm in left]
         if len(asked) > 1 and (found := _Comparison.of(asked, n_pairs * len(further))).worse:
-            left = found.equal
+            worse = {difference.arm for difference in found.worse}
+            left = [arm for arm in left if arm not in worse]
             telling.append(found)
     best = (telling or [first])[-1].best.arm
     choice = min(left, key=lambda arm: (costs[arm], arm != best))
