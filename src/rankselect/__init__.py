@@ -40,7 +40,7 @@ _HOMES = {
     "metrics.questeval": ("QuestEval", "QuestEvalCloze", "QuestEvalResult"),
     "metrics.rouge": ("RougeL",),
     "metrics.token_f1": ("TokenF1", "token_f1"),
-    "neighbors": ("Neighbors", "nearest_neighbors"),
+    "neighbors.nearest": ("Neighbors", "nearest_neighbors"),
     "plan.layers": ("layer_names",),
     "plan.rank_plan": ("PlannedModule", "RankPlan"),
     "plan.targets": ("Target", "find_targets"),

@@ -63,8 +63,8 @@ from rankselect.metrics.questeval import QuestEvalResult as QuestEvalResult
 from rankselect.metrics.rouge import RougeL as RougeL
 from rankselect.metrics.token_f1 import TokenF1 as TokenF1
 from rankselect.metrics.token_f1 import token_f1 as token_f1
-from rankselect.neighbors import Neighbors as Neighbors
-from rankselect.neighbors import nearest_neighbors as nearest_neighbors
+from rankselect.neighbors.nearest import Neighbors as Neighbors
+from rankselect.neighbors.nearest import nearest_neighbors as nearest_neighbors
 from rankselect.plan.layers import layer_names as layer_names
 from rankselect.plan.rank_plan import PlannedModule as PlannedModule
 from rankselect.plan.rank_plan import RankPlan as RankPlan

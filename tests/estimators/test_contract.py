@@ -15,7 +15,7 @@ from rankselect.estimators.gride import Gride
 from rankselect.estimators.half_samples import half_samples
 from rankselect.estimators.mle import MLE
 from rankselect.estimators.twonn import TwoNN
-from rankselect.neighbors import nearest_neighbors
+from rankselect.neighbors.nearest import nearest_neighbors
 
 OWN = [TwoNN(), TwoNN(method="ml"), MLE(), MLE(aggregate="mean"), MLE(aggregate="median"), Gride(range_max=16)]
 POINTS = np.random.default_rng(0).normal(size=(100, 4))

@@ -12,7 +12,7 @@ import torch
 
 from rankselect.errors import PointsError
 from rankselect.estimators.half_samples import check_splits
-from rankselect.neighbors import nearest_neighbors
+from rankselect.neighbors.nearest import nearest_neighbors
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 
 from rankselect.errors import ArgumentError
 from rankselect.estimators._base import NeighborEstimator
-from rankselect.neighbors import nearest_neighbors
+from rankselect.neighbors.nearest import nearest_neighbors
 
 if TYPE_CHECKING:
     import torch

@@ -15,7 +15,7 @@ import numpy as np
 from rankselect.errors import ArgumentError, MissingExtraError, PointsError, UnknownNameError
 from rankselect.estimators._base import Estimator, IDEstimate
 from rankselect.estimators.half_samples import check_splits, half_sample_stderr, half_samples
-from rankselect.points import DistinctPoints
+from rankselect.neighbors.points import DistinctPoints
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator

@@ -20,7 +20,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rankselect.points import DistinctPoints
+    from rankselect.neighbors.points import DistinctPoints
 
 __all__ = ["Frame", "Sketch", "screening_dtype"]
 

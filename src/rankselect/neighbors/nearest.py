@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from rankselect.errors import ArgumentError
-from rankselect.points import DistinctPoints
-from rankselect.screening import Frame, Sketch, screening_dtype
+from rankselect.neighbors.bounds import Frame, Sketch, screening_dtype
+from rankselect.neighbors.points import DistinctPoints
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import rankselect.neighbors
-import rankselect.points
-import rankselect.screening
+import rankselect.neighbors.bounds
+import rankselect.neighbors.nearest
+import rankselect.neighbors.points
 from rankselect.errors import ArgumentError, PointsError
-from rankselect.neighbors import nearest_neighbors
-from rankselect.points import DistinctPoints
-from rankselect.screening import Frame, Sketch, screening_dtype
+from rankselect.neighbors.bounds import Frame, Sketch, screening_dtype
+from rankselect.neighbors.nearest import nearest_neighbors
+from rankselect.neighbors.points import DistinctPoints
 
 KINDS = {
     "gauss": lambda rng, n, d: rng.normal(size=(n, d)),
@@ -69,15 +69,15 @@ def assert_correct(points, found, k):
 
 @pytest.fixture
 def screen_in(monkeypatch):
-    return lambda dtype: monkeypatch.setattr(rankselect.neighbors, "screening_dtype", lambda _: dtype)
+    return lambda dtype: monkeypatch.setattr(rankselect.neighbors.nearest, "screening_dtype", lambda _: dtype)
 
 
 @pytest.fixture(params=["kept", "rounded when needed"])
 def small_tiles(request, monkeypatch):
     """Several tiles of columns for points as few as a test's, with and without a rounded copy."""
-    monkeypatch.setattr(rankselect.screening, "_TILE_COLUMNS", 7)
-    monkeypatch.setattr(rankselect.screening, "_rounded_columns", lambda width: 7)
-    monkeypatch.setattr(rankselect.screening, "_KEPT_BYTES", 1 << 26 if request.param == "kept" else 0)
+    monkeypatch.setattr(rankselect.neighbors.bounds, "_TILE_COLUMNS", 7)
+    monkeypatch.setattr(rankselect.neighbors.bounds, "_rounded_columns", lambda width: 7)
+    monkeypatch.setattr(rankselect.neighbors.bounds, "_KEPT_BYTES", 1 << 26 if request.param == "kept" else 0)
 
 
 @pytest.mark.parametrize("screen", [torch.bfloat16, torch.float32, torch.float64])
@@ -207,7 +207,9 @@ def test_minus_zero_is_zero():
 
 
 def test_rows_with_equal_hashes_are_compared(monkeypatch):
-    monkeypatch.setattr(rankselect.points, "_row_hashes", lambda values: np.zeros(len(values), dtype=np.int64))
+    monkeypatch.setattr(
+        rankselect.neighbors.points, "_row_hashes", lambda values: np.zeros(len(values), dtype=np.int64)
+    )
     points = np.array([[1.0], [2.0], [1.0], [4.0], [2.0], [1.0], [8.0]])
     found = nearest_neighbors(points, 2)
     np.testing.assert_array_equal(found.kept, [0, 1, 3, 6])
@@ -216,15 +218,15 @@ def test_rows_with_equal_hashes_are_compared(monkeypatch):
 
 def test_hashes_of_short_numbers_in_a_long_format_differ():
     points = torch.from_numpy(np.random.default_rng(0).normal(size=(5000, 4))).bfloat16().double()
-    assert len(np.unique(rankselect.points._row_hashes(points))) == len(torch.unique(points, dim=0))
+    assert len(np.unique(rankselect.neighbors.points._row_hashes(points))) == len(torch.unique(points, dim=0))
 
 
 def test_tight_clusters_need_the_second_search(monkeypatch, screen_in):
     """bfloat16 cannot tell the members of a cluster apart: the search must notice that, and answer all the same."""
     settled = []
-    original = rankselect.neighbors._Search._settle
+    original = rankselect.neighbors.nearest._Search._settle
     monkeypatch.setattr(
-        rankselect.neighbors._Search,
+        rankselect.neighbors.nearest._Search,
         "_settle",
         lambda self, sketch, rows: settled.extend(rows.tolist()) or original(self, sketch, rows),
     )
@@ -235,7 +237,7 @@ def test_tight_clusters_need_the_second_search(monkeypatch, screen_in):
 
 
 def test_easy_points_do_not_need_the_second_search(monkeypatch, screen_in):
-    monkeypatch.delattr(rankselect.neighbors._Search, "_settle")
+    monkeypatch.delattr(rankselect.neighbors.nearest._Search, "_settle")
     screen_in(torch.bfloat16)
     points = np.random.default_rng(0).normal(size=(500, 5))
     assert_correct(points, nearest_neighbors(points, 2), 2)
@@ -282,10 +284,10 @@ def test_memory_beyond_the_input_is_a_bfloat16_copy_and_some_blocks(screen, repe
 @pytest.mark.parametrize("screen", [torch.bfloat16, torch.float32, torch.float64])
 def test_tensors_of_pairs_do_not_grow_with_the_points(screen, screen_in, monkeypatch):
     screen_in(screen)
-    monkeypatch.setattr(rankselect.screening, "_TILE_COLUMNS", 256)
-    monkeypatch.setattr(rankselect.screening, "_ROUNDED", 1 << 14)
-    monkeypatch.setattr(rankselect.screening, "_KEPT_BYTES", 0)
-    monkeypatch.setattr(rankselect.points, "_CHUNK", 1 << 12)
+    monkeypatch.setattr(rankselect.neighbors.bounds, "_TILE_COLUMNS", 256)
+    monkeypatch.setattr(rankselect.neighbors.bounds, "_ROUNDED", 1 << 14)
+    monkeypatch.setattr(rankselect.neighbors.bounds, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(rankselect.neighbors.points, "_CHUNK", 1 << 12)
     largest = {}
     for n in (1500, 6000):
         points = np.random.default_rng(0).normal(size=(n, 8)).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Points and their exact nearest neighbours: duplicates, proven bounds, and the search itself."""
