@@ -29,7 +29,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import rankselect as rs
 from machine import describe
-from rankselect.adapters.memory import MemoryEstimate, estimate_memory
+from rankselect.memory import MemoryEstimate, estimate_memory
 from training_memory import held_bytes, highest_sum
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "fc1", "fc2"]

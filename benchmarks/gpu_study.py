@@ -41,9 +41,9 @@ from scipy.stats import t as student
 import rankselect as rs
 from gpu_memory import ALPHA_RATIO, PHI_2, RANKS, TARGETS, TINY, device_parser, measured, quantised, require_device
 from machine import describe
-from rankselect.embedded.medical_qa import medical_qa
-from rankselect.embedded.small_phi import small_phi
+from rankselect.data.medical_qa import medical_qa
 from rankselect.training.adapt import choose_ranks
+from rankselect.training.small_phi import small_phi
 
 if TYPE_CHECKING:
     from rankselect.training.adapt import Choice

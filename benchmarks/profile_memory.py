@@ -21,7 +21,7 @@ from transformers import BertConfig, BertModel
 import rankselect as rs
 from machine import describe
 from rankselect.calibration.batches import encode, padded_batches
-from rankselect.calibration.trunk import measuring, run_trunk
+from rankselect.models.trunk import measuring, run_trunk
 from rankselect.testing import tiny_texts, tiny_tokenizer
 
 LAYERS, WIDTH = 12, 768

@@ -27,7 +27,7 @@ from transformers import AutoModel, AutoTokenizer
 import rankselect as rs
 from machine import describe
 from rankselect.calibration.batches import Samples, encode, padded_batches
-from rankselect.calibration.trunk import measuring, run_trunk
+from rankselect.models.trunk import measuring, run_trunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

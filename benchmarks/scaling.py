@@ -30,13 +30,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import rankselect as rs
 from machine import describe
 from profile_memory import reset_high_water_mark, resident
-from rankselect.embedded.medical_qa import medical_qa
-from rankselect.embedded.small_phi import small_phi
+from rankselect.data.medical_qa import medical_qa
 from rankselect.study.arm import Arm
 from rankselect.study.config import StudyConfig
 from rankselect.study.executors import Sequential
 from rankselect.study.ray_executor import RayExecutor
 from rankselect.study.study import Study
+from rankselect.training.small_phi import small_phi
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -28,17 +28,17 @@ import torch
 
 import rankselect as rs
 from machine import describe
+from rankselect.study.analysis.results import StudyResults
 from rankselect.study.arm import Arm
 from rankselect.study.config import StudyConfig
 from rankselect.study.executors import Executor
-from rankselect.study.results import StudyResults
 from rankselect.study.study import Study
 from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from rankselect.study.unit import Unit, UnitResult
+    from rankselect.study.run import Unit, UnitResult
 
 BY_CLOCK = {"seconds", "selection_seconds", "tokens_per_second", "peak_memory_bytes"}
 LOG = "begun.txt"

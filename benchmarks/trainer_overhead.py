@@ -22,9 +22,9 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 import rankselect as rs
 from machine import describe
-from rankselect.embedded.medical_qa import medical_qa
-from rankselect.embedded.small_phi import small_phi
-from rankselect.training.encoding import AnswerCollator, encode_rows
+from rankselect.data.encoding import AnswerCollator, encode_rows
+from rankselect.data.medical_qa import medical_qa
+from rankselect.training.small_phi import small_phi
 
 STEPS, BATCH, LENGTH = 25, 8, 128
 

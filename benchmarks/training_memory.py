@@ -26,8 +26,8 @@ from torch.profiler import ProfilerActivity, profile
 
 import rankselect as rs
 from machine import describe
-from rankselect.adapters.memory import TrainingStep, estimate_memory
-from rankselect.embedded.small_phi import small_phi
+from rankselect.memory import TrainingStep, estimate_memory
+from rankselect.training.small_phi import small_phi
 
 if TYPE_CHECKING:
     from collections.abc import Callable

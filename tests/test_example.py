@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import rankselect as rs
-from rankselect.embedded.small_phi import small_phi
 from rankselect.study import base_model
-from rankselect.study.results import StudyResults
+from rankselect.study.analysis.results import StudyResults
+from rankselect.training.small_phi import small_phi
 
 pytestmark = pytest.mark.filterwarnings("ignore::rankselect.errors.RankSelectWarning")
 

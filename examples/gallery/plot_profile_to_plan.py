@@ -13,8 +13,8 @@ import numpy as np
 from peft import get_peft_model
 
 import rankselect as rs
-from rankselect.embedded.medical_qa import medical_qa
-from rankselect.embedded.small_phi import small_phi
+from rankselect.data.medical_qa import medical_qa
+from rankselect.training.small_phi import small_phi
 
 warnings.simplefilter("ignore", FutureWarning)  # news for their developers
 

@@ -12,9 +12,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import rankselect as rs
-from rankselect.embedded.medical_qa import medical_qa
-from rankselect.embedded.small_phi import small_phi
+from rankselect.data.medical_qa import medical_qa
 from rankselect.registry import available, create
+from rankselect.training.small_phi import small_phi
 
 # %%
 # One profile for all

@@ -18,8 +18,8 @@ import torch
 from transformers.utils.logging import disable_progress_bar
 
 import rankselect as rs
-from rankselect.embedded.small_phi import small_phi
-from rankselect.study.embedded_rows import embedded_rows
+from rankselect.study.rows import embedded_rows
+from rankselect.training.small_phi import small_phi
 
 disable_progress_bar()
 torch.set_num_threads(1)  # the matrices are too small to gain from more

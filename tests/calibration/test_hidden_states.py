@@ -14,9 +14,9 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, R
 
 from rankselect.calibration.batches import encode
 from rankselect.calibration.hidden_states import HiddenStates
-from rankselect.calibration.trunk import input_device, longest_input, measuring
 from rankselect.errors import ModelError
-from rankselect.plan.layers import layer_names
+from rankselect.models.layers import layer_names
+from rankselect.models.trunk import input_device, longest_input, measuring
 from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rankselect import MLE, TwoNN
-from rankselect.calibration.order import order_agreement
+from rankselect.calibration.estimates import order_agreement
 from rankselect.estimators.half_samples import half_sample_stderr, half_samples
 
 

@@ -9,7 +9,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 import rankselect as rs
 from launcher import launch
 from rankselect.calibration.batches import encode, padded_batches
-from rankselect.calibration.processes import Processes
+from rankselect.models.processes import Processes
 from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore::rankselect.errors.RankSelectWarning")
@@ -62,7 +62,7 @@ from tqdm.auto import tqdm
 import rankselect as rs
 from rankselect.calibration.batches import encode
 from rankselect.calibration.hidden_states import HiddenStates
-from rankselect.calibration.processes import Processes
+from rankselect.models.processes import Processes
 from calibration import test_processes as here
 from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
 

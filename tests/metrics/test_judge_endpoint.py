@@ -23,8 +23,7 @@ import pytest
 import rankselect as rs
 from rankselect.metrics.judge import LLMJudge
 from rankselect.metrics.judge.endpoint import open_endpoint
-from rankselect.metrics.judge.failures import NoReplyError
-from rankselect.metrics.judge.retries import retry_after, seconds_to_wait
+from rankselect.metrics.judge.failures import NoReplyError, retry_after, seconds_to_wait
 
 pytest.importorskip("openai")
 
@@ -435,7 +434,7 @@ class TestRanking:
             assert len(server.calls) <= 4  # nobody came back after half a minute
 
     def test_failures_in_passing_are_not_noticed(self, monkeypatch):
-        monkeypatch.setattr("rankselect.metrics.judge.retries._FIRST_WAIT", 0.01)
+        monkeypatch.setattr("rankselect.metrics.judge.failures._FIRST_WAIT", 0.01)
 
         def flaky(number, body, handler):
             if number % 3 == 0:

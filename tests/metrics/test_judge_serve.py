@@ -26,7 +26,7 @@ SECONDS_TO_START = 120
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     """The address and the model's name; the model is an untrained Phi."""
-    from rankselect.embedded.small_phi import small_phi
+    from rankselect.training.small_phi import small_phi
 
     folder = tmp_path_factory.mktemp("served")
     model, tokenizer = small_phi(steps=0, progress=False)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankselect.embedded.medical_qa import medical_qa
+from rankselect.data.medical_qa import medical_qa
 from rankselect.errors import ArgumentError, UnknownNameError
 from rankselect.metrics.questeval import ClozeAnswerer, ClozeGenerator, ContentSpans, FoundAnswer, QuestEvalCloze
 from rankselect.registry import create

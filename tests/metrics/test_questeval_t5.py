@@ -10,7 +10,7 @@ import sentencepiece
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
-from rankselect.embedded.medical_qa import medical_qa
+from rankselect.data.medical_qa import medical_qa
 from rankselect.errors import ArgumentError, MissingExtraError, ModelError
 from rankselect.metrics.questeval import FoundAnswer, QuestEval, T5QuestionAnswerer, T5QuestionGenerator
 from rankselect.metrics.questeval.pieces import Pieces

@@ -17,7 +17,7 @@ import rankselect as rs
 from architectures import FAMILIES, LAYERS, inputs_for
 from rankselect.calibration.batches import encode
 from rankselect.calibration.hidden_states import HiddenStates
-from rankselect.plan.layers import find_layers
+from rankselect.models.layers import find_layers
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:peft"),

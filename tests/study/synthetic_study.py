@@ -12,7 +12,7 @@ from rankselect.calibration.id_profile import IDProfile
 from rankselect.files import write_document
 from rankselect.study.arm import Arm
 from rankselect.study.config import StudyConfig
-from rankselect.study.unit import Unit, UnitResult
+from rankselect.study.run import Unit, UnitResult
 from rankselect.training.record import TrainingRecord
 
 if TYPE_CHECKING:

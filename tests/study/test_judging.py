@@ -9,9 +9,9 @@ import pytest
 
 from rankselect.errors import DataError, FileFormatError
 from rankselect.metrics.judge import LLMJudge
+from rankselect.study.analysis.results import StudyResults
 from rankselect.study.judging import judge_answers
 from rankselect.study.report.write import write_report
-from rankselect.study.results import StudyResults
 from study.synthetic_study import write_synthetic_study
 
 

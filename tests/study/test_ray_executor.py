@@ -24,8 +24,8 @@ from rankselect.study.arm import Arm
 from rankselect.study.config import StudyConfig
 from rankselect.study.executors import Executor
 from rankselect.study.ray_executor import RayExecutor
+from rankselect.study.run import Unit, UnitResult
 from rankselect.study.study import Study
-from rankselect.study.unit import Unit, UnitResult
 from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore::rankselect.errors.RankSelectWarning")
@@ -240,7 +240,7 @@ import os, sys, time
 from pathlib import Path
 import ray
 from rankselect.study.ray_executor import RayExecutor
-from rankselect.study.unit import Unit, UnitResult
+from rankselect.study.run import Unit, UnitResult
 
 folder = Path(sys.argv[1])
 

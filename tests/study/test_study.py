@@ -18,8 +18,8 @@ import rankselect as rs
 from rankselect.study.arm import Arm
 from rankselect.study.config import StudyConfig
 from rankselect.study.rows import study_rows
+from rankselect.study.run import UnitResult
 from rankselect.study.study import Study
-from rankselect.study.unit import UnitResult
 from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore::rankselect.errors.RankSelectWarning")

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from rankselect.embedded.medical_qa import medical_qa
-from rankselect.embedded.small_phi import small_phi
+from rankselect.data.encoding import AnswerCollator, encode_rows
+from rankselect.data.medical_qa import medical_qa
+from rankselect.data.question_answer import QuestionAnswer
+from rankselect.data.rows import load_rows
 from rankselect.errors import ArgumentError, DataError, OutOfMemoryError, RankSelectWarning
+from rankselect.models.loading import load_model, load_tokenizer
 from rankselect.training.answer_losses import answer_losses
-from rankselect.training.encoding import AnswerCollator, encode_rows
-from rankselect.training.loading import load_model, load_tokenizer
-from rankselect.training.rows import QuestionAnswer, load_rows
+from rankselect.training.small_phi import small_phi
 
 ROWS = medical_qa()[:9:2]
 

@@ -10,14 +10,14 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import BertConfig, BertModel, GenerationConfig, T5Config, T5ForConditionalGeneration
 
-from rankselect.embedded.medical_qa import medical_qa
+from rankselect.data.medical_qa import medical_qa
+from rankselect.data.prompts import PromptTemplate
+from rankselect.data.rows import load_rows
 from rankselect.errors import ArgumentError, DataError, ModelError, OutOfMemoryError, RankSelectWarning
+from rankselect.models.evaluation_mode import evaluating
+from rankselect.models.loading import load_model, load_tokenizer
 from rankselect.testing import tiny_model, tiny_tokenizer
-from rankselect.training.evaluation_mode import evaluating
 from rankselect.training.generation import _end_of, generate_answers
-from rankselect.training.loading import load_model, load_tokenizer
-from rankselect.training.prompts import PromptTemplate
-from rankselect.training.rows import load_rows
 from rankselect.training.shrinking_batches import shrinking_batches
 from rankselect.training.stop_texts import StopTexts, before_stop
 

@@ -14,8 +14,8 @@ from peft import PeftModel, get_peft_model
 from transformers import Trainer, TrainingArguments
 
 import rankselect as rs
+from rankselect.data.encoding import AnswerCollator, encode_rows
 from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
-from rankselect.training.encoding import AnswerCollator, encode_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::rankselect.errors.RankSelectWarning")
 

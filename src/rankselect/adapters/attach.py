@@ -9,7 +9,7 @@ from peft import PeftModel
 
 from rankselect.adapters.adapter_folder import read_adapter
 from rankselect.errors import AdapterError, first_sentence
-from rankselect.plan.layers import unwrapped
+from rankselect.models.layers import unwrapped
 
 if TYPE_CHECKING:
     import os

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from rankselect.calibration.batches import padded_batches
-from rankselect.calibration.processes import Processes
-from rankselect.calibration.trunk import decoder_modules, input_device, measuring, run_trunk, vocabulary_filler
 from rankselect.errors import ModelError
-from rankselect.plan.layers import find_layers
+from rankselect.models.layers import find_layers
+from rankselect.models.processes import Processes
+from rankselect.models.trunk import decoder_modules, input_device, measuring, run_trunk, vocabulary_filler
 
 if TYPE_CHECKING:
     from torch import nn

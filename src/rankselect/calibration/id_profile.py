@@ -14,7 +14,7 @@ from rankselect.calibration.evidence import Evidence
 from rankselect.errors import EvidenceError, FileFormatError
 from rankselect.files import field as checked
 from rankselect.files import read_document, write_document
-from rankselect.plan.layers import layer_names, unwrapped
+from rankselect.models.layers import layer_names, unwrapped
 
 if TYPE_CHECKING:
     import os

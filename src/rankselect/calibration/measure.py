@@ -15,12 +15,12 @@ from rankselect.calibration.estimates import Estimates, estimate_layers
 from rankselect.calibration.evidence import Calibration
 from rankselect.calibration.hidden_states import HiddenStates
 from rankselect.calibration.id_profile import IDProfile, Measurement
-from rankselect.calibration.processes import Processes
-from rankselect.calibration.trunk import input_device, longest_input
 from rankselect.errors import ArgumentError, RankSelectWarning, TextsError
 from rankselect.estimators._base import NeighborEstimator
 from rankselect.estimators.twonn import TwoNN
-from rankselect.plan.layers import unwrapped
+from rankselect.models.layers import unwrapped
+from rankselect.models.processes import Processes
+from rankselect.models.trunk import input_device, longest_input
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

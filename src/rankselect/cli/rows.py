@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rankselect.training.row_files import is_file_name, split_of
-from rankselect.training.rows import load_rows as rows_of
+from rankselect.data.rows import load_rows as rows_of
+from rankselect.data.sources import is_file_name, split_of
 
 if TYPE_CHECKING:
-    from rankselect.training.prompts import PromptTemplate
-    from rankselect.training.rows import QuestionAnswer
+    from rankselect.data.prompts import PromptTemplate
+    from rankselect.data.question_answer import QuestionAnswer
 
 __all__ = ["load_rows"]
 
@@ -26,7 +26,7 @@ def load_rows(data: str, template: PromptTemplate) -> list[QuestionAnswer]:
         FileFormatError: If a file is damaged.
     """
     if data == "medical-qa":
-        from rankselect.embedded.medical_qa import medical_qa  # noqa: PLC0415  (its package loads torch)
+        from rankselect.data.medical_qa import medical_qa  # noqa: PLC0415  (its package loads torch)
 
         return rows_of(medical_qa())
     if is_file_name(data):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rankselect.cli.texts import load_texts
-from rankselect.training.loading import empty_model, load_model, load_tokenizer
+from rankselect.models.loading import empty_model, load_model, load_tokenizer
 
 __all__ = ["empty_model", "load_model", "load_texts", "load_tokenizer", "show_progress"]
 

@@ -181,8 +181,8 @@ def study(
     sources.show_progress(wanted=progress)
     write_report = _report_writer()
     from rankselect.cli.study_outcome import show_outcome  # noqa: PLC0415
+    from rankselect.study.analysis.results import StudyResults  # noqa: PLC0415
     from rankselect.study.config import StudyConfig  # noqa: PLC0415  (slow to import, like all of transformers)
-    from rankselect.study.results import StudyResults  # noqa: PLC0415
     from rankselect.study.study import Study  # noqa: PLC0415
 
     targets = options.split_target_modules(target_modules)
@@ -298,8 +298,8 @@ def _judge(model: str | None, url: str | None, n_questions: int, out: Path) -> L
 
 def _ask(judge: LLMJudge, out: Path, *, progress: bool) -> None:
     """Let the judge rank the answers; if it cannot be reached, the study's other results are there all the same."""
+    from rankselect.study.analysis.results import StudyResults  # noqa: PLC0415
     from rankselect.study.judging import judge_answers  # noqa: PLC0415
-    from rankselect.study.results import StudyResults  # noqa: PLC0415
 
     try:
         judge_answers(StudyResults.load(out), judge, progress=progress)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from rankselect.cli.console import show, simple_table, stderr
-from rankselect.study.frames import records
+from rankselect.study.analysis.frames import records
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from rankselect.study.results import StudyResults
+    from rankselect.study.analysis.results import StudyResults
 
 __all__ = ["show_outcome"]
 

@@ -6,8 +6,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rankselect.data.sources import hub_samples, is_file_name, no_such_column, read_samples, split_of
 from rankselect.errors import DataError, RankSelectWarning, TextsError
-from rankselect.training.row_files import hub_samples, is_file_name, no_such_column, read_samples, split_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -65,7 +65,7 @@ def _texts(data: str, field: str, *, progress: bool) -> Iterator[str]:
 
 
 def _embedded() -> Iterator[dict[str, str]]:
-    from rankselect.embedded.medical_qa import medical_qa  # noqa: PLC0415  (its package loads torch)
+    from rankselect.data.medical_qa import medical_qa  # noqa: PLC0415  (its package loads torch)
 
     for pair in medical_qa():
         yield {name: getattr(pair, name) for name in ("text", "question", "answer")}

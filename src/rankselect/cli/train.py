@@ -106,7 +106,7 @@ def train(
     """
     from transformers import TrainingArguments  # noqa: PLC0415  (slow to import)
 
-    from rankselect.calibration.processes import Processes  # noqa: PLC0415  (loads torch)
+    from rankselect.models.processes import Processes  # noqa: PLC0415  (loads torch)
 
     processes = Processes.current()
     progress = sys.stderr.isatty() and not no_progress and processes.is_first

@@ -13,7 +13,7 @@ from rankselect.files import field, read_document, write_document
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rankselect.calibration.processes import Processes
+    from rankselect.models.processes import Processes
     from rankselect.training.trainer import RankSelectTrainer
 
 __all__ = ["TrainingRun"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, final
 
 from peft import LoraConfig
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from rankselect.adapters.memory import MemoryEstimate
+    from rankselect.memory import MemoryEstimate
 
 __all__ = ["PlannedModule", "RankPlan"]
 
@@ -142,6 +142,27 @@ class RankPlan:
         """Trainable parameters in percent of all, adapter included, as PEFT prints it."""
         return 100 * self.trainable_parameters / (self.base_parameters + self.trainable_parameters)
 
+    def scaled(self, scale: float) -> RankPlan:
+        """Multiply every rank by one number: a smaller or larger adapter that spends its rank in the same places.
+
+        Args:
+            scale: The number. Ranks are rounded (half up) and kept from 1 to what their module allows.
+
+        Returns:
+            A plan of the same modules. Alpha follows the rank, so updates are scaled by ``alpha / rank`` as before.
+
+        Example:
+            >>> import rankselect as rs
+            >>> from rankselect.testing import tiny_model
+            >>> half = rs.Fixed(8).plan(tiny_model()).scaled(0.5)
+            >>> set(half.ranks.values()), set(half.alphas.values()), half.strategy
+            ({4}, {32.0}, 'Fixed(rank=8), ranks scaled by 0.5')
+        """
+        if scale == 1:
+            return self
+        modules = tuple(_scaled(module, scale) for module in self.modules)
+        return replace(self, modules=modules, strategy=f"{self.strategy}, ranks scaled by {scale:.4g}")
+
     def to_lora_config(self, **lora_config_arguments: Any) -> LoraConfig:
         """The plan as a `peft.LoraConfig`.
 
@@ -205,7 +226,7 @@ class RankPlan:
             optimizer: ``"adamw"``, ``"adamw_8bit"``, ``"paged_adamw"``, ``"paged_adamw_8bit"``, ``"sgd"`` or
                 ``"sgd_momentum"``.
             gradient_checkpointing: Compute activations twice instead of keeping them.
-            **settings: What else `rankselect.adapters.memory.step.TrainingStep` takes: ``autocast``, ``padding``, ….
+            **settings: What else `rankselect.memory.step.TrainingStep` takes: ``autocast``, ``padding``, ….
 
         Raises:
             ArgumentError: If a number is out of range, or the length is beyond the model's positions.
@@ -221,7 +242,7 @@ class RankPlan:
             >>> estimate.peak == sum(estimate.parts.values()), estimate.moment
             (True, 'the backward pass')
         """
-        from rankselect.adapters.memory import estimate_memory  # noqa: PLC0415  (the adapters build on the plan)
+        from rankselect.memory import estimate_memory  # noqa: PLC0415  (the adapters build on the plan)
 
         return estimate_memory(
             model,
@@ -301,6 +322,11 @@ def _module(entry: Any, path: object) -> PlannedModule:
         d_out=field(entry, "d_out", int, path),
     )
     return PlannedModule(target, field(entry, "rank", int, path), float(field(entry, "alpha", (int, float), path)))
+
+
+def _scaled(module: PlannedModule, scale: float) -> PlannedModule:
+    rank = min(max(math.floor(module.rank * scale + 0.5), 1), module.target.max_rank)
+    return replace(module, rank=rank, alpha=module.alpha / module.rank * rank)
 
 
 def _whole(alpha: float) -> float:

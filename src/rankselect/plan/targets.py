@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rankselect.errors import ModelError, TargetError
+from rankselect.models.layers import find_layers, is_adaptable, layer_of, unwrapped
 from rankselect.plan import peft_limits
-from rankselect.plan.layers import find_layers, is_adaptable, layer_of, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

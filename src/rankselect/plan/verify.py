@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from peft.tuners.lora import LoraLayer
 
 from rankselect.errors import PlanMismatchError
-from rankselect.plan.layers import unwrapped
+from rankselect.models.layers import unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -8,12 +8,12 @@ from torch import nn
 from transformers import AutoConfig
 from transformers.utils import logging
 
-from rankselect.embedded.small_phi import small_phi
+from rankselect.data.prompt_tokens import PromptTokens
+from rankselect.data.prompts import PromptTemplate
 from rankselect.files import new_folder
-from rankselect.study.embedded_rows import embedded_rows
-from rankselect.training.loading import load_model, load_tokenizer
-from rankselect.training.prompt_tokens import PromptTokens
-from rankselect.training.prompts import PromptTemplate
+from rankselect.models.loading import load_model, load_tokenizer
+from rankselect.study.rows import embedded_rows
+from rankselect.training.small_phi import small_phi
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,8 @@ import json
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, final
 
+from rankselect.data.prompts import PromptTemplate
 from rankselect.errors import ArgumentError
-from rankselect.training.prompts import PromptTemplate
 
 if TYPE_CHECKING:
     from rankselect.study.arm import Arm

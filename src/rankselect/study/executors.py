@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, final
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from rankselect.study.unit import Unit, UnitResult
+    from rankselect.study.run import Unit, UnitResult
 
 __all__ = ["Executor", "Sequential"]
 

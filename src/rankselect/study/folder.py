@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from rankselect.errors import ArgumentError, FileFormatError
 from rankselect.files import field, read_document, write_document
-from rankselect.study.unit import UnitResult
+from rankselect.study.run import UnitResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rankselect.study.config import StudyConfig
     from rankselect.study.rows import StudyRows
-    from rankselect.study.unit import Unit
+    from rankselect.study.run import Unit
 
 __all__ = ["StudyFolder"]
 

@@ -9,7 +9,7 @@ from rankselect.files import write_document
 
 if TYPE_CHECKING:
     from rankselect.metrics.judge import JudgeResult, LLMJudge
-    from rankselect.study.results import StudyResults
+    from rankselect.study.analysis.results import StudyResults
 
 __all__ = ["judge_answers"]
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, final
 
 from rankselect.errors import ArgumentError, MissingExtraError, first_sentence
 from rankselect.study.executors import Executor
-from rankselect.study.unit import UnitResult
+from rankselect.study.run import UnitResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from rankselect.study.unit import Unit
+    from rankselect.study.run import Unit
 
 __all__ = ["RayExecutor"]
 

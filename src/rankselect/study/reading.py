@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 from rankselect.calibration.id_profile import IDProfile
 from rankselect.errors import FileFormatError, RankSelectError
 from rankselect.files import field, read_document
-from rankselect.study.unit import UnitResult
+from rankselect.study.run import UnitResult
 
 if TYPE_CHECKING:
     from pathlib import Path

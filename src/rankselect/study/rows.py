@@ -5,21 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Literal, final
 
 import numpy as np
 
+from rankselect.data.medical_qa import medical_qa
+from rankselect.data.prompts import PromptTemplate
+from rankselect.data.rows import load_rows, warn_of_overlap
+from rankselect.data.sources import is_file_name, split_of
 from rankselect.errors import DataError
-from rankselect.study.embedded_rows import EMBEDDED, embedded_rows
-from rankselect.training.prompts import PromptTemplate
-from rankselect.training.row_files import is_file_name, split_of
-from rankselect.training.rows import load_rows, warn_of_overlap
 
 if TYPE_CHECKING:
+    from rankselect.data.question_answer import QuestionAnswer
     from rankselect.study.config import StudyConfig
-    from rankselect.training.question_answer import QuestionAnswer
 
-__all__ = ["TEST_SHARE", "StudyRows", "study_rows"]
+__all__ = ["EMBEDDED", "TEST_SHARE", "StudyRows", "embedded_rows", "study_rows"]
 
 TEST_SHARE = 0.1
 """The part of the questions that is held out from the training rows where a study has no test of its own."""
@@ -110,3 +110,30 @@ def _sample(rows: list[QuestionAnswer], n: int | None) -> list[QuestionAnswer]:
         return rows
     chosen = np.random.default_rng(_SEED).permutation(len(rows))[:n]
     return [rows[index] for index in sorted(chosen.tolist())]
+
+
+EMBEDDED = "medical-qa"
+"""The name by which a study's config means them."""
+
+_TEST = 5  # every so many conditions
+
+
+def embedded_rows(part: Literal["base", "train", "test"]) -> list[QuestionAnswer]:
+    """The rows about some of the conditions; those of two parts have none in common.
+
+    Args:
+        part: ``"test"`` is every fifth condition, to score on. Of the others, every second is ``"base"``, from which
+            the small model learns, and the rest ``"train"``, for adapters: an adapter that trains on what its base has
+            learned by heart has nothing to learn.
+
+    Example:
+        >>> [len(embedded_rows(part)) for part in ("base", "train", "test")]
+        [408, 408, 208]
+    """
+    pairs = medical_qa()
+    conditions = sorted({pair.condition for pair in pairs})
+    test = set(conditions[::_TEST])
+    others = [condition for condition in conditions if condition not in test]
+    base = set(others[::2])
+    part_of = {each: "test" if each in test else "base" if each in base else "train" for each in conditions}
+    return load_rows([pair for pair in pairs if part_of[pair.condition] == part])

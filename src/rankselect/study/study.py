@@ -15,7 +15,7 @@ from rankselect.study.base_model import SMALL_PHI, prepare_base, require_room
 from rankselect.study.executors import Sequential
 from rankselect.study.folder import StudyFolder
 from rankselect.study.rows import study_rows
-from rankselect.study.unit import Unit
+from rankselect.study.run import Unit
 from rankselect.study.work import do_unit, measure_profile, study_metric
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rankselect.study.config import StudyConfig
     from rankselect.study.executors import Executor
-    from rankselect.study.unit import UnitResult
+    from rankselect.study.run import UnitResult
 
 __all__ = ["Study"]
 

@@ -13,29 +13,29 @@ from transformers import TrainingArguments
 
 from rankselect.calibration.evidence import Calibration
 from rankselect.calibration.id_profile import IDProfile
+from rankselect.data.prompt_tokens import row_length
+from rankselect.data.prompts import PromptTemplate
 from rankselect.errors import NonFiniteLossError, SaveError
 from rankselect.registry import create
 from rankselect.strategies._base import count_parameters
 from rankselect.study.base_model import stored_parameters, study_model, study_tokenizer
 from rankselect.study.folder import StudyFolder
 from rankselect.study.rows import study_rows
-from rankselect.study.unit import UnitResult
+from rankselect.study.run import UnitResult
 from rankselect.training.answer_losses import answer_losses
 from rankselect.training.generation import generate_answers
 from rankselect.training.progress import StepProgress
-from rankselect.training.prompts import PromptTemplate
-from rankselect.training.row_length import row_length
 from rankselect.training.trainer import RankSelectTrainer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rankselect.data.question_answer import QuestionAnswer
     from rankselect.plan.rank_plan import RankPlan
     from rankselect.strategies._base import RankStrategy
     from rankselect.study.config import StudyConfig
     from rankselect.study.rows import StudyRows
-    from rankselect.study.unit import Unit
-    from rankselect.training.question_answer import QuestionAnswer
+    from rankselect.study.run import Unit
 
 __all__ = ["do_unit", "measure_profile", "study_metric"]
 

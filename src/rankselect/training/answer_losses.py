@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch.nn import functional
 
-from rankselect.calibration.trunk import input_device
-from rankselect.plan.layers import unwrapped
-from rankselect.training.encoding import IGNORED, AnswerCollator, encode_rows
-from rankselect.training.evaluation_mode import evaluating
-from rankselect.training.prompt_tokens import pad_token_id
+from rankselect.data.encoding import IGNORED, AnswerCollator, encode_rows
+from rankselect.data.prompt_tokens import pad_token_id
+from rankselect.models.evaluation_mode import evaluating
+from rankselect.models.layers import unwrapped
+from rankselect.models.trunk import input_device
 from rankselect.training.shrinking_batches import shrinking_batches
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from rankselect.training.prompts import PromptTemplate
-    from rankselect.training.rows import QuestionAnswer
+    from rankselect.data.prompts import PromptTemplate
+    from rankselect.data.question_answer import QuestionAnswer
 
 __all__ = ["answer_losses"]
 
@@ -60,8 +60,8 @@ def answer_losses(
         RankSelectWarning: If rows were cut.
 
     Example:
-        >>> from rankselect.embedded.medical_qa import medical_qa
-        >>> from rankselect.embedded.small_phi import small_phi
+        >>> from rankselect.data.medical_qa import medical_qa
+        >>> from rankselect.training.small_phi import small_phi
         >>> model, tokenizer = small_phi(steps=0, progress=False)
         >>> [loss] = answer_losses(model, tokenizer, medical_qa()[:1])
         >>> 7 < loss < 8  # untrained: near log(1500), the size of its vocabulary

@@ -12,12 +12,12 @@ import torch
 from tqdm.auto import tqdm
 from transformers import GenerationConfig
 
-from rankselect.calibration.trunk import input_device
+from rankselect.data.prompt_tokens import PromptTokens, end_token_id, pad_token_id
+from rankselect.data.prompts import PromptTemplate
 from rankselect.errors import ArgumentError, DataError, ModelError, RankSelectWarning
-from rankselect.plan.layers import unwrapped
-from rankselect.training.evaluation_mode import evaluating, has_dropout
-from rankselect.training.prompt_tokens import PromptTokens, end_token_id, pad_token_id
-from rankselect.training.prompts import PromptTemplate
+from rankselect.models.evaluation_mode import evaluating, has_dropout
+from rankselect.models.layers import unwrapped
+from rankselect.models.trunk import input_device
 from rankselect.training.shrinking_batches import shrinking_batches
 from rankselect.training.stop_texts import StopTexts, before_stop
 
@@ -99,7 +99,7 @@ def generate_answers(
         RankSelectWarning: If questions were cut to make room for `max_new_tokens`, or if `dropout` has nothing to do.
 
     Example:
-        >>> from rankselect.embedded.small_phi import small_phi
+        >>> from rankselect.training.small_phi import small_phi
         >>> model, tokenizer = small_phi(steps=0, progress=False)
         >>> [answer] = generate_answers(model, tokenizer, ["What is acne?"], max_new_tokens=5, progress=False)
         >>> answer.n_tokens, answer.stopped_by

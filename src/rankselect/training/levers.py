@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from rankselect.adapters.memory import savings
 from rankselect.errors import OutOfMemoryError
+from rankselect.memory import savings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +30,7 @@ def out_of_memory(
         plan: The ranks.
         batch_size: Rows in the forward pass that failed.
         length: Its tokens in a row.
-        **settings: What `rankselect.adapters.memory.savings` takes besides.
+        **settings: What `rankselect.memory.savings` takes besides.
 
     Example:
         >>> import rankselect as rs

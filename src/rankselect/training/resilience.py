@@ -12,7 +12,6 @@ from peft import LoraConfig
 from safetensors import SafetensorError
 from transformers import Trainer
 
-from rankselect.calibration.processes import Processes
 from rankselect.errors import (
     ArgumentError,
     NonFiniteLossError,
@@ -21,6 +20,7 @@ from rankselect.errors import (
     SaveError,
     first_sentence,
 )
+from rankselect.models.processes import Processes
 from rankselect.training.checkpoints import last_checkpoint
 from rankselect.training.micro_batches import n_rows, pieces, share
 

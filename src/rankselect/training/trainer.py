@@ -10,20 +10,20 @@ from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 
 from rankselect.calibration.evidence import Calibration
 from rankselect.calibration.id_profile import IDProfile
-from rankselect.calibration.processes import Processes
+from rankselect.data.datasets import training_data
+from rankselect.data.prompt_tokens import row_length
+from rankselect.data.prompts import PromptTemplate
 from rankselect.errors import ArgumentError
 from rankselect.files import new_folder
-from rankselect.plan.layers import unwrapped
+from rankselect.models.layers import unwrapped
+from rankselect.models.loading import load_model, quantization_of
+from rankselect.models.processes import Processes
 from rankselect.training.adapt import Choice, adapt, choose_ranks
-from rankselect.training.datasets import training_data
 from rankselect.training.levers import out_of_memory
-from rankselect.training.loading import load_model, quantization_of
 from rankselect.training.meter import Meter
 from rankselect.training.progress import StepProgress
-from rankselect.training.prompts import PromptTemplate
 from rankselect.training.record import TrainingRecord
 from rankselect.training.resilience import ResilientTrainer
-from rankselect.training.row_length import row_length
 
 if TYPE_CHECKING:
     import os

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 
 from rankselect.adapters.merge.shards import Checkpoint
-from rankselect.adapters.quantize import Quantization, config_of, require_bitsandbytes, weight_of
 from rankselect.errors import ModelError, first_sentence
+from rankselect.models.packing import Quantization, config_of, require_bitsandbytes, weight_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel

@@ -12,7 +12,7 @@ from torch import nn
 
 from rankselect.adapters.buffer import own_copy
 from rankselect.errors import ArgumentError, ModelError, first_sentence
-from rankselect.plan.layers import find_layers
+from rankselect.models.layers import find_layers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -14,8 +14,8 @@ from rankselect.adapters.buffer import is_finite
 from rankselect.adapters.merge.base_model import BaseModel, empty_model, ties
 from rankselect.adapters.merge.shards import ShardWriter
 from rankselect.adapters.merge.weights import is_transposed
-from rankselect.adapters.quantize import config_of, pack
 from rankselect.errors import AdapterError
+from rankselect.models.packing import config_of, pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

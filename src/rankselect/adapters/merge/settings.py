@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast, final
 
 import torch
 
-from rankselect.adapters.quantize import Quantization, require_bitsandbytes
 from rankselect.errors import ArgumentError, RankSelectWarning, UnknownNameError
+from rankselect.models.packing import Quantization, require_bitsandbytes
 
 if TYPE_CHECKING:
     from rankselect.adapters.adapter_folder import AdapterFolder

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, final
 
 from rankselect.adapters.buffer import is_finite
 from rankselect.adapters.merge.base_model import BaseModel, parameter_keys, scales
-from rankselect.adapters.quantize import Quantization, round_trip, unpack
 from rankselect.errors import AdapterError, ModelError
+from rankselect.models.packing import Quantization, round_trip, unpack
 
 if TYPE_CHECKING:
     import torch

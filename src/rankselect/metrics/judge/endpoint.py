@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 from urllib.parse import urlsplit
 
 from rankselect.errors import ArgumentError, EndpointError, MissingExtraError, first_sentence
-from rankselect.metrics.judge.failures import Failure, NoReplyError, of_status
-from rankselect.metrics.judge.retries import LONGEST_WAIT, seconds_to_wait
+from rankselect.metrics.judge.failures import LONGEST_WAIT, Failure, NoReplyError, of_status, seconds_to_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable

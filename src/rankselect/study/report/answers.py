@@ -12,7 +12,7 @@ from rankselect.study.report.wording import number, plural
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rankselect.study.unit import UnitResult
+    from rankselect.study.run import UnitResult
 
 __all__ = ["questions_of"]
 

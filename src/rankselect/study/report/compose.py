@@ -5,26 +5,25 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from rankselect.study.differences import ArmDifference, default_baseline
-from rankselect.study.frames import records
-from rankselect.study.report import pictures, tables
+from rankselect.study.analysis.differences import ArmDifference, default_baseline
+from rankselect.study.analysis.frames import records
+from rankselect.study.report import captions as pictures
+from rankselect.study.report import tables
 from rankselect.study.report.answers import questions_of
-from rankselect.study.report.content import Report, Section
+from rankselect.study.report.content import Interval, Report, Section
 from rankselect.study.report.facts import facts_of
-from rankselect.study.report.interval import Interval
-from rankselect.study.report.judged import about_the_judge
-from rankselect.study.report.numbers import by_arm
+from rankselect.study.report.figure_data import by_arm
 from rankselect.study.report.palette import arm_styles
-from rankselect.study.report.setting import how_to_read, setting
+from rankselect.study.report.setting import about_the_judge, how_to_read, setting
 from rankselect.study.report.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rankselect.study.analysis.results import StudyResults
     from rankselect.study.report.content import Picture
     from rankselect.study.report.palette import ArmStyle
-    from rankselect.study.results import StudyResults
-    from rankselect.study.unit import UnitResult
+    from rankselect.study.run import UnitResult
 
 __all__ = ["compose"]
 

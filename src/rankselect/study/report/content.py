@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from rankselect.study.report.palette import ArmStyle
 
-__all__ = ["AnswerOfArm", "Fact", "Picture", "Question", "Report", "Section", "Table"]
+__all__ = ["AnswerOfArm", "Fact", "Interval", "Picture", "Question", "Report", "Section", "Table"]
 
 
 @final
@@ -142,3 +142,23 @@ class Report:
         """Every figure of the report."""
         first = () if self.picture is None else (self.picture,)
         return first + tuple(picture for section in self.before + self.after for picture in section.pictures)
+
+
+@final
+@dataclass(frozen=True)
+class Interval:
+    """An arm's value with its interval.
+
+    Attributes:
+        arm: The arm's name.
+        value: The value.
+        low: The lower end of the interval.
+        high: Its upper end.
+        x: Where it stands on the other axis, if there is one.
+    """
+
+    arm: str
+    value: float
+    low: float
+    high: float
+    x: float = 0.0

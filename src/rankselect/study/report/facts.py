@@ -11,7 +11,7 @@ from rankselect.study.report.wording import count, duration, number, percent
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from rankselect.study.differences import ArmDifference
+    from rankselect.study.analysis.differences import ArmDifference
 
 __all__ = ["facts_of"]
 

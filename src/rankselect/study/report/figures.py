@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rankselect.study.report.drawing import drawn, new_figure
+from rankselect.errors import MissingExtraError
 from rankselect.study.report.labels import label_lines, label_points, settle
 from rankselect.study.report.palette import INKS
 from rankselect.study.report.wording import short
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from rankselect.study.report.interval import Interval
+    from rankselect.study.report.content import Interval
     from rankselect.study.report.palette import ArmStyle
 
     Line = tuple[NDArray[np.float64], NDArray[np.float64]]
     Band = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+    from collections.abc import Iterator
 
-__all__ = ["differences", "id_profile", "loss_curves", "rank_per_layer", "scores"]
+__all__ = ["differences", "drawn", "id_profile", "loss_curves", "new_figure", "rank_per_layer", "scores"]
 
 _INK, _MUTED, _LINE = (light for light, _ in INKS.values())
 _Z = 1.96  # of a 95 % interval
@@ -206,3 +208,62 @@ def _powers_of_two(ax: Axes, values: NDArray[np.float64]) -> None:
     ticks = 2.0 ** np.arange(least, most + 1)
     ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.set_ylim(ticks[0] / 1.2, ticks[-1] * 1.2)
+
+
+_WIDTH = 5.8  # inches: text of 11 points is readable on a phone, where a figure is as wide as the screen
+
+
+@contextmanager
+def drawn() -> Iterator[None]:
+    """Let matplotlib draw in the report's style.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl  # noqa: PLC0415  (optional)
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "plot") from error
+    ink, muted, line = (light for light, _ in INKS.values())
+    style: dict[Any, Any] = {
+        "font.size": 11,
+        "axes.titlesize": 11,
+        "axes.titlelocation": "left",
+        "axes.labelcolor": muted,
+        "axes.labelsize": 11,
+        "xtick.labelsize": 10,
+        "ytick.labelsize": 10,
+        "axes.edgecolor": line,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.grid.axis": "y",
+        "axes.axisbelow": True,
+        "grid.color": line,
+        "grid.linewidth": 0.8,
+        "text.color": ink,
+        "xtick.color": line,
+        "ytick.color": line,
+        "xtick.labelcolor": muted,
+        "ytick.labelcolor": muted,
+        "xtick.minor.visible": False,
+        "ytick.minor.visible": False,
+        "lines.linewidth": 1.6,
+        "lines.markersize": 5,
+        "axes.unicode_minus": True,
+        "axes.formatter.useoffset": False,
+    }
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(style)
+        yield
+
+
+def new_figure(height: float) -> Figure:
+    """An empty figure of the common width; draw it inside `drawn`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  (optional)
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    FigureCanvasAgg(figure)  # becomes its canvas, which measures text
+    return figure

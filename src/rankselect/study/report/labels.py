@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.transforms import BboxBase
 
-    from rankselect.study.report.interval import Interval
+    from rankselect.study.report.content import Interval
 
 __all__ = ["label_lines", "label_points", "settle"]
 

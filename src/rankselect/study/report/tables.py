@@ -11,8 +11,8 @@ from rankselect.study.report.wording import NOTHING, count, duration, number, pe
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rankselect.study.differences import ArmDifference
-    from rankselect.study.unit import UnitResult
+    from rankselect.study.analysis.differences import ArmDifference
+    from rankselect.study.run import UnitResult
 
     Row = Mapping[str, Any]
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
 from rankselect.errors import ArgumentError
 from rankselect.files import write_text
 from rankselect.study.report.compose import compose
-from rankselect.study.report.html import html_page
 from rankselect.study.report.markdown import markdown_text, save_figures
+from rankselect.study.report.palette import INKS
+from rankselect.study.report.svg import inline_svg
 
 if TYPE_CHECKING:
     import os
 
-    from rankselect.study.results import StudyResults
+    from rankselect.study.analysis.results import StudyResults
+    from rankselect.study.report.content import Report
 
-__all__ = ["write_report"]
+__all__ = ["html_page", "write_report"]
 
 
 def write_report(
@@ -42,7 +47,7 @@ def write_report(
         FileFormatError: From `StudyResults.load`, where there is no study.
 
     Example:
-        >>> from rankselect.study.results import StudyResults
+        >>> from rankselect.study.analysis.results import StudyResults
         >>> write_report(StudyResults.load("no such folder"))
         Traceback (most recent call last):
             ...
@@ -58,3 +63,25 @@ def write_report(
     save_figures(report, into)
     write_text(text, markdown_text(report))
     return [page, text]
+
+
+def html_page(report: Report) -> str:
+    """Write a report as HTML; every text is escaped, and style, script and drawings are in the page.
+
+    Args:
+        report: The report.
+    """
+    styles = report.styles.values()
+    drawings = {
+        each.name: Markup(inline_svg(each.figure, each.name, each.alt, styles))  # noqa: S704  (escaped by the writer)
+        for each in report.pictures
+    }
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("page.html")
+    return page.render(report=report, styles=report.styles, inks=INKS, drawings=drawings)

@@ -1,0 +1,241 @@
+"""Models and tokenizers by name: a folder or the Hugging Face hub, in full precision or quantised, ready to train."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from rankselect.errors import ArgumentError, ModelError, OutOfMemoryError, RankSelectWarning, first_sentence
+from rankselect.models.names import cannot_load, load_config, model_class
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["empty_model", "load_model", "load_tokenizer", "quantization_of"]
+
+_DTYPES = ("auto", "float32", "bfloat16", "float16")
+_QUANTIZATIONS = ("none", "nf4", "int8")
+
+
+def load_model(
+    name_or_model: str | os.PathLike[str] | PreTrainedModel,
+    *,
+    quantization: Literal["none", "nf4", "int8"] = "none",
+    dtype: str = "auto",
+    device_map: str = "auto",
+    trainable: bool = False,
+    gradient_checkpointing: bool = False,
+    trust_remote_code: bool = False,
+) -> PreTrainedModel:
+    """Load a model with its weights, as the class that its config names (else `AutoModel`).
+
+    Args:
+        name_or_model: A folder, a name on the hub, or a model that was built before, which is passed through.
+        quantization: ``"nf4"`` (4 bits, with double quantisation) or ``"int8"`` quantises the linear layers while
+            loading, by bitsandbytes, on a GPU or a CPU. A model that is stored quantised needs ``"none"``.
+        dtype: ``"auto"`` (as the weights are stored), ``"float32"``, ``"bfloat16"`` or ``"float16"``. Four-bit layers
+            multiply in it too; with ``"auto"`` in bfloat16.
+        device_map: Where the weights go, as transformers takes it. Under a launcher, where each process has the whole
+            model, ``"auto"`` is the process's own device.
+        trainable: Prepare a quantised model for training an adapter on it, with PEFT's
+            `prepare_model_for_kbit_training`: the base is frozen, and what is not quantised (embeddings, norms, output
+            head) becomes float32, which for a vocabulary of 51,200 and a width of 2,560 takes 1 GB instead of 0.5. A
+            model in full precision needs no preparation.
+        gradient_checkpointing: With `trainable`, compute activations twice instead of keeping them.
+        trust_remote_code: Run code that comes with the model.
+
+    Raises:
+        ModelError: If there is no such model, it cannot be loaded, or one that was built before cannot be trained.
+        ArgumentError: If a model that was built before is to be quantised or changed, or an argument is unknown.
+        MissingExtraError: If quantisation is asked for without bitsandbytes.
+        OutOfMemoryError: If the weights do not fit.
+
+    Warns:
+        RankSelectWarning: If weights of its layers are missing, so that transformers filled in random ones.
+
+    References:
+        Dettmers et al. (2023), "QLoRA", https://arxiv.org/abs/2305.14314 (nf4, double quantisation);
+        Dettmers et al. (2022), "LLM.int8()", https://arxiv.org/abs/2208.07339.
+
+    Example:
+        >>> import tempfile
+        >>> from rankselect.testing import tiny_model
+        >>> folder = tempfile.mkdtemp()
+        >>> tiny_model().save_pretrained(folder)
+        >>> load_model(folder, dtype="bfloat16").dtype
+        torch.bfloat16
+    """
+    from rankselect.models.processes import Processes  # noqa: PLC0415  (loads torch)
+    from rankselect.models.quantized import (  # noqa: PLC0415
+        keep_as_quantized,
+        note_casts_once,
+        prepare_for_training,
+    )
+
+    _check("quantization", quantization, _QUANTIZATIONS)
+    if gradient_checkpointing and not trainable:
+        raise ArgumentError("gradient_checkpointing with trainable=True", "without", "Give both or neither.")
+    if isinstance(name_or_model, (str, os.PathLike)):
+        _check("dtype", dtype, _DTYPES)
+        name = os.fspath(name_or_model)
+        where = Processes.current().device_map(device_map)
+        options = {"dtype": dtype, "device_map": where, "trust_remote_code": trust_remote_code}
+        model = _loaded(name, quantization, options)
+    else:
+        model = name_or_model
+        _check_built(model, quantization, dtype, device_map)
+    keep_as_quantized(model)
+    if quantization_of(model) == "int8":
+        note_casts_once()
+    if trainable:
+        prepare_for_training(model, gradient_checkpointing=gradient_checkpointing)
+    return model
+
+
+def empty_model(name: str | os.PathLike[str], *, trust_remote_code: bool = False) -> PreTrainedModel:
+    """Build a model of the same class on the meta device, from its config alone: names and shapes, no weights.
+
+    Args:
+        name: A folder or a name on the hub.
+        trust_remote_code: Run code that comes with the model.
+
+    Raises:
+        ModelError: If there is no such model, or transformers does not know it.
+
+    Example:
+        >>> import tempfile
+        >>> from rankselect.testing import tiny_model
+        >>> folder = tempfile.mkdtemp()
+        >>> tiny_model().save_pretrained(folder)
+        >>> empty_model(folder).device
+        device(type='meta')
+    """
+    import torch  # noqa: PLC0415
+
+    config = load_config(os.fspath(name), trust_remote_code=trust_remote_code)
+    kind = model_class(config)
+    with torch.device("meta"):
+        if hasattr(kind, "from_config"):  # an Auto class
+            return cast("PreTrainedModel", kind.from_config(config, trust_remote_code=trust_remote_code))
+        return cast("PreTrainedModel", kind(config))
+
+
+def load_tokenizer(name: str | os.PathLike[str], *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """Load a model's tokenizer.
+
+    Args:
+        name: A folder or a name on the hub.
+        trust_remote_code: Run code that comes with the model.
+
+    Raises:
+        ModelError: If there is none, as for vision and audio models, or it cannot be loaded.
+
+    Example:
+        >>> import tempfile
+        >>> from rankselect.testing import tiny_model, tiny_tokenizer
+        >>> folder = tempfile.mkdtemp()
+        >>> tiny_model().save_pretrained(folder)
+        >>> _ = tiny_tokenizer().save_pretrained(folder)
+        >>> load_tokenizer(folder).bos_token
+        '<s>'
+    """
+    from transformers import AutoTokenizer  # noqa: PLC0415
+
+    name = os.fspath(name)
+    load_config(name, trust_remote_code=trust_remote_code)  # says more precisely what is wrong with a model
+    try:
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(
+            "a text model with a tokenizer",
+            f"{name}, whose tokenizer cannot be loaded ({first_sentence(error)})",
+            "Save the tokenizer beside the model. Models of images or audio have none: profile them in Python, where "
+            "id_profile takes their inputs as mappings.",
+        ) from error
+
+
+def quantization_of(model: Any) -> str:
+    """How the weights of a model's linear layers are stored.
+
+    Returns:
+        ``"none"``, ``"nf4"``, ``"fp4"``, ``"int8"``, or for other libraries transformers' name of the method, for
+        example ``"gptq"``.
+
+    Example:
+        >>> from rankselect.testing import tiny_model
+        >>> quantization_of(tiny_model())
+        'none'
+    """
+    from rankselect.models.layers import unwrapped  # noqa: PLC0415  (loads torch)
+
+    base: Any = unwrapped(model)
+    if getattr(base, "is_loaded_in_8bit", False):
+        return "int8"
+    if getattr(base, "is_loaded_in_4bit", False):
+        return str(base.config.quantization_config.bnb_4bit_quant_type)
+    method = getattr(base, "quantization_method", None)
+    return "none" if method is None else str(getattr(method, "value", method))
+
+
+def _check(name: str, value: object, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ArgumentError(f"{', '.join(known[:-1])} or {known[-1]} for {name}", repr(value), "Choose one of them.")
+
+
+def _check_built(model: PreTrainedModel, quantization: str, dtype: str, device_map: str) -> None:
+    found = quantization_of(model)
+    if quantization not in ("none", found):
+        stored = "a model built in full precision" if found == "none" else f"a model built in {found}"
+        raise ArgumentError(
+            f"the name of a model to load in {quantization}",
+            stored,
+            "Quantisation happens while loading: pass the folder or the name instead of the model.",
+        )
+    for name, value in (("dtype", dtype), ("device_map", device_map)):
+        if value != "auto":
+            raise ArgumentError(
+                f"{name} for a model that is loaded by name",
+                f"{value!r} for one that was built before",
+                "Leave it out, and use model.to(…).",
+            )
+
+
+def _loaded(name: str, quantization: Literal["none", "nf4", "int8"], options: dict[str, Any]) -> PreTrainedModel:
+    import torch  # noqa: PLC0415  (slow to import, like all of transformers)
+    from safetensors import SafetensorError  # noqa: PLC0415
+
+    config = load_config(name, trust_remote_code=options["trust_remote_code"])
+    if quantization != "none":
+        from rankselect.models.quantized import quantization_config  # noqa: PLC0415
+
+        options = {**options, "quantization_config": quantization_config(quantization, config, name, options["dtype"])}
+    try:
+        model, loading = model_class(config).from_pretrained(name, output_loading_info=True, **options)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise OutOfMemoryError(
+            f"memory for the weights of {name}",
+            f"too little ({first_sentence(error)})",
+            'Load it with quantization="nf4" (--quantization nf4), or in dtype="bfloat16".',
+        ) from error
+    except (OSError, ValueError, ImportError, RuntimeError, AssertionError, SafetensorError) as error:
+        raise cannot_load("weights that can be loaded", name, error) from error
+    _warn_of_random_weights(name, model, loading["missing_keys"])
+    return cast("PreTrainedModel", model)
+
+
+def _warn_of_random_weights(name: str, model: PreTrainedModel, missing: Iterable[str]) -> None:
+    """Random heads change nothing that is measured; random layers do."""
+    from rankselect.models.layers import layer_names, layer_of  # noqa: PLC0415  (loads torch)
+
+    layers = layer_names(model)
+    inside = sorted(weight for weight in missing if layer_of(weight, layers) is not None)
+    if inside:
+        warnings.warn(
+            f"{name} lacks {len(inside)} weights of the model's layers, which are random now (the first is "
+            f"{inside[0]}): what is measured means nothing.",
+            RankSelectWarning,
+            stacklevel=4,
+        )

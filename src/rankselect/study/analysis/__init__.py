@@ -1,0 +1,1 @@
+"""What the numbers of a study say: scores, differences, verdict, with intervals over seeds and questions."""

@@ -1,0 +1,188 @@
+"""What was measured of one trained arm: ranks, costs, losses, and scores with their intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+
+from rankselect.metrics.bootstrap import bootstrap_interval
+from rankselect.study.analysis.differences import CONFIDENCE
+from rankselect.study.analysis.scores import TEST_LOSS, arm_scores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from pandas import DataFrame
+
+    from rankselect.metrics._base import Metric
+    from rankselect.study.reading import StudyFiles
+    from rankselect.study.run import UnitResult
+
+__all__ = ["UNITS", "Measured", "measurements", "summary_columns", "summary_row"]
+
+UNITS = {
+    "rank_least": "",
+    "rank_mean": "",
+    "rank_greatest": "",
+    "alpha_least": "",
+    "alpha_mean": "",
+    "alpha_greatest": "",
+    "trainable_parameters": "",
+    "trainable_percent": "%",
+    "trainable_percent_as_stored": "%",
+    "selection_seconds": "s",
+    "training_seconds": "s",
+    "tokens_per_second": "1/s",
+    "peak_memory_bytes": "B",
+    "final_training_loss": "nats",
+    "validation_loss": "nats",
+    "test_loss": "nats",
+    "inference_seconds_per_answer": "s",
+    "inference_tokens_per_second": "1/s",
+}
+"""The measurements besides the metrics, and their units."""
+
+_RESAMPLES = 2000
+
+
+@final
+@dataclass(frozen=True)
+class Measured:
+    """One number.
+
+    Attributes:
+        measurement: A name of `UNITS`, or a metric's.
+        value: The number.
+        condition: How answers were generated; empty if it does not depend on that.
+        low: The lower end of the 95 % bootstrap interval over questions; None if the value is no average of them.
+        high: Its upper end.
+
+    Example:
+        >>> Measured("rank_mean", 8.0)
+        Measured(measurement='rank_mean', value=8.0, condition='', low=None, high=None)
+    """
+
+    measurement: str
+    value: float
+    condition: str = ""
+    low: float | None = None
+    high: float | None = None
+
+
+def measurements(result: UnitResult, metrics: Mapping[str, Metric]) -> Iterator[Measured]:
+    """Everything that was measured of a final unit; what was not, is left out.
+
+    `trainable_percent` is the adapter's share of all parameters, 100 t / (base + t). `trainable_percent_as_stored`
+    counts the base's stored elements instead, in 4 bits one for two weights: what is printed when the tensors of a
+    quantized model are counted, and too large.
+
+    Args:
+        result: A unit that is done.
+        metrics: The study's metrics by name.
+    """
+    yield from _of_ranks(result)
+    yield from _of_training(result)
+    if result.test_losses:
+        yield _scored(TEST_LOSS, result.test_losses, "")
+    for condition, answers in result.answers.items():
+        yield from _of_answers(answers, condition)
+    for condition, scores in result.scores.items():
+        yield from (_scored(metrics[name], values, condition) for name, values in scores.items() if name in metrics)
+
+
+def _of_ranks(result: UnitResult) -> Iterator[Measured]:
+    for name, values in (("rank", result.ranks), ("alpha", result.alphas)):
+        numbers = list(values.values())
+        if numbers:
+            yield Measured(f"{name}_least", min(numbers))
+            yield Measured(f"{name}_mean", sum(numbers) / len(numbers))
+            yield Measured(f"{name}_greatest", max(numbers))
+    trainable = result.trainable_parameters
+    yield Measured("trainable_parameters", trainable)
+    if result.base_parameters:
+        yield Measured("trainable_percent", 100 * trainable / (result.base_parameters + trainable))
+    if result.stored_parameters:
+        yield Measured("trainable_percent_as_stored", 100 * trainable / (result.stored_parameters + trainable))
+
+
+def _of_training(result: UnitResult) -> Iterator[Measured]:
+    record = result.training
+    if record is not None:
+        yield Measured("selection_seconds", result.selection_seconds)
+        yield Measured("training_seconds", record["seconds"])
+        yield Measured("tokens_per_second", record["tokens"] / record["seconds"] if record["seconds"] else 0.0)
+        yield Measured("peak_memory_bytes", record["peak_memory_bytes"])
+        if record["losses"]:
+            yield Measured("final_training_loss", record["losses"][-1][1])
+    if result.validation_loss is not None:
+        yield Measured("validation_loss", result.validation_loss)
+
+
+def _of_answers(answers: Sequence[Mapping[str, float]], condition: str) -> Iterator[Measured]:
+    seconds = sum(answer["seconds"] for answer in answers)
+    if answers:
+        yield Measured("inference_seconds_per_answer", seconds / len(answers), condition)
+    if seconds:
+        tokens = sum(answer["n_tokens"] for answer in answers)
+        yield Measured("inference_tokens_per_second", tokens / seconds, condition)
+
+
+def _scored(metric: Metric, scores: Sequence[float], condition: str) -> Measured:
+    values = np.array(scores, dtype=np.float64)
+    low, high = bootstrap_interval(metric.aggregate, values, confidence=CONFIDENCE, n_resamples=_RESAMPLES, seed=0)
+    return Measured(metric.name, float(metric.aggregate(values)), condition, low, high)
+
+
+_FIRST = ("arm", "strategy", "learning_rate", "alpha_ratio", "seeds", "failed")
+
+
+def summary_columns(metrics: Iterable[str], conditions: Iterable[str]) -> list[str]:
+    """The summary's columns: what does not depend on how answers were generated, then what does."""
+    names = list(metrics)
+    columns = [*_FIRST, *(name for name in UNITS if not name.startswith("inference"))]
+    columns += [f"{TEST_LOSS.name}_low", f"{TEST_LOSS.name}_high"]
+    for condition in conditions:
+        end = _ending(condition)
+        columns += [f"{name}{end}" for name in UNITS if name.startswith("inference")]
+        columns += [f"{name}{end}{bound}" for name in names for bound in ("", "_low", "_high")]
+    return columns
+
+
+def summary_row(
+    arm: Mapping[str, Any], files: StudyFiles, finals: list[UnitResult], table: DataFrame, metrics: Mapping[str, Metric]
+) -> dict[str, Any]:
+    """One arm's row.
+
+    Args:
+        arm: The arm as the config has it.
+        files: The study's files.
+        finals: The final units that are done.
+        table: The tidy table of them.
+        metrics: The study's metrics by name.
+    """
+    name = arm["name"]
+    row: dict[str, Any] = {"arm": name, "strategy": arm["strategy"] or "none", **files.chosen.get(name, {})}
+    row["seeds"] = sum(result.unit.arm == name for result in finals)
+    row["failed"] = sum(result.unit.arm == name and result.status == "failed" for result in files.units)
+    own = table[table["arm"] == name]
+    means = own.groupby(["measurement", "condition"], sort=False)["value"].mean()
+    for (measurement, condition), value in means.items():
+        row[f"{measurement}{_ending(condition)}"] = value
+    for metric, condition in [(TEST_LOSS, ""), *((each, one) for each in metrics.values() for one in _conditions(own))]:
+        scores = arm_scores(finals, name, metric, condition)
+        if scores.by_seed:
+            low, high = scores.estimate().interval(CONFIDENCE)
+            column = f"{metric.name}{_ending(condition)}"
+            row.update({f"{column}_low": low, f"{column}_high": high})
+    return row
+
+
+def _conditions(table: DataFrame) -> list[str]:
+    return [condition for condition in table["condition"].unique() if condition]
+
+
+def _ending(condition: str) -> str:
+    """The end of a column's name: dropout off is what answers are generated with, and goes without saying."""
+    return "" if condition in {"", "dropout_off"} else f"_{condition}"

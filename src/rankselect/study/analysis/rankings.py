@@ -1,0 +1,98 @@
+"""The arms in order: by each metric, by their harmonic mean, by a judge, by what they cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rankselect.metrics.harmonic import HarmonicMeanOfMeans
+from rankselect.study.analysis.differences import CONFIDENCE
+from rankselect.study.analysis.frames import frame
+from rankselect.study.analysis.scores import ArmScores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pandas import DataFrame
+
+    from rankselect.metrics._base import Metric
+
+__all__ = ["study_rankings"]
+
+_COLUMNS = ("place", "arm", "value", "low", "high")
+
+
+def study_rankings(
+    scores: Mapping[str, list[ArmScores]],
+    judge: Mapping[str, Any] | None,
+    seconds: Mapping[str, float],
+    parameters: Mapping[str, float],
+) -> dict[str, DataFrame]:
+    """The arms in order, the best first.
+
+    Args:
+        scores: ``{metric: every arm's scores}``.
+        judge: A judge's result in JSON values.
+        seconds: ``{arm: training seconds}``.
+        parameters: ``{arm: trainable parameters}``; an arm without any is left out.
+
+    Returns:
+        Data frames with place, arm, value, low and high (missing for costs), by the metrics' names, ``"harmonic mean of
+        … and token-f1"`` for each QuestEval, ``"judge"``, ``"training time"`` and ``"trainable parameters"``.
+    """
+    found = {name: by_scores(arms) for name, arms in scores.items()}
+    for name, arms in scores.items():
+        if name.startswith("questeval") and "token-f1" in scores:
+            both = [harmonic_scores(pair) for pair in zip(arms, scores["token-f1"], strict=True)]
+            found[f"harmonic mean of {name} and token-f1"] = by_scores(both)
+    if judge is not None:
+        found["judge"] = by_judge(judge)
+    found["training time"] = by_values(seconds)
+    found["trainable parameters"] = by_values({arm: number for arm, number in parameters.items() if number})
+    return {name: frame(rows, _COLUMNS) for name, rows in found.items() if rows}
+
+
+def by_values(values: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Arms by a cost, the least first; equal ones share a place.
+
+    Example:
+        >>> [(row["place"], row["arm"]) for row in by_values({"a": 3.0, "b": 1.0, "c": 1.0})]
+        [(1, 'b'), (1, 'c'), (3, 'a')]
+    """
+    return _placed([{"arm": arm, "value": value} for arm, value in values.items()], highest_first=False)
+
+
+def by_scores(scores: Iterable[ArmScores]) -> list[dict[str, Any]]:
+    """Arms by their mean score, the best first, with intervals over seeds and questions."""
+    rows = []
+    highest_first = True
+    for each in scores:
+        estimate = each.estimate()
+        low, high = estimate.interval(CONFIDENCE)
+        rows.append({"arm": each.arm, "value": estimate.mean, "low": low, "high": high})
+        highest_first = each.metric.higher_is_better
+    return _placed(rows, highest_first=highest_first)
+
+
+def by_judge(judge: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Arms by the probability that the judge prefers them to another; none if its verdicts do not rank them."""
+    rows = [
+        {"arm": arm["arm"], "value": arm["probability"], "low": arm["low"], "high": arm["high"]}
+        for arm in judge["ranking"]
+    ]
+    return _placed(rows, highest_first=True)
+
+
+def harmonic_scores(parts: Sequence[ArmScores]) -> ArmScores:
+    """One arm's scores under several metrics as those under the harmonic mean of their averages."""
+    metrics: tuple[Metric, ...] = tuple(part.metric for part in parts)
+    seeds = [seed for seed in parts[0].by_seed if all(seed in part.by_seed for part in parts)]
+    values = {seed: np.stack([part.by_seed[seed] for part in parts]) for seed in seeds}
+    return ArmScores(parts[0].arm, HarmonicMeanOfMeans(metrics), values, parts[0].trained)
+
+
+def _placed(rows: list[dict[str, Any]], *, highest_first: bool) -> list[dict[str, Any]]:
+    ordered = sorted(rows, key=lambda row: float(row["value"]), reverse=highest_first)
+    values = [row["value"] for row in ordered]
+    return [{"place": values.index(row["value"]) + 1, **row} for row in ordered]

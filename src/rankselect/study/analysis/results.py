@@ -1,0 +1,303 @@
+"""What a study found: tables, rankings, differences, and the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from rankselect.errors import DataError, UnknownNameError
+from rankselect.files import write_document, write_text
+from rankselect.study.analysis.caveats import study_caveats
+from rankselect.study.analysis.differences import arm_difference, default_baseline, pooled_luck
+from rankselect.study.analysis.frames import frame, records
+from rankselect.study.analysis.grid_table import GRID_COLUMNS, grid_rows
+from rankselect.study.analysis.measurements import UNITS, measurements, summary_columns, summary_row
+from rankselect.study.analysis.rankings import study_rankings
+from rankselect.study.analysis.scores import arm_scores, metric_of, metrics_of
+from rankselect.study.analysis.verdict import reach_verdict
+from rankselect.study.reading import read_study
+
+if TYPE_CHECKING:
+    import os
+
+    from pandas import DataFrame
+
+    from rankselect.calibration.id_profile import IDProfile
+    from rankselect.metrics._base import Metric
+    from rankselect.study.analysis.scores import ArmScores
+    from rankselect.study.analysis.verdict import Verdict
+    from rankselect.study.reading import StudyFiles
+    from rankselect.study.run import UnitResult
+
+__all__ = ["StudyResults", "as_document"]
+
+_TABLE_COLUMNS = ("arm", "seed", "condition", "measurement", "unit", "value", "low", "high")
+_DIFFERENCE_COLUMNS = (
+    *("metric", "arm", "baseline", "difference", "low", "high", "p", "p_adjusted", "shown", "detectable"),
+    *("outcome", "n_seeds", "n_questions", "n_comparisons", "higher_is_better", "note", "says"),
+)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class StudyResults:
+    r"""What a study found.
+
+    Everything is computed from the study's files when it is asked for, so a study that is not finished has results
+    too: of what is done.
+
+    Attributes:
+        folder: The study's folder.
+        files: What was read from it.
+
+    Example:
+        >>> import json, tempfile
+        >>> import rankselect as rs
+        >>> from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> tiny_model().save_pretrained(folder / "model")
+        >>> _ = tiny_tokenizer().save_pretrained(folder / "model")
+        >>> for name, n in (("train", 8), ("test", 3)):
+        ...     rows = [{"question": f"{name} {i}?", "answer": text} for i, text in enumerate(tiny_texts(n))]
+        ...     _ = (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        >>> config = rs.StudyConfig(
+        ...     str(folder / "model"), str(folder / "train.jsonl"), str(folder / "test.jsonl"), max_steps=1,
+        ...     arms=(rs.Arm("rank-1", "fixed:rank=1"), rs.Arm("rank-4", "fixed:rank=4")), seeds=(0,),
+        ...     learning_rates=(1e-3,), metrics=("token-f1",), max_new_tokens=2, device_map="cpu",
+        ... )
+        >>> _ = rs.Study(config, folder / "study").run(progress=False)
+        >>> results = StudyResults.load(folder / "study")
+        >>> results.summary[["arm", "trainable_parameters"]].values.tolist()
+        [['rank-1', 224.0], ['rank-4', 896.0]]
+        >>> results.verdict().headline
+        'The choice makes no difference that this study could show: use rank-1, the cheapest.'
+    """
+
+    folder: Path
+    files: StudyFiles
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> StudyResults:
+        """Read the results of a study.
+
+        Raises:
+            FileFormatError: If it is not a study's folder, or a file other than a unit is damaged; units that are
+                damaged are in `damaged`.
+        """
+        return cls(Path(folder), read_study(Path(folder)))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The study's config in JSON values."""
+        return dict(self.files.head["config"])
+
+    @property
+    def hash(self) -> str:
+        """The config's hash."""
+        return str(self.files.head.get("hash", ""))
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The versions of the packages that took part."""
+        return dict(self.files.head.get("versions", {}))
+
+    @property
+    def machine(self) -> str:
+        """Where it ran."""
+        return str(self.files.head.get("machine", ""))
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The names of all arms, in the config's order."""
+        return tuple(arm["name"] for arm in self.config["arms"])
+
+    @property
+    def rows(self) -> tuple[dict[str, str], ...]:
+        """The test rows, ``{"question", "answer"}``."""
+        return self.files.rows
+
+    @property
+    def chosen(self) -> dict[str, dict[str, float]]:
+        """``{arm: {"learning_rate", "alpha_ratio"}}``, as the grid chose them."""
+        return self.files.chosen
+
+    @property
+    def profile(self) -> IDProfile | None:
+        """The profile of the base model, if one was measured."""
+        return self.files.profile
+
+    @property
+    def judge(self) -> dict[str, Any] | None:
+        """The judge's result in JSON values, if there is one."""
+        return self.files.judge
+
+    @property
+    def damaged(self) -> dict[str, str]:
+        """``{file: what is wrong with it}`` of the units that could not be read."""
+        return self.files.damaged
+
+    @cached_property
+    def final(self) -> list[UnitResult]:
+        """The final units that are done, by arm in the config's order and by seed."""
+        done = [each for each in self.files.units if each.unit.kind == "final" and each.status == "done"]
+        return sorted(done, key=lambda each: (self.arms.index(each.unit.arm), each.unit.seed))
+
+    @property
+    def grid(self) -> list[UnitResult]:
+        """The grid units, those that failed too."""
+        return [each for each in self.files.units if each.unit.kind == "grid"]
+
+    @property
+    def failed(self) -> list[UnitResult]:
+        """The units that failed, of both kinds."""
+        return [each for each in self.files.units if each.status == "failed"]
+
+    @cached_property
+    def metrics(self) -> dict[str, Metric]:
+        """The metrics by the names of their scores.
+
+        Raises:
+            UnknownNameError: If one is not installed here.
+        """
+        return metrics_of(self.config["metrics"])
+
+    @property
+    def conditions(self) -> list[str]:
+        """How answers were generated, ``["dropout_off"]``, or that and ``"dropout_on"``."""
+        return list(dict.fromkeys(condition for each in self.final for condition in each.scores))
+
+    @cached_property
+    def table(self) -> DataFrame:
+        """Everything that was measured, a row for each arm, seed, condition and measurement.
+
+        The columns are arm, seed, condition (empty for what does not depend on how answers were generated),
+        measurement, unit, value, and low and high: the 95 % bootstrap interval over questions of what is an average
+        over them, otherwise missing.
+
+        Raises:
+            MissingExtraError: If pandas is not installed.
+        """
+        found = [
+            {"arm": each.unit.arm, "seed": each.unit.seed, "unit": UNITS.get(one.measurement, ""), **asdict(one)}
+            for each in self.final
+            for one in measurements(each, self.metrics)
+        ]
+        return frame(found, _TABLE_COLUMNS)
+
+    @cached_property
+    def summary(self) -> DataFrame:
+        """A row for each arm, the mean over seeds of each measurement, and of scores the 95 % interval.
+
+        Unlike in `table`, the interval is over both seeds and questions: see `rankselect.study.analysis.crossed`.
+        Columns that end in ``_dropout_on`` are of answers generated with dropout left on.
+        """
+        rows = [summary_row(arm, self.files, self.final, self.table, self.metrics) for arm in self.config["arms"]]
+        return frame(rows, summary_columns(self.metrics, self.conditions))
+
+    @property
+    def grid_table(self) -> DataFrame:
+        """The whole grid, validation losses, what was chosen, and a warning where that is at the grid's edge."""
+        return frame(list(grid_rows(self.files)), GRID_COLUMNS)
+
+    def scores(self, metric: str, condition: str = "dropout_off") -> list[ArmScores]:
+        """The scores of every arm that has some, in the config's order.
+
+        Raises:
+            UnknownNameError: If the study was not scored with the metric; ``"test_loss"`` is one, too.
+        """
+        scored_by = metric_of(self.config["metrics"], metric)
+        found = [arm_scores(self.final, arm, scored_by, condition) for arm in self.arms]
+        return [each for each in found if each.by_seed]
+
+    @cached_property
+    def rankings(self) -> dict[str, DataFrame]:
+        """The arms in order, the best first; of what was measured, see `study_rankings`."""
+        by_metric = {name: self.scores(name) for name in self.metrics}
+        return study_rankings(
+            by_metric, self.judge, self._means("training_seconds"), self._means("trainable_parameters")
+        )
+
+    def differences(self, metric: str, baseline: str | None = None, *, condition: str = "dropout_off") -> DataFrame:
+        """Every arm against a baseline arm, paired over questions and seeds.
+
+        Args:
+            metric: A metric of the study, or ``"test_loss"``.
+            baseline: An arm. By default the first whose name has "control" in it, or else the first with an adapter.
+            condition: How answers were generated.
+
+        Returns:
+            A row for each other arm with results: the attributes of `ArmDifference`, ``outcome``, ``note``, and
+            ``says``, which is all of it in a sentence. Intervals and ``p_adjusted`` allow for the number of rows, not
+            for looking at several metrics.
+
+        Raises:
+            UnknownNameError: If there is no such metric or arm.
+            DataError: If the baseline has no results.
+        """
+        baseline = default_baseline(self.config["arms"]) if baseline is None else baseline
+        if baseline not in self.arms:
+            raise UnknownNameError("study arm", baseline, self.arms)
+        scores = {each.arm: each for each in self.scores(metric, condition)}
+        if baseline not in scores:
+            raise DataError(
+                f"scores of the baseline {baseline} ({condition})", "none", "Run the study again, or name another arm."
+            )
+        others = [each for arm, each in scores.items() if arm != baseline]
+        luck = pooled_luck(list(scores.values()))
+        found = [arm_difference(each, scores[baseline], len(others), luck) for each in others]
+        return frame([each.to_row() for each in found if each is not None], _DIFFERENCE_COLUMNS)
+
+    def verdict(self, metric: str | None = None) -> Verdict:
+        """Which arm to use and why, or that it makes no difference.
+
+        Args:
+            metric: The only metric that decides. If left out, the study's first does, and where it shows no
+                difference, the others in their order: see `reach_verdict`.
+        """
+        names = list(self.metrics) if metric is None else [metric]
+        first, *further = [self.scores(name) for name in names]
+        costs = self._means("trainable_parameters")
+        return reach_verdict(first, costs, study_caveats(self.files, self.grid_table), further)
+
+    def write(self, folder: str | os.PathLike[str] | None = None) -> list[Path]:
+        """Write ``results.csv`` (the tidy table) and ``results.json`` (everything), each whole or not at all.
+
+        Args:
+            folder: An existing folder; the study's if left out.
+
+        Returns:
+            The two files.
+        """
+        into = self.folder if folder is None else Path(folder)
+        table, everything = into / "results.csv", into / "results.json"
+        write_text(table, self.table.to_csv(index=False))
+        write_document(everything, as_document(self))
+        return [table, everything]
+
+    def _means(self, measurement: str) -> dict[str, float]:
+        """The mean over seeds of a measurement, for each arm that has it."""
+        own = self.table[self.table["measurement"] == measurement]
+        return {str(arm): float(value) for arm, value in own.groupby("arm", sort=False)["value"].mean().items()}
+
+
+def as_document(results: StudyResults) -> dict[str, Any]:
+    """Everything in JSON values; what is missing is None.
+
+    Differences are those against the default baseline, if it has results.
+    """
+    comparable = default_baseline(results.config["arms"]) in {each.unit.arm for each in results.final}
+    return {
+        "format": "rankselect.study_results",
+        "version": 1,
+        "hash": results.hash,
+        "verdict": asdict(results.verdict()),
+        "summary": records(results.summary),
+        "differences": {name: records(results.differences(name)) for name in results.metrics if comparable},
+        "rankings": {name: records(table) for name, table in results.rankings.items()},
+        "grid": records(results.grid_table),
+        "table": records(results.table),
+        "failed": [{"unit": each.unit.id, "error": each.error} for each in results.failed],
+        "damaged": results.damaged,
+    }

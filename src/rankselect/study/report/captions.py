@@ -1,0 +1,154 @@
+"""The figures of a study with what must be said of them: captions, descriptions, notes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rankselect.study.report import figures
+from rankselect.study.report.content import Interval, Picture
+from rankselect.study.report.figure_data import (
+    answer_seconds,
+    loss_bands,
+    profiles_after,
+    ranks_of_layers,
+    smoothing_window,
+)
+from rankselect.study.report.wording import count, duration, number, plural, signed, with_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rankselect.calibration.id_profile import IDProfile
+    from rankselect.study.analysis.differences import ArmDifference
+    from rankselect.study.report.palette import ArmStyle
+    from rankselect.study.run import UnitResult
+
+    Arms = Mapping[str, Sequence[UnitResult]]
+    Styles = Mapping[str, ArmStyle]
+
+__all__ = [
+    "difference_picture",
+    "loss_picture",
+    "parameter_picture",
+    "profile_picture",
+    "rank_picture",
+    "seconds_picture",
+]
+
+
+def profile_picture(profile: IDProfile | None, arms: Arms, styles: Styles) -> Picture | None:
+    """ID against layer before and after training; None without a profile."""
+    if profile is None:
+        return None
+    errors = np.zeros(len(profile.layers)) if profile.stderr is None else profile.stderr
+    after = profiles_after(arms, profile.layers)
+    least, most = int(profile.values.argmin()), int(profile.values.argmax())
+    alt = (
+        f"Intrinsic dimension of {plural(len(profile.layers), 'layer')} before training: the least is "
+        f"{profile.values[least]:.1f} in layer {least}, the greatest {profile.values[most]:.1f} in layer {most}."
+    )
+    for arm, (values, _) in after.items():
+        change = float(np.mean(values - profile.values))
+        alt += f" After training {arm} it changed by {signed(change)} on average over the layers."
+    bars = "Error bars are 95 % intervals over the choice of texts." if profile.stderr is not None else ""
+    grey = " Grey: before training, with its interval. After training: the mean over seeds." if after else ""
+    caption = "Intrinsic dimension of each layer" + (", before and after training" if after else "")
+    figure = figures.id_profile((profile.values, errors), after, styles)
+    return Picture("id-profile", caption, alt, figure, f"{bars}{grey}".strip())
+
+
+def rank_picture(arms: Arms, styles: Styles) -> Picture | None:
+    """Rank against layer; None if no arm has an adapter."""
+    layers, ranks = ranks_of_layers(arms)
+    if not ranks:
+        return None
+    said = [f"{arm} {ranks_in_words(values[~np.isnan(values)].tolist())}" for arm, values in ranks.items()]
+    alt = f"Rank in each of {plural(len(layers), 'layer')}: {'; '.join(said)}."
+    note = "The mean over the modules of a layer. Each step up the axis doubles the rank."
+    return Picture("ranks", "Rank of each layer", alt, figures.rank_per_layer(ranks, styles), note)
+
+
+def ranks_in_words(values: Sequence[float]) -> str:
+    """The ranks of an arm in words.
+
+    Example:
+        >>> ranks_in_words([8.0, 8.0]), ranks_in_words([4.0, 9.0])
+        ('8 everywhere', '4 to 9')
+    """
+    least, most = min(values), max(values)
+    return f"{least:g} everywhere" if least == most else f"{least:.3g} to {most:.3g}"
+
+
+def parameter_picture(points: Sequence[Interval], arms: Arms, styles: Styles, metric: str) -> Picture | None:
+    """Score against trainable parameters, an arm without any as a line; None if none has an adapter.
+
+    Args:
+        points: The arms' scores under the metric.
+        arms: Their results.
+        styles: Their styles.
+        metric: The metric's name.
+    """
+    trainable = {arm: results[0].trainable_parameters for arm, results in arms.items()}
+    trained = [_at(point, trainable[point.arm]) for point in points if trainable.get(point.arm)]
+    untrained = [point for point in points if not trainable.get(point.arm)]
+    if not trained:
+        return None
+    said = [f"{point.arm} with {count(point.x)} parameters {_score(point)}" for point in trained]
+    said += [f"{point.arm} without training {_score(point)}" for point in untrained]
+    alt = f"{metric} against trainable parameters: {'; '.join(said)}."
+    figure = figures.scores(trained, untrained[0] if untrained else None, styles, "trainable parameters", metric)
+    note = f"The line across is {untrained[0].arm}, the band its interval." if untrained else ""
+    return Picture(f"{metric}-parameters", f"{metric} against trainable parameters", alt, figure, note)
+
+
+def seconds_picture(points: Sequence[Interval], arms: Arms, styles: Styles, metric: str) -> Picture | None:
+    """Score against the seconds an answer took; None if there are no answers."""
+    seconds = {arm: answer_seconds(results, "dropout_off") for arm, results in arms.items()}
+    placed = [_at(point, time) for point in points if (time := seconds.get(point.arm)) is not None]
+    if not placed:
+        return None
+    said = [f"{point.arm} in {duration(point.x)} {_score(point)}" for point in placed]
+    alt = f"{metric} against seconds for an answer: {'; '.join(said)}."
+    figure = figures.scores(placed, None, styles, "seconds for an answer", metric)
+    note = "Answers are written in batches; their time is the batch's, divided. Longer answers take longer."
+    return Picture(f"{metric}-seconds", f"{metric} against inference time", alt, figure, note)
+
+
+def loss_picture(arms: Arms, styles: Styles) -> Picture | None:
+    """Training loss against step; None if nothing was trained."""
+    bands = loss_bands(arms)
+    if not bands:
+        return None
+    ends = [f"{arm} {number(float(mean[-1]))}" for arm, (_, mean, _, _) in bands.items()]
+    alt = f"Training loss over the steps; at the end: {', '.join(ends)} nats per token."
+    lengths = [len(each.training["losses"]) for group in arms.values() for each in group if each.training]
+    window = smoothing_window(max(lengths))
+    smooth = f" Each point is the mean of the last {window} logged losses." if window > 1 else ""
+    note = f"Lines are means over seeds, bands go from the lowest to the highest seed.{smooth}"
+    return Picture("losses", "Training loss", alt, figures.loss_curves(bands, styles), note)
+
+
+def difference_picture(found: Sequence[ArmDifference], styles: Styles) -> Picture | None:
+    """Every arm's difference from the baseline; None if there is nothing to compare."""
+    if not found:
+        return None
+    metric, baseline = found[0].metric, found[0].baseline
+    rows = [Interval(each.arm, each.difference, each.low, each.high) for each in found]
+    said = [
+        f"{each.arm} {with_interval(each.difference, each.low, each.high, sign=True)}, {each.outcome}" for each in found
+    ]
+    alt = f"Difference in {metric} from {baseline}: {'; '.join(said)}."
+    better = "To the right is better" if found[0].higher_is_better else "To the left is better"
+    note = f"{better}. A bar that crosses 0 shows no difference. The bars hold together with 95 %."
+    caption = f"{metric}: difference from {baseline}"
+    return Picture("differences-figure", caption, alt, figures.differences(rows, styles, metric, baseline), note)
+
+
+def _at(point: Interval, x: float) -> Interval:
+    return Interval(point.arm, point.value, point.low, point.high, x)
+
+
+def _score(point: Interval) -> str:
+    return with_interval(point.value, point.low, point.high)
