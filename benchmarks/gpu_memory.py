@@ -50,7 +50,7 @@ TINY["num_attention_heads"] = 4
 
 def quantised(config: tf.PhiConfig, device: str) -> Any:
     """A random model in NF4, ready for training."""
-    import bitsandbytes as bnb  # noqa: PLC0415  (an extra)
+    import bitsandbytes as bnb  # optional
 
     model = tf.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     for name, module in list(model.named_modules()):

@@ -187,7 +187,7 @@ def draw_neighbors(costs: dict[int, list[Cost]]) -> None:
 
 def study() -> None:
     """A study of two arms against its units, one after the other and on Ray with one and with two workers."""
-    import ray  # noqa: PLC0415  (an extra)
+    import ray  # optional
 
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)

@@ -113,7 +113,7 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         >>> [file.name for file in target.iterdir()]
         ['config.json']
     """
-    from safetensors import SafetensorError  # noqa: PLC0415  (numpy and more, not needed to read a plan)
+    from safetensors import SafetensorError  # numpy and more, not needed to read a plan
 
     target = Path(path)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -143,7 +143,7 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def _remove_abandoned(target: Path) -> None:
     """Remove what processes that were killed had begun to write in the place of this folder."""
-    import psutil  # noqa: PLC0415  (not needed to read a plan)
+    import psutil  # not needed to read a plan
 
     pattern = re.compile(rf"\.{re.escape(target.name)}\.(\d+)\.partial")
     for path in target.parent.iterdir():

@@ -88,7 +88,7 @@ def check_strategy(strategy: RankStrategy) -> None:
 
 
 def _check_plan(strategy: RankStrategy, model: PreTrainedModel, evidence: Any) -> None:
-    from peft import get_peft_model  # noqa: PLC0415  (slow to import)
+    from peft import get_peft_model
 
     plan = strategy.plan(model, evidence, target_modules="all-linear", max_rank=6)
     _require(max(plan.ranks.values()) <= 6, "ranks of at most max_rank", plan.ranks)
@@ -228,7 +228,7 @@ def tiny_model(architecture: str = "llama") -> PreTrainedModel:
     Args:
         architecture: ``"llama"`` or ``"gpt2"``.
     """
-    from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig  # noqa: PLC0415  (slow to import)
+    from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
     vocabulary = len(_WORDS) + 2
     if architecture == "gpt2":
@@ -254,8 +254,8 @@ def tiny_model(architecture: str = "llama") -> PreTrainedModel:
 
 def tiny_tokenizer() -> PreTrainedTokenizerBase:
     """A tokenizer of whole words for `tiny_model` and `tiny_texts`; like that of Llama, it has no padding token."""
-    from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: PLC0415
-    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
 
     vocabulary = {word: index for index, word in enumerate(["<unk>", "<s>", *_WORDS])}
     special = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "<s>"}

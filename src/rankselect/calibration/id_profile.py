@@ -112,7 +112,7 @@ class IDProfile(Evidence):
     @classmethod
     def measure(cls, calibration: Calibration) -> IDProfile:
         """Measure the profile of a calibration's model on its texts: see `rankselect.id_profile`."""
-        from rankselect.calibration.measure import measure_profile  # noqa: PLC0415  (loads torch)
+        from rankselect.calibration.measure import measure_profile
 
         return measure_profile(calibration)
 

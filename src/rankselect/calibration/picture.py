@@ -21,7 +21,7 @@ _LINE, _NARROWEST, _WIDEST = 80, 24, 44  # columns of a line, and of the part th
 def plot(profile: IDProfile, other: IDProfile | None, ax: Axes | None) -> Axes:
     """Draw one profile or two; see `IDProfile.plot`."""
     try:
-        from matplotlib.figure import Figure  # noqa: PLC0415  (optional)
+        from matplotlib.figure import Figure  # optional
     except ImportError as error:
         raise MissingExtraError("matplotlib", "plot") from error
     if other is not None:

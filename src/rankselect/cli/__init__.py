@@ -14,7 +14,7 @@ _EXTRA = ("typer", "rich")
 def main() -> None:
     """Run the command line; without its optional packages, say in one line how to get them and exit with 2."""
     try:
-        from rankselect.cli.app import app  # noqa: PLC0415  (optional)
+        from rankselect.cli.app import app  # optional
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in _EXTRA:

@@ -97,7 +97,7 @@ def evaluate(
         loaded = rs.attach_adapter(loaded, adapter)
     losses = None
     if any("losses" in each.requires for each in metrics):
-        from rankselect.data.prompt_tokens import row_length  # noqa: PLC0415  (loads torch)
+        from rankselect.data.prompt_tokens import row_length
 
         length = row_length(loaded, tokenizer, max_length)
         losses = rs.answer_losses(loaded, tokenizer, rows, template=prompts, max_length=length, batch_size=batch_size)

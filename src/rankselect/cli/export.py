@@ -45,7 +45,7 @@ def export(
 
         rankselect export adapter --out served --for vllm
     """
-    from rankselect.adapters.export import export_adapter  # noqa: PLC0415  (loads torch)
+    from rankselect.adapters.export import export_adapter
 
     report = export_adapter(adapter, out, target=target, dtype=dtype)
     if json:

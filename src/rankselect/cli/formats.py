@@ -75,7 +75,7 @@ def _axolotl(plan: RankPlan) -> str:
 
 def _yaml(keys: dict[str, Any]) -> str:
     """YAML in the given order, regular expressions in single quotes, where a backslash is just a backslash."""
-    import yaml  # type: ignore[import-untyped]  # noqa: PLC0415  (comes with transformers)
+    import yaml  # type: ignore[import-untyped]  # comes with transformers
 
     def quoted(dumper: Any, text: str) -> Any:
         return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isidentifier() else "'")

@@ -90,8 +90,8 @@ def merge(
 
         rankselect merge adapter --out merged --quantization nf4
     """
-    from rankselect.adapters.merge import merge_adapter  # noqa: PLC0415  (loads torch)
-    from rankselect.cli import sources  # noqa: PLC0415
+    from rankselect.adapters.merge import merge_adapter
+    from rankselect.cli import sources
 
     progress = sys.stderr.isatty() and not no_progress
     sources.show_progress(wanted=progress)

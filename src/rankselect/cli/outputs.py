@@ -34,7 +34,7 @@ def check_picture(path: Path) -> None:
         ArgumentError: If matplotlib does not know the kind of file, or the folder does not exist.
     """
     try:
-        from matplotlib.figure import Figure  # noqa: PLC0415  (optional)
+        from matplotlib.figure import Figure  # optional
     except ImportError as error:
         raise MissingExtraError("matplotlib", "plot") from error
     kinds = Figure().canvas.get_supported_filetypes()

@@ -124,7 +124,7 @@ def _evidence(strategy: Any, name: str, path: Path | None) -> IDProfile | None:
 
 def _report(planned: RankPlan) -> None:
     """The table, without the column of modules where it would say the same in every row."""
-    from rankselect.plan.table import HEADER, rows  # noqa: PLC0415  (its package loads torch)
+    from rankselect.plan.table import HEADER, rows
 
     console = stderr()
     cells = rows(planned.modules)

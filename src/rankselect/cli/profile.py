@@ -106,7 +106,7 @@ def profile(
     check_folder(out)
     if plot is not None:
         check_picture(plot)
-    from rankselect.models.processes import Processes  # noqa: PLC0415  (loads torch)
+    from rankselect.models.processes import Processes
 
     processes = Processes.current()
     progress = sys.stderr.isatty() and not no_progress and processes.is_first

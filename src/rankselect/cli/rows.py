@@ -26,7 +26,7 @@ def load_rows(data: str, template: PromptTemplate) -> list[QuestionAnswer]:
         FileFormatError: If a file is damaged.
     """
     if data == "medical-qa":
-        from rankselect.data.medical_qa import medical_qa  # noqa: PLC0415  (its package loads torch)
+        from rankselect.data.medical_qa import medical_qa
 
         return rows_of(medical_qa())
     if is_file_name(data):

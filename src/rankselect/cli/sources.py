@@ -10,7 +10,7 @@ __all__ = ["empty_model", "load_model", "load_texts", "load_tokenizer", "show_pr
 
 def show_progress(*, wanted: bool) -> None:
     """Switch the progress bars of transformers on or off."""
-    from transformers.utils import logging  # noqa: PLC0415  (slow to import)
+    from transformers.utils import logging
 
     if wanted:
         logging.enable_progress_bar()

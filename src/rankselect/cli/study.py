@@ -180,10 +180,10 @@ def study(
     progress = sys.stderr.isatty() and not no_progress
     sources.show_progress(wanted=progress)
     write_report = _report_writer()
-    from rankselect.cli.study_outcome import show_outcome  # noqa: PLC0415
-    from rankselect.study.analysis.results import StudyResults  # noqa: PLC0415
-    from rankselect.study.config import StudyConfig  # noqa: PLC0415  (slow to import, like all of transformers)
-    from rankselect.study.study import Study  # noqa: PLC0415
+    from rankselect.cli.study_outcome import show_outcome
+    from rankselect.study.analysis.results import StudyResults
+    from rankselect.study.config import StudyConfig
+    from rankselect.study.study import Study
 
     targets = options.split_target_modules(target_modules)
     config = StudyConfig(
@@ -236,7 +236,7 @@ def study(
 
 def _arms(typed: Sequence[str] | None) -> tuple[Arm, ...]:
     """Arms from what a person types."""
-    from rankselect.study.arm import Arm  # noqa: PLC0415  (its room loads torch)
+    from rankselect.study.arm import Arm
 
     arms = []
     for text in typed or _DEFAULT_ARMS:
@@ -268,7 +268,7 @@ def _executor(name: str, address: str | None) -> Executor | None:
         if address is not None:
             raise ArgumentError("--address with --executor ray", "without", "Add --executor ray, or leave it out.")
         return None
-    from rankselect.study.ray_executor import RayExecutor  # noqa: PLC0415  (an extra)
+    from rankselect.study.ray_executor import RayExecutor  # optional
 
     return RayExecutor(address)
 
@@ -276,9 +276,9 @@ def _executor(name: str, address: str | None) -> Executor | None:
 def _report_writer() -> Callable[..., list[Path]]:
     """What writes the report; a package that it lacks is said before anything is trained."""
     try:
-        import pandas  # noqa: F401, ICN001, PLC0415  (an extra)
+        import pandas  # noqa: F401, ICN001  (optional)
 
-        from rankselect.study.report.write import write_report  # noqa: PLC0415
+        from rankselect.study.report.write import write_report
     except ModuleNotFoundError as error:
         raise MissingExtraError(str(error.name), "study") from error
     return write_report
@@ -290,7 +290,7 @@ def _judge(model: str | None, url: str | None, n_questions: int, out: Path) -> L
         if url is not None:
             raise ArgumentError("--judge-url with --judge NAME", "without", "Name the model, or leave it out.")
         return None
-    import rankselect as rs  # noqa: PLC0415
+    import rankselect as rs
 
     out.mkdir(parents=True, exist_ok=True)
     return rs.LLMJudge(model, base_url=url, max_questions=n_questions, cache=out / "replies")
@@ -298,8 +298,8 @@ def _judge(model: str | None, url: str | None, n_questions: int, out: Path) -> L
 
 def _ask(judge: LLMJudge, out: Path, *, progress: bool) -> None:
     """Let the judge rank the answers; if it cannot be reached, the study's other results are there all the same."""
-    from rankselect.study.analysis.results import StudyResults  # noqa: PLC0415
-    from rankselect.study.judging import judge_answers  # noqa: PLC0415
+    from rankselect.study.analysis.results import StudyResults
+    from rankselect.study.judging import judge_answers
 
     try:
         judge_answers(StudyResults.load(out), judge, progress=progress)

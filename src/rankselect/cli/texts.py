@@ -65,7 +65,7 @@ def _texts(data: str, field: str, *, progress: bool) -> Iterator[str]:
 
 
 def _embedded() -> Iterator[dict[str, str]]:
-    from rankselect.data.medical_qa import medical_qa  # noqa: PLC0415  (its package loads torch)
+    from rankselect.data.medical_qa import medical_qa
 
     for pair in medical_qa():
         yield {name: getattr(pair, name) for name in ("text", "question", "answer")}

@@ -104,9 +104,9 @@ def train(
 
         rankselect train Qwen/Qwen3-0.6B --data train.jsonl --strategy per-layer-id --quantization nf4 --out run
     """
-    from transformers import TrainingArguments  # noqa: PLC0415  (slow to import)
+    from transformers import TrainingArguments
 
-    from rankselect.models.processes import Processes  # noqa: PLC0415  (loads torch)
+    from rankselect.models.processes import Processes
 
     processes = Processes.current()
     progress = sys.stderr.isatty() and not no_progress and processes.is_first

@@ -88,8 +88,8 @@ class TrainingRun:
         Returns:
             Whether it came to its end.
         """
-        from rankselect.cli.interrupt import StopOnInterrupt  # noqa: PLC0415  (slow to import, like all of transformers)
-        from rankselect.training.checkpoints import last_checkpoint  # noqa: PLC0415
+        from rankselect.cli.interrupt import StopOnInterrupt
+        from rankselect.training.checkpoints import last_checkpoint
 
         checkpoint = self.processes.from_first(last_checkpoint(self.checkpoints) if self.resumed else None)
         stop = StopOnInterrupt()

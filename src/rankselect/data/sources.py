@@ -61,7 +61,7 @@ def hub_samples(name: str, split: str, *, progress: bool = True) -> Any:
         MissingExtraError: If `datasets` is not installed.
     """
     try:
-        import datasets  # noqa: PLC0415  (optional)
+        import datasets  # optional
     except ImportError as error:
         raise MissingExtraError("datasets", "data") from error
     if not progress:

@@ -128,6 +128,6 @@ def set_checkpointing(model: Any, inside: Callable[[], AbstractContextManager[No
 def _without_offloading(module: Any) -> None:
     """Take off the hooks of accelerate, which would move inputs to the devices of the real weights."""
     if "_hf_hook" in vars(module):
-        from accelerate.hooks import remove_hook_from_module  # noqa: PLC0415  (only where it was used)
+        from accelerate.hooks import remove_hook_from_module  # only where it was used
 
         remove_hook_from_module(module)

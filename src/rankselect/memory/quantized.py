@@ -107,8 +107,8 @@ def quantize(model: nn.Module, kind: str, compute_dtype: torch.dtype) -> None:
         >>> type(model.model.layers[0].self_attn.q_proj).__name__, type(model.lm_head).__name__
         ('QuantizedLinear', 'Linear')
     """
-    from transformers.quantizers.base import get_keys_to_not_convert  # noqa: PLC0415  (slow to import)
-    from transformers.quantizers.quantizers_utils import should_convert_module  # noqa: PLC0415
+    from transformers.quantizers.base import get_keys_to_not_convert
+    from transformers.quantizers.quantizers_utils import should_convert_module
 
     left_out = get_keys_to_not_convert(model) if hasattr(model, "get_output_embeddings") else []
     left_out += list(getattr(model, "_keep_in_fp32_modules", None) or [])

@@ -73,8 +73,8 @@ class BertScore(Metric):
 def _scorer(model: str, num_layers: int | None) -> Any:
     """The package's scorer with the model loaded."""
     try:
-        from bert_score import BERTScorer  # noqa: PLC0415  (optional, and slow to import)
-        from bert_score.utils import model2layers  # noqa: PLC0415
+        from bert_score import BERTScorer  # optional
+        from bert_score.utils import model2layers
     except ImportError as error:
         raise MissingExtraError("bert-score", "metrics") from error
     if num_layers is None and model not in model2layers:
@@ -91,7 +91,7 @@ def _scorer(model: str, num_layers: int | None) -> Any:
 
 def _mend_tokenizer(scorer: Any) -> None:
     """What bert-score passes to tokenizers and transformers 5 does not take."""
-    from transformers import AutoTokenizer, GPT2Tokenizer, RobertaTokenizer  # noqa: PLC0415  (slow to import)
+    from transformers import AutoTokenizer, GPT2Tokenizer, RobertaTokenizer
 
     if isinstance(scorer._tokenizer, GPT2Tokenizer | RobertaTokenizer):  # noqa: SLF001
         scorer._tokenizer = AutoTokenizer.from_pretrained(scorer.model_type, add_prefix_space=True)  # noqa: SLF001

@@ -60,7 +60,7 @@ class RougeL(Metric):
 
 def _scorer(stemming: bool) -> Any:  # noqa: FBT001
     try:
-        from rouge_score.rouge_scorer import RougeScorer  # noqa: PLC0415  (optional)
+        from rouge_score.rouge_scorer import RougeScorer  # optional
     except ImportError as error:
         raise MissingExtraError("rouge-score", "metrics") from error
     return RougeScorer(["rougeL"], use_stemmer=stemming)

@@ -68,8 +68,8 @@ def load_model(
         >>> load_model(folder, dtype="bfloat16").dtype
         torch.bfloat16
     """
-    from rankselect.models.processes import Processes  # noqa: PLC0415  (loads torch)
-    from rankselect.models.quantized import (  # noqa: PLC0415
+    from rankselect.models.processes import Processes
+    from rankselect.models.quantized import (
         keep_as_quantized,
         note_casts_once,
         prepare_for_training,
@@ -113,7 +113,7 @@ def empty_model(name: str | os.PathLike[str], *, trust_remote_code: bool = False
         >>> empty_model(folder).device
         device(type='meta')
     """
-    import torch  # noqa: PLC0415
+    import torch
 
     config = load_config(os.fspath(name), trust_remote_code=trust_remote_code)
     kind = model_class(config)
@@ -142,7 +142,7 @@ def load_tokenizer(name: str | os.PathLike[str], *, trust_remote_code: bool = Fa
         >>> load_tokenizer(folder).bos_token
         '<s>'
     """
-    from transformers import AutoTokenizer  # noqa: PLC0415
+    from transformers import AutoTokenizer
 
     name = os.fspath(name)
     load_config(name, trust_remote_code=trust_remote_code)  # says more precisely what is wrong with a model
@@ -169,7 +169,7 @@ def quantization_of(model: Any) -> str:
         >>> quantization_of(tiny_model())
         'none'
     """
-    from rankselect.models.layers import unwrapped  # noqa: PLC0415  (loads torch)
+    from rankselect.models.layers import unwrapped
 
     base: Any = unwrapped(model)
     if getattr(base, "is_loaded_in_8bit", False):
@@ -204,12 +204,12 @@ def _check_built(model: PreTrainedModel, quantization: str, dtype: str, device_m
 
 
 def _loaded(name: str, quantization: Literal["none", "nf4", "int8"], options: dict[str, Any]) -> PreTrainedModel:
-    import torch  # noqa: PLC0415  (slow to import, like all of transformers)
-    from safetensors import SafetensorError  # noqa: PLC0415
+    import torch
+    from safetensors import SafetensorError
 
     config = load_config(name, trust_remote_code=options["trust_remote_code"])
     if quantization != "none":
-        from rankselect.models.quantized import quantization_config  # noqa: PLC0415
+        from rankselect.models.quantized import quantization_config
 
         options = {**options, "quantization_config": quantization_config(quantization, config, name, options["dtype"])}
     try:
@@ -228,7 +228,7 @@ def _loaded(name: str, quantization: Literal["none", "nf4", "int8"], options: di
 
 def _warn_of_random_weights(name: str, model: PreTrainedModel, missing: Iterable[str]) -> None:
     """Random heads change nothing that is measured; random layers do."""
-    from rankselect.models.layers import layer_names, layer_of  # noqa: PLC0415  (loads torch)
+    from rankselect.models.layers import layer_names, layer_of
 
     layers = layer_names(model)
     inside = sorted(weight for weight in missing if layer_of(weight, layers) is not None)

@@ -24,7 +24,7 @@ def load_config(name: str, *, trust_remote_code: bool) -> PreTrainedConfig:
     Raises:
         ModelError: If there is no such model, or transformers does not know it.
     """
-    from transformers import AutoConfig  # noqa: PLC0415
+    from transformers import AutoConfig
 
     folder = Path(name)
     if not folder.is_dir() and (folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1):
@@ -46,7 +46,7 @@ def load_config(name: str, *, trust_remote_code: bool) -> PreTrainedConfig:
 
 def model_class(config: PreTrainedConfig) -> Any:
     """The class that the config names, so that modules have the names they have in training."""
-    import transformers  # noqa: PLC0415
+    import transformers
 
     own_code = getattr(config, "auto_map", None) or {}
     if type(config).__module__.startswith("transformers_modules"):

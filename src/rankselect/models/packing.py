@@ -42,7 +42,7 @@ def require_bitsandbytes() -> None:
 
 def config_of(quantization: Quantization, compute_dtype: torch.dtype = torch.bfloat16) -> Any:
     """The `BitsAndBytesConfig` that ``"nf4"`` (with double quantization) or ``"int8"`` stands for."""
-    from transformers import BitsAndBytesConfig  # noqa: PLC0415  (slow to import)
+    from transformers import BitsAndBytesConfig
 
     require_bitsandbytes()
     if quantization == "int8":
@@ -75,7 +75,7 @@ def pack(weight: torch.Tensor, quantization: Quantization) -> dict[str, torch.Te
         >>> packed["weight"].dtype, unpack(packed)[0]
         (torch.int8, tensor([1., 0., 0., 0.]))
     """
-    from bitsandbytes import functional  # noqa: PLC0415  (optional)
+    from bitsandbytes import functional  # optional
 
     if quantization == "int8":
         packed, scales, _ = functional.int8_vectorwise_quant(weight.contiguous().to(torch.float16))
@@ -87,7 +87,7 @@ def pack(weight: torch.Tensor, quantization: Quantization) -> dict[str, torch.Te
 
 def _pack_nf4(weight: torch.Tensor) -> tuple[torch.Tensor, Any]:
     """What bitsandbytes' `quantize_4bit` does, in pieces: as a whole it takes five times the memory of the weight."""
-    from bitsandbytes import functional  # noqa: PLC0415  (optional)
+    from bitsandbytes import functional  # optional
 
     pieces = [
         functional.quantize_4bit(piece, blocksize=_BLOCK, quant_type="nf4")
@@ -122,7 +122,7 @@ def unpack(parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
     Raises:
         ModelError: If parts are missing.
     """
-    from bitsandbytes import functional  # noqa: PLC0415  (optional)
+    from bitsandbytes import functional  # optional
 
     weight = parts["weight"]
     if "SCB" in parts:

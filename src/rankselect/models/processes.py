@@ -175,15 +175,15 @@ def _launched() -> bool:
 
 def _state() -> Any:
     """Accelerate's state of this process; made here, it connects the processes. On CPUs only if told to."""
-    from accelerate import PartialState  # noqa: PLC0415  (slow to import, not needed on one process)
+    from accelerate import PartialState  # not needed on one process
 
     accelerators = getattr(torch, "accelerator", torch.cuda)  # torch 2.6 knows of others than CUDA
     return PartialState(cpu=not accelerators.is_available())
 
 
 def _is_spread(model: nn.Module) -> bool:
-    from torch.distributed.fsdp import FullyShardedDataParallel  # noqa: PLC0415  (likewise)
-    from torch.distributed.tensor import DTensor  # noqa: PLC0415
+    from torch.distributed.fsdp import FullyShardedDataParallel
+    from torch.distributed.tensor import DTensor
 
     return any(isinstance(module, FullyShardedDataParallel) for module in model.modules()) or any(
         isinstance(parameter, DTensor) or hasattr(parameter, "ds_id") for parameter in model.parameters()

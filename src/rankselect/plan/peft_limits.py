@@ -64,7 +64,7 @@ def _config(target_modules: str | Sequence[str]) -> LoraConfig:
 def _rewrite(config: LoraConfig, model: nn.Module) -> None:
     """What PEFT does to a config before it looks for the targets."""
     try:
-        from peft.utils import transformers_weight_conversion as conversion  # noqa: PLC0415  (newer PEFT only)
+        from peft.utils import transformers_weight_conversion as conversion  # newer PEFT only
     except ImportError:
         return
     if hasattr(model, "config"):

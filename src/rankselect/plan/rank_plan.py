@@ -242,7 +242,7 @@ class RankPlan:
             >>> estimate.peak == sum(estimate.parts.values()), estimate.moment
             (True, 'the backward pass')
         """
-        from rankselect.memory import estimate_memory  # noqa: PLC0415  (the adapters build on the plan)
+        from rankselect.memory import estimate_memory  # memory builds on the plan
 
         return estimate_memory(
             model,

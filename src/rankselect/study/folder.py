@@ -133,7 +133,7 @@ class StudyFolder:
 
 
 def _gpus() -> str:
-    import torch  # noqa: PLC0415  (slow to import)
+    import torch
 
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return ", ".join(names) or "no GPU"

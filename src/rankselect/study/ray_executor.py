@@ -245,7 +245,7 @@ def _no_cluster(address: str, error: Exception) -> ArgumentError:
 
 def _ray() -> Any:
     try:
-        import ray  # noqa: PLC0415  (an extra, and slow to import)
+        import ray  # optional
     except ImportError as error:
         raise MissingExtraError("ray", "ray") from error
     return ray

@@ -64,7 +64,7 @@ def open_base(name: str, *, trust_remote_code: bool = False) -> BaseModel:
             quantized by something else than bitsandbytes.
         MissingExtraError: If its weights are quantized and bitsandbytes is not installed.
     """
-    from transformers import AutoConfig  # noqa: PLC0415  (slow to import)
+    from transformers import AutoConfig
 
     folder = _folder(name)
     try:
@@ -91,8 +91,8 @@ def empty_model(config: PreTrainedConfig, *, trust_remote_code: bool = False) ->
 
     Buffers that are computed (rotary frequencies, masks) are real, so that the model can run once it has weights.
     """
-    import transformers  # noqa: PLC0415  (slow to import)
-    from accelerate import init_empty_weights  # noqa: PLC0415
+    import transformers
+    from accelerate import init_empty_weights
 
     kind: Any = getattr(transformers, (config.architectures or [""])[0], None)
     own_code = getattr(config, "auto_map", None) or {}
@@ -125,8 +125,8 @@ def parameter_keys(model: PreTrainedModel, checkpoint: Checkpoint) -> tuple[dict
         ``{name of a parameter or buffer: key}``, several names for one key where weights are tied, and the names of
         parameters that are not stored under one key.
     """
-    from transformers.conversion_mapping import get_model_conversion_mapping  # noqa: PLC0415  (slow to import)
-    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key  # noqa: PLC0415
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
     mapping = get_model_conversion_mapping(model)
     renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
@@ -160,8 +160,8 @@ def quantized_modules(base: BaseModel, quantization: Quantization) -> frozenset[
         return frozenset(name.removesuffix(".weight") for name, key in base.keys.items() if key in base.parts)
     if quantization == "none":
         return frozenset()
-    from bitsandbytes.nn import Linear4bit, Linear8bitLt  # type: ignore[attr-defined]  # noqa: PLC0415
-    from transformers.quantizers import AutoHfQuantizer  # type: ignore[attr-defined]  # noqa: PLC0415
+    from bitsandbytes.nn import Linear4bit, Linear8bitLt  # type: ignore[attr-defined]
+    from transformers.quantizers import AutoHfQuantizer  # type: ignore[attr-defined]
 
     model = empty_model(base.config)
     quantizer = AutoHfQuantizer.from_config(config_of(quantization), pre_quantized=False)
@@ -191,7 +191,7 @@ def _folder(name: str) -> Path:
     if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
         got = "which is a file" if folder.exists() else "which does not exist"
         raise ModelError(wanted, f"{name}, {got}", "Give the folder of the base model with base (--base).")
-    from huggingface_hub import snapshot_download  # noqa: PLC0415  (slow to import)
+    from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(name, allow_patterns=list(_PATTERNS)))

@@ -76,7 +76,7 @@ def token_sequences(base: BaseModel, texts: Sequence[str] | None, *, trust_remot
     """
     if texts is None:
         return random_tokens(base.config.get_text_config().vocab_size)
-    from transformers import AutoTokenizer  # noqa: PLC0415  (slow to import)
+    from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(base.checkpoint.folder, trust_remote_code=trust_remote_code)

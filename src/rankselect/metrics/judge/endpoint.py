@@ -86,7 +86,7 @@ class Endpoint:
 
     def _attempt(self, messages: list[dict[str, str]]) -> str | Failure:
         """A reply or a failure: no exception leaves here, since those of the client hold the request with its key."""
-        import openai  # noqa: PLC0415  (optional)
+        import openai  # optional
 
         try:
             completion = self.client.chat.completions.create(
@@ -142,7 +142,7 @@ def open_endpoint(
 got 'localhost:8000'. For example http://127.0.0.1:8000/v1.
     """
     try:
-        from openai import OpenAI  # noqa: PLC0415  (optional)
+        from openai import OpenAI  # optional
     except ImportError as error:
         raise MissingExtraError("openai", "judge") from error
     url = _checked_url(base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI)

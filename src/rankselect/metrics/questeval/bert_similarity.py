@@ -73,7 +73,7 @@ class BertSimilarity(AnswerSimilarity):
 
 def _bert_score() -> Any:
     try:
-        import bert_score  # noqa: PLC0415  (optional)
+        import bert_score  # optional
     except ImportError as error:
         raise MissingExtraError("bert-score", "metrics") from error
     return bert_score

@@ -41,7 +41,7 @@ class Pieces:
             ModelError: If the file is not one of T5.
         """
         try:
-            from sentencepiece import SentencePieceProcessor  # noqa: PLC0415  (optional)
+            from sentencepiece import SentencePieceProcessor  # optional
         except ImportError as error:
             raise MissingExtraError("sentencepiece", "questeval") from error
         try:

@@ -91,7 +91,7 @@ class SpacySelector(AnswerSelector):
 
 def _spacy() -> Any:
     try:
-        import spacy  # noqa: PLC0415  (optional)
+        import spacy  # optional
     except ImportError as error:
         raise MissingExtraError("spacy", "questeval") from error
     return spacy

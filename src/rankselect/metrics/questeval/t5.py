@@ -40,9 +40,9 @@ class T5:
             MissingExtraError: If sentencepiece is not installed.
             ArgumentError: If the device is missing or too small.
         """
-        import torch  # noqa: PLC0415  (slow to import)
-        from transformers import T5ForConditionalGeneration  # noqa: PLC0415
-        from transformers.utils.hub import cached_file  # noqa: PLC0415
+        import torch
+        from transformers import T5ForConditionalGeneration
+        from transformers.utils.hub import cached_file
 
         try:
             vocabulary = cached_file(name, "spiece.model", revision=revision)
@@ -82,7 +82,7 @@ class T5:
         self, inputs: Sequence[str], batch_size: int, max_new_tokens: int, *, output_logits: bool
     ) -> Iterator[tuple[list[int], Any]]:
         """(rows of the batch, what was generated for them), inputs of similar length together."""
-        import torch  # noqa: PLC0415
+        import torch
 
         encoded = [self.pieces.encode(text, _MAX_INPUT) for text in inputs]
         order = sorted(range(len(inputs)), key=lambda row: len(encoded[row]))

@@ -22,7 +22,7 @@ def weights_identity(name: str, revision: str = "main") -> str:
     Raises:
         ModelError: If there is no such model.
     """
-    import transformers  # noqa: PLC0415  (slow to import)
+    import transformers
 
     if Path(name).is_dir():
         return f"{_contents(Path(name))} transformers {transformers.__version__}"

@@ -25,7 +25,7 @@ def frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> DataFram
         [{'arm': 'rank-8', 'value': 0.5}]
     """
     try:
-        import pandas as pd  # noqa: PLC0415  (an extra)
+        import pandas as pd  # optional
     except ImportError as error:
         raise MissingExtraError("pandas", "study") from error
     return pd.DataFrame(list(rows), columns=list(columns))

@@ -134,7 +134,7 @@ def _spread(values: Sequence[float]) -> bool:
 
 
 def _few_ticks(axis: Axis, values: Sequence[float]) -> None:
-    from matplotlib.ticker import LogLocator, NullLocator  # noqa: PLC0415  (optional)
+    from matplotlib.ticker import LogLocator, NullLocator  # optional
 
     axis.set_major_locator(LogLocator(subs=[1.0] if max(values) > 100 * min(values) else [1.0, 2.0, 5.0]))
     axis.set_minor_locator(NullLocator())
@@ -191,7 +191,7 @@ def _with_errors(ax: Axes, layers: NDArray[np.int64], line: Line, colour: str, m
 
 
 def _whole_numbers(ax: Axes) -> None:
-    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415  (optional)
+    from matplotlib.ticker import MaxNLocator  # optional
 
     ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
 
@@ -221,7 +221,7 @@ def drawn() -> Iterator[None]:
         MissingExtraError: If matplotlib is not installed.
     """
     try:
-        import matplotlib as mpl  # noqa: PLC0415  (optional)
+        import matplotlib as mpl  # optional
     except ImportError as error:
         raise MissingExtraError("matplotlib", "plot") from error
     ink, muted, line = (light for light, _ in INKS.values())
@@ -261,8 +261,8 @@ def drawn() -> Iterator[None]:
 
 def new_figure(height: float) -> Figure:
     """An empty figure of the common width; draw it inside `drawn`."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  (optional)
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # optional
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     FigureCanvasAgg(figure)  # becomes its canvas, which measures text

@@ -108,7 +108,7 @@ def _root(ax: Axes) -> Any:
 
 def _boxes(ax: Axes, point: Interval) -> list[BboxBase]:
     """What a point and its error bar cover, in pixels."""
-    from matplotlib.transforms import Bbox  # noqa: PLC0415  (optional)
+    from matplotlib.transforms import Bbox  # optional
 
     (x, y), (_, low), (_, high) = (ax.transData.transform((point.x, v)) for v in (point.value, point.low, point.high))
     around = Bbox.from_extents(x - _CLEAR, y - _CLEAR, x + _CLEAR, y + _CLEAR)

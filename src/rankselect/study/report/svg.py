@@ -35,7 +35,7 @@ def inline_svg(figure: Figure, name: str, alt: str, styles: Iterable[ArmStyle]) 
         alt: What it shows, for those who do not see it.
         styles: The arms' styles.
     """
-    import matplotlib as mpl  # noqa: PLC0415  (optional)
+    import matplotlib as mpl  # optional
 
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
