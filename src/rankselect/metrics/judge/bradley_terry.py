@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["bradley_terry", "strength_draws", "win_probabilities"]
 
 _STEPS, _HALVINGS = 500, 40
-_TOLERANCE = 1e-9  # how far expected and observed wins may differ, in parts of the largest number of comparisons
+_TOLERANCE = 1e-10  # in log odds: a smaller Newton step is the last one
+_ROUNDING = 4 * np.finfo(np.float64).eps  # of the strengths and of sums over arms
 _SMALLEST_PRIOR = 1e-6  # in wins; below it the strengths of a separated pair run off to where sums lose their digits
 
 
@@ -139,22 +140,32 @@ def _checked(wins: ArrayLike, prior_ties: float) -> NDArray[np.float64]:
 
 
 def _most_likely(wins: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(..., k, k) wins with a finite maximum to (..., k) strengths: Newton steps, cut short where they overshoot."""
+    """(..., k, k) wins with a finite maximum to (..., k) strengths: Newton steps, cut short where they overshoot.
+
+    A small score alone does not end it: where one arm wins almost everything the likelihood is so flat that the
+    strengths may still be far off. So it ends when the last step was small, or the score is nothing but rounding.
+    """
     wins = wins / (wins + wins.swapaxes(-1, -2)).max(axis=(-1, -2), keepdims=True)
     totals = wins + wins.swapaxes(-1, -2)
     k = wins.shape[-1]
     strengths = np.zeros(wins.shape[:-1])
     for _ in range(_STEPS):
         chances = expit(strengths[..., :, None] - strengths[..., None, :])
-        # wins not expected minus losses not expected: exact where totals * chances would cancel
-        score = (wins * chances.swapaxes(-1, -2) - wins.swapaxes(-1, -2) * chances).sum(axis=-1)
-        if np.abs(score).max() < _TOLERANCE:
-            return np.asarray(strengths - strengths.mean(axis=-1, keepdims=True))
+        # wins not expected and losses not expected; their difference is exact where totals * chances would cancel
+        surprises = wins * chances.swapaxes(-1, -2)
+        losses = surprises.swapaxes(-1, -2)
+        score = (surprises - losses).sum(axis=-1)
+        mass = (surprises + losses).sum(axis=-1)
+        # the scores' sum is 0 but for rounding, which belongs to the arms with the greatest sums
+        score -= score.sum(axis=-1, keepdims=True) * mass / mass.sum(axis=-1, keepdims=True)
         weights = totals * chances * chances.swapaxes(-1, -2)
         curvature = np.eye(k) * weights.sum(axis=-1)[..., None, :] - weights
         scale = weights.max(axis=(-1, -2), keepdims=True)  # the strengths' mean is free: fix it, on the same scale
         step = np.linalg.solve(curvature + scale / k, score[..., None])[..., 0]
         strengths = strengths + step * _shares(wins, strengths, step)
+        noise = _ROUNDING * (1 + np.abs(strengths).max(axis=-1, keepdims=True)) * mass
+        if ((np.abs(step) < _TOLERANCE).all(axis=-1) | (np.abs(score) <= noise).all(axis=-1)).all():
+            return np.asarray(strengths - strengths.mean(axis=-1, keepdims=True))
     raise MetricError("wins that Newton's method can rank", f"no convergence in {_STEPS} steps", "Check the wins.")
 
 
