@@ -88,11 +88,11 @@ def check_strategy(strategy: RankStrategy) -> None:
 
 
 def _check_plan(strategy: RankStrategy, model: PreTrainedModel, evidence: Any) -> None:
-    from peft import get_peft_model
+    from rankselect.training.adapt import adapt
 
     plan = strategy.plan(model, evidence, target_modules="all-linear", max_rank=6)
     _require(max(plan.ranks.values()) <= 6, "ranks of at most max_rank", plan.ranks)
-    plan.verify(get_peft_model(copy.deepcopy(model), plan.to_lora_config()))
+    adapt(copy.deepcopy(model), plan, seed=0)
 
 
 def check_estimator(estimator: Estimator, *, tolerance: float = 1e-6) -> None:

@@ -208,7 +208,7 @@ def test_a_built_model_is_not_changed_by_loading(arguments, message):
 
 def test_gradient_checkpointing_in_full_precision():
     built = load_model(tiny_model(), trainable=True, gradient_checkpointing=True)
-    assert built.is_gradient_checkpointing
+    assert all(layer.gradient_checkpointing for layer in built.model.layers)
 
 
 def test_a_model_without_gradient_checkpointing(monkeypatch):
@@ -247,7 +247,7 @@ class TestQuantized:
         loaded = load_model(model, quantization=quantization, dtype="bfloat16", trainable=True)
         assert not any(parameter.requires_grad for parameter in loaded.parameters())
         assert loaded.get_input_embeddings().weight.dtype == loaded.model.norm.weight.dtype == torch.float32
-        assert not loaded.is_gradient_checkpointing
+        assert not any(layer.gradient_checkpointing for layer in loaded.model.layers)
 
     def test_checkpointing_changes_no_gradient(self, model, quantization):
         plain = self.gradients(self.adapted(model, quantization=quantization))

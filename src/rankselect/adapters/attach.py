@@ -9,6 +9,7 @@ from peft import PeftModel
 
 from rankselect.adapters.adapter_folder import read_adapter
 from rankselect.errors import AdapterError, first_sentence
+from rankselect.models._transformers import old_names_allowed
 from rankselect.models.layers import unwrapped
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def attach_adapter(model: nn.Module, path: str | os.PathLike[str]) -> PeftModel:
     """
     adapter = read_adapter(path)
     try:
-        with warnings.catch_warnings():
+        with old_names_allowed(), warnings.catch_warnings():
             warnings.filterwarnings("error", message="Found missing adapter keys")
             attached: PeftModel = PeftModel.from_pretrained(model, str(path))
     except (RuntimeError, ValueError, UserWarning) as error:

@@ -106,6 +106,7 @@ def train(
     """
     from transformers import TrainingArguments
 
+    from rankselect.models._transformers import checkpointing
     from rankselect.models.processes import Processes
 
     processes = Processes.current()
@@ -144,7 +145,7 @@ def train(
             per_device_train_batch_size=batch_size,
             per_device_eval_batch_size=batch_size,
             gradient_accumulation_steps=accumulation,
-            gradient_checkpointing=gradient_checkpointing,
+            **checkpointing(on=gradient_checkpointing),
             save_steps=save_steps,
             save_total_limit=2,
             logging_steps=1,

@@ -13,6 +13,7 @@ from torch import nn
 
 from rankselect.errors import ModelError, PlanMismatchError
 from rankselect.memory.quantized import QuantizedLinear, stand_in_for, widths
+from rankselect.models._transformers import enable_checkpointing
 from rankselect.models.layers import is_adaptable, unwrapped
 
 if TYPE_CHECKING:
@@ -119,10 +120,7 @@ def set_checkpointing(model: Any, inside: Callable[[], AbstractContextManager[No
         raise ModelError(
             "a model that supports gradient checkpointing", type(model).__name__, "Set gradient_checkpointing=False."
         )
-    contexts = {"context_fn": lambda: (nullcontext(), inside())}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # the method is about to get another name in transformers
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False, **contexts})
+    enable_checkpointing(model, context_fn=lambda: (nullcontext(), inside()))
 
 
 def _without_offloading(module: Any) -> None:

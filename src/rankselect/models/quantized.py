@@ -9,6 +9,7 @@ import torch
 from peft import prepare_model_for_kbit_training
 
 from rankselect.errors import ArgumentError, ModelError
+from rankselect.models._transformers import enable_checkpointing
 from rankselect.models.layers import unwrapped
 from rankselect.models.packing import config_of
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 __all__ = ["is_four_bit_layer", "keep_as_quantized", "note_casts_once", "prepare_for_training", "quantization_config"]
-
-_CHECKPOINTING = {"use_reentrant": False}  # passes gradients on also where the inputs need none
 
 
 def quantization_config(
@@ -116,13 +115,11 @@ def prepare_for_training(model: nn.Module, *, gradient_checkpointing: bool) -> N
     if getattr(base, "quantization_method", None) is not None:
         # PEFT freezes every parameter, those of an adapter too
         trained = [parameter for name, parameter in _adapter_parameters(base) if parameter.requires_grad]
-        prepare_model_for_kbit_training(
-            base, use_gradient_checkpointing=gradient_checkpointing, gradient_checkpointing_kwargs=_CHECKPOINTING
-        )
+        prepare_model_for_kbit_training(base, use_gradient_checkpointing=False)  # which it calls by its old name
         for parameter in trained:
             parameter.requires_grad = True
-    elif gradient_checkpointing:
-        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs=_CHECKPOINTING)
+    if gradient_checkpointing:
+        enable_checkpointing(base)
 
 
 def _adapter_parameters(base: nn.Module) -> list[tuple[str, nn.Parameter]]:

@@ -16,6 +16,7 @@ from rankselect.calibration.id_profile import IDProfile
 from rankselect.data.prompt_tokens import row_length
 from rankselect.data.prompts import PromptTemplate
 from rankselect.errors import NonFiniteLossError, SaveError
+from rankselect.models._transformers import checkpointing
 from rankselect.registry import create
 from rankselect.strategies._base import count_parameters
 from rankselect.study.base_model import stored_parameters, study_model, study_tokenizer
@@ -132,7 +133,7 @@ class _UnderWay:
                     learning_rate=self.unit.learning_rate,
                     per_device_train_batch_size=config.batch_size,
                     gradient_accumulation_steps=config.accumulation,
-                    gradient_checkpointing=config.gradient_checkpointing,
+                    **checkpointing(on=config.gradient_checkpointing),
                     save_strategy="no",
                     logging_steps=1,
                     seed=self.unit.seed,

@@ -12,6 +12,7 @@ from peft import PeftModel, get_peft_model
 from rankselect.calibration.evidence import Calibration
 from rankselect.calibration.id_profile import IDProfile
 from rankselect.errors import ModelError
+from rankselect.models._transformers import old_names_allowed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -97,7 +98,8 @@ def adapt(model: PreTrainedModel, plan: RankPlan, *, seed: int, **lora_arguments
     lora_arguments.setdefault("task_type", _task_type(model))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        peft_model = get_peft_model(model, plan.to_lora_config(**lora_arguments))
+        with old_names_allowed():
+            peft_model = get_peft_model(model, plan.to_lora_config(**lora_arguments))
     plan.verify(peft_model)
     return peft_model
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, final
 
-from transformers import PrinterCallback, ProgressCallback, TrainingArguments
+from transformers import PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, TrainingArguments
 
 from rankselect.calibration.evidence import Calibration
 from rankselect.calibration.id_profile import IDProfile
@@ -15,6 +16,7 @@ from rankselect.data.prompt_tokens import row_length
 from rankselect.data.prompts import PromptTemplate
 from rankselect.errors import ArgumentError
 from rankselect.files import new_folder
+from rankselect.models._transformers import align_special_tokens, recomputes_activations
 from rankselect.models.layers import unwrapped
 from rankselect.models.loading import load_model, quantization_of
 from rankselect.models.processes import Processes
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
     from rankselect.calibration.evidence import Evidence
     from rankselect.errors import OutOfMemoryError
@@ -165,11 +167,13 @@ class RankSelectTrainer(ResilientTrainer):
         self.plan, self.profile, self._selection_seconds = choice.plan, choice.profile, choice.seconds
         self.profile_after: IDProfile | None = None
         self.quantization = quantization_of(model)
-        model = load_model(model, trainable=True, gradient_checkpointing=bool(args.gradient_checkpointing))
+        model = load_model(model, trainable=True, gradient_checkpointing=recomputes_activations(args))
+        if isinstance(processing_class, PreTrainedTokenizerBase):
+            align_special_tokens(model, processing_class)
         trainer_arguments.setdefault("data_collator", data.collator)
         super().__init__(
             adapt(model, self.plan, seed=args.seed, **(lora_arguments or {})),
-            args,
+            _pinning_for_accelerators(args),
             train_dataset=data.train,
             eval_dataset=data.evaluation,
             processing_class=processing_class,
@@ -208,7 +212,7 @@ class RankSelectTrainer(ResilientTrainer):
             self.plan,
             batch_size=n_rows_at_once,
             length=inputs["input_ids"].shape[-1],
-            gradient_checkpointing=bool(self.args.gradient_checkpointing),
+            gradient_checkpointing=recomputes_activations(self.args),
             accumulate=self.args.gradient_accumulation_steps > 1,
             autocast="bfloat16" if self.args.bf16 else None,
             device=self.args.device.type,
@@ -279,6 +283,14 @@ def _require_in_step(args: TrainingArguments, processes: Processes) -> None:
             f"some for {args.world_size}",
             "On CPUs add use_cpu=True to them.",
         )
+
+
+def _pinning_for_accelerators(args: TrainingArguments) -> TrainingArguments:
+    """Pinned memory speeds up copies to an accelerator; without one, torch warns of it at each pass over the rows."""
+    if args.device.type == "cpu":
+        args = copy(args)
+        args.dataloader_pin_memory = False
+    return args
 
 
 def _choice(

@@ -1,0 +1,76 @@
+"""What we do ourselves makes neither transformers nor torch nor PEFT complain to the user."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from contextlib import contextmanager
+
+import pytest
+import torch
+from transformers import TrainingArguments
+
+import rankselect as rs
+from rankselect.adapters.attach import attach_adapter
+from rankselect.models._transformers import checkpointing
+from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
+
+ROWS = [rs.QuestionAnswer(f"why {i}", text) for i, text in enumerate(tiny_texts(12))]
+LIBRARIES = ("transformers", "peft", "accelerate", "torch", "py.warnings")
+
+
+@contextmanager
+def heard():
+    """Everything that is warned of or logged as a warning meanwhile."""
+    said = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(f"{record.name}: {record.getMessage()}")
+    for name in LIBRARIES:
+        logging.getLogger(name).addHandler(handler)
+    try:
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            yield said
+    finally:
+        for name in LIBRARIES:
+            logging.getLogger(name).removeHandler(handler)
+    said += [f"{each.filename}: {each.category.__name__}: {each.message}" for each in warned]
+
+
+@pytest.mark.parametrize("recomputing", [False, True])
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_a_training_from_loading_to_answers_is_quiet(tmp_path, recomputing, quantization):
+    if quantization == "nf4":
+        pytest.importorskip("bitsandbytes")
+    tiny_model().save_pretrained(tmp_path / "model")
+    tokenizer = tiny_tokenizer()
+    tokenizer.pad_token = "fever"  # noqa: S105  (not the model's: transformers aligns its configs when training begins)
+    with heard() as said:
+        model = rs.load_model(tmp_path / "model", quantization=quantization, device_map="cpu")
+        arguments = TrainingArguments(
+            str(tmp_path / "run"), max_steps=2, save_steps=1, eval_strategy="steps", eval_steps=1,
+            use_cpu=torch.cuda.is_available(), report_to="none", disable_tqdm=True, **checkpointing(on=recomputing),
+        )  # fmt: skip
+        trainer = rs.RankSelectTrainer(
+            model, arguments, strategy=rs.Fixed(2), train_dataset=ROWS[:8], eval_dataset=ROWS[8:],
+            processing_class=tokenizer, max_length=64,
+        )  # fmt: skip
+        trainer.train()
+        trainer.save_adapter(tmp_path / "adapter")
+        fresh = rs.load_model(tmp_path / "model", quantization=quantization, device_map="cpu")
+        adapted = attach_adapter(fresh, tmp_path / "adapter")
+        rs.generate_answers(adapted, tokenizer, ["why"], max_new_tokens=2, progress=False)
+        rs.answer_losses(adapted, tokenizer, ROWS, max_length=64)
+    assert trainer.record.steps == 2
+    assert said == []
+    if not torch.cuda.is_available():
+        assert arguments.dataloader_pin_memory  # the user's own object is as it was
+        assert not trainer.args.dataloader_pin_memory
+
+
+def test_the_listener_hears_what_would_be_said(tmp_path):
+    """Without this, the test above would pass where nothing is heard."""
+    with heard() as said:
+        logging.getLogger("transformers.trainer_utils").warning("tokens were aligned")
+        warnings.warn("pinned memory", UserWarning, stacklevel=1)
+    assert [line.rpartition(": ")[2] for line in said] == ["tokens were aligned", "pinned memory"]
