@@ -6,9 +6,18 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Read when torch and numpy are imported. Two workers with two threads each on two cores slow each other down many
+# times over, and sums over another number of threads differ in their last digits.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# "repeatable" draws the same examples each time; HYPOTHESIS_PROFILE=explore draws new ones, for a scheduled job.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("explore", derandomize=False, deadline=None, max_examples=500, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
 @pytest.fixture(scope="session")

@@ -51,7 +51,7 @@ def change_weights(folder, change):
     save_file({key: tensor.clone() for key, tensor in tensors.items()}, folder / WEIGHTS)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     ranks=st.dictionaries(
         st.sampled_from(["q_proj", "up_proj", r"layers\.1\..*", "0.mlp.down_proj"]), st.integers(1, 6)

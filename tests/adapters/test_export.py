@@ -79,7 +79,7 @@ def test_the_same_change_and_the_same_logits_in_peft(architecture, target, rank_
     assert all(module.rank == report.rank and module.scale == 1 for module in read_adapter(tmp_path / "out").modules)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(rank=st.integers(1, 512))
 def test_vllm_gets_the_smallest_rank_that_it_takes(rank):
     made = module._one_rank(stub(rank), "vllm")

@@ -13,7 +13,7 @@ from rankselect.adapters.buffer import own_copy
 from rankselect.adapters.merge.shards import Checkpoint, ShardWriter
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(sizes=st.lists(st.integers(0, 40), min_size=1, max_size=12), limit=st.integers(1, 200))
 def test_what_is_written_is_what_is_read(tmp_path_factory, sizes, limit):
     folder = tmp_path_factory.mktemp("shards")

@@ -36,7 +36,7 @@ def found(installed, monkeypatch):
 def test_its_strategy_plans_in_a_process_that_finds_the_package(installed, model):
     result = subprocess.run(
         [*RUN, "plan", model, "--strategy", "every-other:high=6", "--target-modules", "q_proj"],
-        env=os.environ | {"PYTHONPATH": str(installed)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(installed), os.environ.get("PYTHONPATH")]))},
         capture_output=True,
         text=True,
         check=False,

@@ -25,7 +25,7 @@ ESTIMATORS = [
 ]
 seeds = st.integers(0, 2**32)
 each_estimator = pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
-few = settings(max_examples=15, deadline=None)
+few = settings(max_examples=15)
 
 
 def cloud(seed):

@@ -17,7 +17,7 @@ class Step:
         self.peak = peak
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.integers(0, 1000), min_size=1, max_size=200),
     st.integers(0, 50_000),
@@ -82,7 +82,7 @@ def test_ranks_end_at_the_widths(model, plan):
     assert found.plan.ranks == {module.target.name: module.target.max_rank for module in plan.modules}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(0.01, 100))
 def test_scaled_plans_keep_alpha_to_rank_and_the_possible_ranks(scale):
     plan = rs.Fixed(6).plan(tiny_model())

@@ -121,7 +121,7 @@ def test_tied_weights_count_once():
     assert n_bytes == sum(p.nbytes for p in model.parameters()) + sum(b.nbytes for b in model.buffers())
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(1, 6), st.integers(1, 6), st.sampled_from(["nf4", "int8"]))
 def test_quantised_layers_take_what_those_of_bitsandbytes_take(rows, columns, kind):
     d_in, d_out = 64 * columns, 64 * rows

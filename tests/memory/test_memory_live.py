@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -14,7 +14,6 @@ def empty(*shape, **options):
     return torch.empty(*shape, device="meta", **options)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 1000)), max_size=30))
 def test_live_and_peak_are_those_of_a_ledger(events):
     """A list of tensors is filled and emptied; a plain sum keeps the books."""

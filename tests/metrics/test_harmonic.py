@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rankselect.errors import ArgumentError, MetricError
@@ -64,7 +64,6 @@ def test_the_studys_ranking_follows_from_neither():
     assert made.isdisjoint(RANKING)
 
 
-@settings(deadline=None)
 @given(SHARES, SHARES)
 def test_the_studys_formula_is_below_the_harmonic_mean_and_half_of_f1(questeval, f1):
     value = study_harmonic_mean(questeval, f1)
@@ -80,7 +79,6 @@ def test_the_studys_formula_refuses_what_is_no_share(questeval, f1, name):
         study_harmonic_mean(questeval, f1)
 
 
-@settings(deadline=None)
 @given(st.lists(SHARES, min_size=1, max_size=5))
 def test_it_agrees_with_the_standard_library(scores):
     assert float(harmonic_mean(*scores)) == pytest.approx(statistics.harmonic_mean(scores), rel=1e-12)
@@ -117,7 +115,6 @@ def test_of_answers_and_of_means_are_two_things():
     assert means.metric == "harmonic-mean-of-means(given, given)"
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(SHARES, SHARES), min_size=1, max_size=20))
 def test_the_mean_of_answers_is_never_above_that_of_means(pairs):
     columns = [list(column) for column in zip(*pairs, strict=True)]

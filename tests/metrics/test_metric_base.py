@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rankselect.errors import ArgumentError, MetricError
@@ -58,7 +58,6 @@ def mean(values):
     return values.mean(axis=-1)
 
 
-@settings(deadline=None)
 @given(SCORES)
 def test_the_interval_holds_the_mean_and_stays_within_the_scores(scores):
     result = evaluate(scores, n_resamples=500)
@@ -68,14 +67,12 @@ def test_the_interval_holds_the_mean_and_stays_within_the_scores(scores):
     assert min(scores) - rounding <= result.low <= result.high <= max(scores) + rounding
 
 
-@settings(deadline=None)
 @given(st.floats(-1e6, 1e6), st.integers(1, 300))
 def test_equal_scores_leave_no_width(score, n):
     result = evaluate([score] * n, n_resamples=50)
     assert result.low == result.mean == result.high
 
 
-@settings(deadline=None)
 @given(SCORES, st.randoms(use_true_random=False))
 def test_the_order_of_answers_does_not_matter(scores, random):
     shuffled = random.sample(scores, len(scores))
@@ -84,7 +81,6 @@ def test_the_order_of_answers_does_not_matter(scores, random):
     assert result.mean == pytest.approx(evaluate(scores, n_resamples=1).mean, abs=1e-6)
 
 
-@settings(deadline=None)
 @given(SCORES, st.integers(0, 5))
 def test_the_seed_decides_the_interval(scores, seed):
     one, other = (evaluate(scores, n_resamples=20, seed=seed) for _ in range(2))
@@ -169,7 +165,6 @@ def test_results_travel_between_processes():
     assert (str(copy), copy.scored_by) == (str(result), TokenF1())
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(max_size=5), min_size=1, max_size=5))
 def test_any_iterable_of_texts_will_do(texts):
     lists, generators = (

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rankselect.errors import ArgumentError, MetricError
@@ -42,7 +42,6 @@ def scored(scores, metric=LOSS):
     return metric.evaluate(texts, texts, losses=scores, n_resamples=1)
 
 
-@settings(deadline=None)
 @given(PAIRS)
 def test_it_is_the_mean_of_differences_and_turns_with_its_arguments(pairs):
     a, b = (scored(column) for column in zip(*pairs, strict=True))

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rankselect.errors import MetricError
@@ -29,7 +29,6 @@ def test_a_uniform_guess_has_the_perplexity_of_the_vocabulary():
     assert not result.higher_is_better
 
 
-@settings(deadline=None)
 @given(LOSSES)
 def test_the_average_is_e_to_the_mean_loss(losses):
     result = evaluate(losses, n_resamples=10)

@@ -6,7 +6,7 @@ import re
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rankselect.errors import MetricError, MissingExtraError
@@ -23,7 +23,6 @@ def longest_common(one, other):
     return lengths[-1][-1]
 
 
-@settings(deadline=None)  # the first call imports rouge-score
 @given(WORDS, WORDS)
 def test_it_is_the_f_measure_of_the_longest_common_subsequence(one, other):
     [score] = RougeL().evaluate([" ".join(one)], [" ".join(other)], n_resamples=1).values

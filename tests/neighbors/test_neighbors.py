@@ -109,7 +109,7 @@ def test_every_kind_of_points_is_searched_exactly(kind, dtype, screen, screen_in
     block_size=st.integers(1, 100),
     seed=st.integers(0, 2**32),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_size_and_block_size(*, kind, dtype, n, d, k, block_size, seed):
     points = KINDS[kind](np.random.default_rng(seed), n, d).astype(dtype)
     distinct = len(brute_force(points)[0])
@@ -130,7 +130,7 @@ def test_any_size_and_block_size(*, kind, dtype, n, d, k, block_size, seed):
     d=st.integers(1, 3) | st.integers(1, 70),
     seed=st.integers(0, 2**32),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_bounds_hold_for_every_pair(*, kind, screen, dtype, n, d, seed):
     points = KINDS[kind](np.random.default_rng(seed), n, d).astype(dtype)
     kept, distance = brute_force(points)
@@ -299,7 +299,7 @@ def test_tensors_of_pairs_do_not_grow_with_the_points(screen, screen_in, monkeyp
 
 
 @given(st.integers(3, 60), st.integers(1, 5), st.booleans(), st.integers(0, 2**32))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_subset_is_what_searching_the_subset_finds(n, k, repeat, seed):
     rng = np.random.default_rng(seed)
     points = rng.normal(size=(n, 3))

@@ -57,7 +57,7 @@ def plan_of(values, model):
 
 
 @given(layouts())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_peft_builds_exactly_these_ranks_and_alphas(layout):
     names, values = layout
     model = model_of(names)
