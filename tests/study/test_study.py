@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
-import os
 import signal
 import subprocess
 import sys
@@ -159,24 +158,43 @@ def test_a_full_disk_stops_the_study_and_keeps_what_is_done(finished, config, tm
     assert numbers(again) == numbers(finished[1])
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+
+sys.path.insert(0, sys.argv[3])
+from rankselect import RankSelectTrainer
+from study import test_study as here
+
+def stop_before_file(event, arguments):
+    if event == "os.rename" and Path(arguments[1]).name == moment:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def step(trainer, *arguments, **keywords):
+    if moment == f"step {trainer.state.global_step}":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return training_step(trainer, *arguments, **keywords)
+
+training_step, RankSelectTrainer.training_step = RankSelectTrainer.training_step, step
+for moment in sys.argv[4:]:
+    process = os.fork()
+    if process == 0:
+        sys.addaudithook(stop_before_file)
+        here.run_whole(Path(sys.argv[1]), Path(sys.argv[2]))
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
+"""
+
+
 def test_a_study_killed_at_any_moment_ends_with_the_numbers_of_an_uninterrupted_one(finished, config, tmp_path):
-    code = (
-        "import os, signal, sys, threading\n"
-        "from pathlib import Path\n"
-        "sys.path.insert(0, sys.argv[3])\n"
-        "threading.Timer(float(sys.argv[4]), os.kill, (os.getpid(), signal.SIGKILL)).start()\n"
-        "from study import test_study as here\n"
-        "here.run_whole(Path(sys.argv[1]), Path(sys.argv[2]))\n"
-    )
-    sources, folder = Path(config.model).parent, tmp_path / "study"
-    tests = str(Path(__file__).parents[1])
-    killed = 0
-    for seconds in ("6.5", "8"):
-        command = [sys.executable, "-c", code, str(sources), str(folder), tests, seconds]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, env=environment, capture_output=True, check=False)
-        killed += done.returncode == -signal.SIGKILL
-    assert killed
+    """Each process dies where a file is complete but not yet in its place, or between two steps of a training."""
+    moments = ["config.json", "profile.json", "step 1", "grid.rank-2.seed0.lr0.01.alpha8.json", "chosen.json"]
+    moments += ["final.base.seed0.json", "final.per-layer.seed0.json", "step 1", "final.per-layer.seed1.json"]
+    folder, tests = tmp_path / "study", Path(__file__).parents[1]
+    command = [sys.executable, "-c", KILLED, Path(config.model).parent, folder, tests, *moments]
+    done = subprocess.run(command, capture_output=True, check=False, text=True)
+    assert done.stdout.split() == [str(-signal.SIGKILL)] * len(moments), done.stderr
+    assert not (folder / "units" / "final.per-layer.seed1.json").exists()
     assert numbers(Study(config, folder).run(progress=False)) == numbers(finished[1])
 
 
