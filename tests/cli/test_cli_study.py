@@ -180,9 +180,13 @@ def test_what_an_executor_prints_is_kept_out_of_the_json(run, finished, monkeypa
 def test_a_judge_out_of_reach_leaves_the_rest_of_the_study(run, finished):
     folder, command, _ = finished
     (folder / "report.html").unlink()
-    result = run(*command, "--judge", "whoever", "--judge-url", "http://127.0.0.1:9/v1")
+    unreachable = ("--judge", "whoever", "--judge-url", "http://127.0.0.1:9/v1", "--judge-retries", "0")
+    result = run(*command, *unreachable)
     assert result.exit_code == 1
-    assert "No ranking by the judge: expected" in result.stderr
+    assert "No ranking by the judge: expected a connection to http://127.0.0.1:9/v1, got none (" in " ".join(
+        result.stderr.split()
+    )
+    assert "retries" not in result.stderr
     assert "Traceback" not in result.stderr
     assert (folder / "report.html").is_file()
     assert json.loads(result.stdout)["verdict"]["headline"]

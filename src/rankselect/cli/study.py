@@ -145,6 +145,15 @@ def study(
         int,
         typer.Option(metavar="N", min=1, help="Draw so many of the questions.", rich_help_panel=_JUDGE),
     ] = 50,
+    judge_retries: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Repeat a call that fails in passing so many times, after 1, 2, 4, … seconds.",
+            rich_help_panel=_JUDGE,
+        ),
+    ] = 5,
     dtype: options.DType = "auto",
     quantization: options.Quantization = "none",
     device_map: options.DeviceMap = "auto",
@@ -214,7 +223,7 @@ def study(
         dropout_too=dropout_too,
     )
     where = _executor(executor, address)
-    named = _judge(judge, judge_url, judge_questions, out)
+    named = _judge(judge, judge_url, out, max_questions=judge_questions, max_retries=judge_retries)
     if not context.find_root().params.get("debug"):
         logging.getLogger("rankselect.study.work").setLevel(logging.ERROR)  # tracebacks; each failure has its line
     try:
@@ -284,7 +293,7 @@ def _report_writer() -> Callable[..., list[Path]]:
     return write_report
 
 
-def _judge(model: str | None, url: str | None, n_questions: int, out: Path) -> LLMJudge | None:
+def _judge(model: str | None, url: str | None, out: Path, *, max_questions: int, max_retries: int) -> LLMJudge | None:
     """The judge; what it lacks, a key or a package, is said before anything is trained."""
     if model is None:
         if url is not None:
@@ -293,7 +302,7 @@ def _judge(model: str | None, url: str | None, n_questions: int, out: Path) -> L
     import rankselect as rs
 
     out.mkdir(parents=True, exist_ok=True)
-    return rs.LLMJudge(model, base_url=url, max_questions=n_questions, cache=out / "replies")
+    return rs.LLMJudge(model, base_url=url, max_questions=max_questions, max_retries=max_retries, cache=out / "replies")
 
 
 def _ask(judge: LLMJudge, out: Path, *, progress: bool) -> None:
