@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -203,22 +199,12 @@ def test_default_arms_have_a_base_a_uniform_rank_and_a_control():
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(run, model, sources, tmp_path):
     out = tmp_path / "study"
     command = ["study", str(model), *sources, *ARMS, *QUICK, "--max-steps", "10", "--out", str(out)]
-    process = interrupts.start(
-        [sys.executable, "-c", "from rankselect.cli import main; main()", *command],
-        stderr=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    for _ in range(1200):
-        if list(out.glob("units/grid*.json")) or process.poll() is not None:
-            break
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == 130, said
+    code, said = interrupts.run_and_press_ctrl_c(command, n_steps=13)
+    assert code == 130, said
     assert f"are kept in {out}. Go on with: rankselect study {model}" in said
     assert "Traceback" not in said
     kept = {path: path.stat().st_mtime_ns for path in (out / "units").glob("[!.]*.json")}
-    assert 1 <= len(kept) < 10
+    assert [path.name for path in kept] == ["grid.two.seed0.lr0.001.alpha8.json"]
     result = run(*command)
     assert result.exit_code == 0, result.output
     assert all(path.stat().st_mtime_ns == then for path, then in kept.items())

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+import interrupts
 import rankselect as rs
 from cli.conftest import write_jsonl
 from rankselect.testing import tiny_texts
@@ -137,27 +133,14 @@ def test_an_adapter_of_another_model_is_refused(run, trained, held_out, tmp_path
 
 
 def test_ctrl_c_saves_a_checkpoint_and_resume_ends_as_if_nothing_had_been(model, rows, run, tmp_path):
-    options = [*QUICK, "--max-steps", "400", "--save-steps", "400", "--strategy", "fixed:rank=2"]
+    options = [*QUICK, "--max-steps", "20", "--save-steps", "20", "--strategy", "fixed:rank=2"]
     command = ["train", str(model), "--data", str(rows), "--out", str(tmp_path / "run"), *options]
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from rankselect.cli import main; main()", *command],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    plan = tmp_path / "run" / "plan.json"
-    for _ in range(1200):
-        if plan.exists() or process.poll() is not None:
-            break
-        time.sleep(0.05)
-    time.sleep(1.0)
-    process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == 130, said
-    assert "Go on with: rankselect train" in said
+    code, said = interrupts.run_and_press_ctrl_c(command, n_steps=8)
+    assert code == 130, said
+    assert "Stopped at step 8 with a checkpoint. Go on with: rankselect train" in said
     assert "--resume" in said
     result = run(*command, "--resume", "--json")
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
-    assert 0 < document["first_step"] < document["steps"] == 400
+    assert (document["first_step"], document["steps"]) == (8, 20)
     assert Path(document["adapter"]).is_dir()
