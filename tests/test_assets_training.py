@@ -41,7 +41,7 @@ def trained(run, paths, tmp_path_factory):
         "--strategy": "per-layer-id",
         "--quantization": "nf4",
         "--device-map": "cpu",
-        "--max-length": 192,
+        "--max-length": 128,
         "--epochs": 1,
         "--learning-rate": 0.002,
         "--batch-size": 16,

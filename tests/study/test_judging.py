@@ -12,12 +12,12 @@ from rankselect.metrics.judge import LLMJudge
 from rankselect.study.analysis.results import StudyResults
 from rankselect.study.judging import judge_answers
 from rankselect.study.report.write import write_report
-from study.synthetic_study import write_synthetic_study
+from study.synthetic_study import ARMS, write_synthetic_study
 
 
 @pytest.fixture
 def folder(tmp_path):
-    write_synthetic_study(tmp_path)
+    write_synthetic_study(tmp_path, arms=ARMS[:4], n_questions=12)
     return tmp_path
 
 

@@ -235,7 +235,7 @@ def test_a_folder_in_use_or_of_another_config_is_refused(finished, config):
     with pytest.raises(rs.ArgumentError, match="expected the rows with which the study began"):
         Study(config, folder).run(progress=False)
     test.write_text(text, encoding="utf-8")
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     ready, release = context.Event(), context.Event()
     other = context.Process(target=hold, args=(str(folder), ready, release))
     other.start()
