@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
+WORKERS ?= 2
 
 .PHONY: help help demo test check docs format clean
 
 help:
 	@echo "make demo    a study of ways to choose ranks, on a small model made on the spot (up to six minutes)"
-	@echo "make test    run the tests; RANKSELECT_ASSETS=FOLDER adds those on real weights and data"
+	@echo "make test    run the tests in two processes (WORKERS=N); RANKSELECT_ASSETS=FOLDER adds those on real weights and data"
 	@echo "make check   ruff, mypy --strict, import-linter"
 	@echo "make docs    build the documentation into docs/_build/html and run its examples"
 
@@ -31,7 +32,7 @@ $(VENV)/.assets: $(STAMP)
 	touch $(VENV)/.assets
 
 test: $(STAMP) $(if $(RANKSELECT_ASSETS),$(VENV)/.assets)
-	$(BIN)/python -m pytest --doctest-modules src tests
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --durations 15 --cov --doctest-modules src tests
 
 check: $(STAMP)
 	$(BIN)/ruff check .
