@@ -11,7 +11,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-_LIMIT_S = 120
+_LIMIT_S = 300
 
 
 def launch(folder: Path, script: str, n_processes: int = 2) -> tuple[list[dict[str, Any]], subprocess.CompletedProcess]:

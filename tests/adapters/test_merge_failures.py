@@ -248,7 +248,7 @@ def test_a_killed_merge_leaves_no_folder_of_the_name(folder):
     process = in_a_process(folder, slow)
     assert process.stdout.readline() == "written\n"
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     names = left(folder)
     assert "out" not in names
     assert all(name.startswith(".out.") for name in names)  # what a killed process could not remove

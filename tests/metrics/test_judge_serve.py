@@ -20,7 +20,7 @@ pytest.importorskip("openai")
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 
-SECONDS_TO_START = 120
+SECONDS_TO_START = 300
 
 
 @pytest.fixture(scope="module")
