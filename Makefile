@@ -11,7 +11,8 @@ WORKERS ?= 2
 
 help:
 	@echo "make demo    a study of ways to choose ranks, on a small model made on the spot (up to six minutes)"
-	@echo "make test    run the tests in two processes (WORKERS=N); RANKSELECT_ASSETS=FOLDER adds those on real weights and data"
+	@echo "make test    run the tests in two processes (WORKERS=N); RANKSELECT_ASSETS=FOLDER adds those on real weights and"
+	@echo "             data, HYPOTHESIS_PROFILE=explore draws new examples"
 	@echo "make check   ruff, mypy --strict, import-linter"
 	@echo "make docs    build the documentation into docs/_build/html and run its examples"
 
