@@ -94,6 +94,16 @@ def test_a_warning_says_when_the_order_is_not_settled(tiny):
         profiled(*tiny)
 
 
+@pytest.mark.parametrize(("agreement", "settled"), [(0.79, False), (0.8, True)])
+def test_the_order_is_settled_from_an_agreement_of_0_8(tiny, monkeypatch, agreement, settled):
+    monkeypatch.setattr("rankselect.calibration.estimates.order_agreement", lambda replicates: agreement)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        profile = profiled(*tiny)
+    assert profile.measurement.order_agreement == agreement
+    assert any("is not settled" in str(warning.message) for warning in caught) != settled
+
+
 def test_no_warning_where_layers_really_differ():
     model, tokenizer, texts = tiny_model(), tiny_tokenizer(), tiny_texts(300)
     with torch.no_grad():  # the second layer adds so much along two directions that all others vanish

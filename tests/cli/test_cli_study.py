@@ -173,6 +173,44 @@ def test_what_an_executor_prints_is_kept_out_of_the_json(run, finished, monkeypa
     assert json.loads(result.stdout)["failed"] == {}
 
 
+def test_one_question_that_nobody_answers_right_still_ends_in_a_report(run, model, sources, tmp_path):
+    arms = ["--arm", "base", "--arm", "two=fixed:rank=2"]
+    quick = ["--learning-rates", "1e-3", "--seeds", "1", "--max-steps", "1", "--device-map", "cpu"]
+    options = [*quick, "--max-new-tokens", "2", "--metric", "exact-match", "--n-test", "1", "--out", tmp_path / "study"]
+    result = run("study", model, *sources, *arms, *options, "--json")
+    assert result.exit_code == 0, result.output
+    assert "1 question: how far scores would move" in " ".join(result.stderr.split())
+    assert "one question cannot show any" in (tmp_path / "study" / "report.md").read_text(encoding="utf-8")
+    document = json.loads(result.stdout)
+    assert document["summary"][1]["exact-match"] == 0
+    assert document["summary"][1]["exact-match_low"] is None
+
+
+def test_tables_that_cannot_be_written_do_not_cost_the_report(run, finished, monkeypatch):
+    folder, command, _ = finished
+    (folder / "report.html").unlink()
+
+    def broken(results):
+        raise ValueError("a table of nothing")
+
+    monkeypatch.setattr(rs.StudyResults, "write", broken)
+    result = run(*command)
+    assert result.exit_code == 1
+    assert "ValueError: a table of nothing" in result.stderr
+    assert (folder / "report.html").is_file()
+
+
+def test_a_verdict_that_fails_is_said_and_the_rest_is_told(run, finished, monkeypatch):
+    def broken(results):
+        raise ZeroDivisionError("of nothing")
+
+    monkeypatch.setattr(rs.StudyResults, "verdict", broken)
+    result = run(*finished[1])
+    assert result.exit_code == 0
+    assert "There is no verdict: it failed with ZeroDivisionError: of nothing." in " ".join(result.stderr.split())
+    assert len(json.loads(result.stdout)["summary"]) == 3
+
+
 def test_a_judge_out_of_reach_leaves_the_rest_of_the_study(run, finished):
     folder, command, _ = finished
     (folder / "report.html").unlink()

@@ -66,6 +66,25 @@ def test_training_writes_an_adapter_with_its_plan_profile_and_record(trained, mo
         assert said in result.stderr
 
 
+def test_the_options_on_ranks_reach_the_plan(run, model, rows, tmp_path):
+    options = [
+        "--strategy",
+        "fixed:rank=8",
+        "--max-rank",
+        "3",
+        "--alpha-ratio",
+        "2.5",
+        "--target-modules",
+        "q_proj,up_proj",
+    ]
+    result = run("train", model, "--data", rows, "--out", tmp_path / "run", *QUICK, "--max-steps", "1", *options)
+    assert result.exit_code == 0, result.output
+    plan = rs.RankPlan.load(tmp_path / "run" / "adapter" / "plan.json")
+    assert set(plan.ranks.values()) == {3}
+    assert set(plan.alphas.values()) == {7.5}
+    assert {name.rpartition(".")[2] for name in plan.ranks} == {"q_proj", "up_proj"}
+
+
 def test_answers_are_generated_scored_and_written(run, trained, model, held_out, tmp_path):
     out = tmp_path / "answers.jsonl"
     metrics = ["--metric", "token-f1", "--metric", "exact-match", "--metric", "perplexity"]

@@ -53,6 +53,7 @@ EFFECTS = {
 }
 """By how much an arm's scores are above those of the others."""
 
+_SCORED = ("test_losses", "answers", "scores")
 _CONDITIONS = ("fever", "anemia", "asthma", "gout", "measles", "scurvy", "rickets", "mumps")
 
 
@@ -67,6 +68,10 @@ def write_synthetic_study(
     dropout_too: bool = True,
     profile: bool = True,
     judge: bool = False,
+    level: float | None = None,
+    alike: tuple[str, ...] = (),
+    unscored: tuple[str, ...] = (),
+    worst_loss: float | None = None,
     random_seed: int = 0,
 ) -> StudyConfig:
     """Write config, profile, test rows, choice, and every unit (grid and final) of a study.
@@ -81,6 +86,10 @@ def write_synthetic_study(
         dropout_too: Whether there is a second condition, in which scores are a little lower.
         profile: Whether a profile is written, and one after training in every unit.
         judge: Whether an LLM judge's result is written.
+        level: What every answer of every arm scores, so that all tie; 0 for answers that are all wrong.
+        alike: Arms that have the answers, scores and losses of the first of them, seed by seed.
+        unscored: Arms whose final units have neither answers nor scores.
+        worst_loss: The losses of the last arm's test answers: a training that diverged, but not to NaN.
         random_seed: Decides the scores.
     """
     generator = np.random.default_rng(random_seed)
@@ -107,7 +116,7 @@ def write_synthetic_study(
     chosen = {arm.name: _write_grid(folder, config, arm) for arm in arms}
     write_document(folder / "chosen.json", {"format": "rankselect.study_choice", "version": 1, "chosen": chosen})
     difficulty = generator.uniform(0.3, 0.7, n_questions)
-    finals = []
+    finals: list[UnitResult] = []
     for arm in arms:
         effect = (effects or EFFECTS).get(arm.name, 0.0)
         choice = chosen[arm.name]
@@ -116,8 +125,20 @@ def write_synthetic_study(
             if arm.strategy is not None or seed == seeds[0]:
                 quality = difficulty + effect + luck + generator.normal(0.0, 0.08, n_questions)
             unit = Unit("final", arm.name, seed, **choice)
-            finals.append(_final(config, unit, quality, rows, generator, profile=profile))
-            save(folder, finals[-1])
+            shown = quality if level is None else np.full(n_questions, level)
+            losses = np.clip(2.0 - shown, 0.01, None)
+            if level is None and RANKS[arm.name]:
+                losses = np.clip(2.0 - quality + generator.normal(0.0, 0.02, n_questions), 0.01, None)
+            if worst_loss is not None and arm is arms[-1]:
+                losses = np.full(n_questions, worst_loss)
+            result = _final(config, unit, shown, losses, rows, profile=profile)
+            if arm.name in alike[1:]:
+                twin = next(each for each in finals if (each.unit.arm, each.unit.seed) == (alike[0], seed))
+                result = replace(result, **{name: getattr(twin, name) for name in _SCORED})
+            if arm.name in unscored:
+                result = replace(result, test_losses=[], answers={}, scores={})
+            finals.append(result)
+            save(folder, result)
     if judge:
         _write_judge(folder, rows, finals)
     return config
@@ -204,13 +225,11 @@ def _final(
     config: StudyConfig,
     unit: Unit,
     quality: np.ndarray,
+    losses: np.ndarray,
     rows: list[dict[str, str]],
-    generator: np.random.Generator,
     *,
     profile: bool,
 ) -> UnitResult:
-    noise = generator.normal(0.0, 0.02, len(rows)) if RANKS[unit.arm] else 0.0
-    losses = np.clip(2.0 - quality + noise, 0.01, None)
     answers, scores = {}, {}
     for condition in ("dropout_off", "dropout_on") if config.dropout_too else ("dropout_off",):
         shown = np.clip(quality - (0.05 if condition == "dropout_on" else 0.0), 0.0, 1.0)
@@ -225,7 +244,7 @@ def _final(
         ]
         scores[condition] = {
             "token-f1": shown.tolist(),
-            "questeval-cloze": np.clip(0.8 * shown + 0.05, 0.0, 1.0).tolist(),
+            "questeval-cloze": np.where(shown > 0, np.clip(0.8 * shown + 0.05, 0.0, 1.0), 0.0).tolist(),
             "perplexity": np.exp(losses).tolist(),
         }
     after = [value * (1 - 0.1 * layer / N_LAYERS) for layer, value in enumerate(IDS)]
@@ -255,7 +274,8 @@ def _write_judge(folder: Path, rows: list[dict[str, str]], finals: list[UnitResu
 
     answers: dict[str, list[str]] = {}
     for final in finals:
-        answers.setdefault(final.unit.arm, [answer["text"] for answer in final.answers["dropout_off"]])
+        if final.answers:
+            answers.setdefault(final.unit.arm, [answer["text"] for answer in final.answers["dropout_off"]])
     judge = LLMJudge("a made-up judge", complete=complete)
     questions = [row["question"] for row in rows[:6]]
     result = judge.rank(questions, {arm: texts[:6] for arm, texts in answers.items()}, progress=False)

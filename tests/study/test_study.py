@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
+import re
 import signal
 import subprocess
 import sys
@@ -104,6 +105,31 @@ def test_every_arm_is_trained_with_every_seed_and_the_rate_that_its_grid_chose(f
     assert per_layer.ranks == rs.PerLayerID().plan(tiny_model(), profile).ranks
     assert per_layer.selection_seconds > 0
     assert len(rank_2.test_losses) == len(rank_2.scores["dropout_off"]["token-f1"]) == 6
+
+
+def test_the_progress_bars_count_units_and_begin_with_what_is_done(config, tmp_path, monkeypatch, capsys):
+    done = []
+
+    def at_once(config, folder, unit, *, progress):
+        done.append((unit.id, progress))
+        result = UnitResult(unit, validation_loss=1.0)
+        result.save(folder / "units" / f"{unit.id}.json")
+        return result
+
+    monkeypatch.setattr("rankselect.study.study.do_unit", at_once)
+    config = replace(config, arms=ARMS[:2])
+    Study(config, tmp_path / "study").run(progress=True)
+    said = capsys.readouterr().err
+    assert re.search(r"Choosing learning rates: +0%.* 0/2 ", said)
+    assert re.search(r"Choosing learning rates: 100%.* 2/2 ", said)
+    assert re.search(r"Training and scoring: 100%.* 4/4 ", said)
+    assert [progress for _, progress in done] == [True] * 6
+    (tmp_path / "study" / "units" / "final.base.seed0.json").unlink()
+    Study(config, tmp_path / "study").run(progress=True)
+    assert re.search(r"Training and scoring: +75%.* 3/4 ", capsys.readouterr().err)
+    assert len(done) == 7
+    Study(config, tmp_path / "other").run(progress=False)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_finished_study_does_nothing_again_and_answers_the_same(finished, config, monkeypatch):

@@ -97,6 +97,13 @@ def test_every_answer_says_how_it_ended_and_how_long_it_took(model, tokenizer):
     assert all(answer.seconds > 0 for answer in found)
 
 
+def test_progress_counts_answers(model, tokenizer, capsys):
+    answers(model, tokenizer, batch_size=2, progress=True)
+    assert f"{len(QUESTIONS)}/{len(QUESTIONS)}" in capsys.readouterr().err
+    answers(model, tokenizer, progress=False)
+    assert capsys.readouterr().err == ""
+
+
 def test_the_end_of_text_ends_an_answer(model, tokenizer):
     [answer] = answers(writes(model, tokenizer.eos_token_id), tokenizer, ["what"])
     assert (answer.text, answer.n_tokens, answer.stopped_by) == ("", 1, "end")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -61,6 +62,11 @@ def test_a_strategy_measures_on_the_rows_and_its_plan_is_built_and_trained(tmp_p
     assert len(losses) == 6
     assert losses[-1] < losses[0]
     assert trainer.profile_after is None
+
+
+def test_progress_counts_steps_and_shows_the_loss(tmp_path, capsys):
+    make_trainer(tmp_path, changes={"max_steps": 2, "disable_tqdm": False}).train()
+    assert re.search(r"Training: 100%.* 2/2 .*loss=\d", capsys.readouterr().err)
 
 
 def test_measured_evidence_and_a_finished_plan_are_taken_as_they_are(tmp_path):

@@ -237,8 +237,11 @@ def study(
     if named is not None:
         _ask(named, out, progress=progress)
     results = StudyResults.load(out)
-    files = [*results.write(), *write_report(results, out, n_questions=report_questions)]
-    show_outcome(results, files, as_json=as_json)
+    try:
+        files = results.write()
+    finally:  # whatever is wrong with the tables, the report is not lost with them
+        report = write_report(results, out, n_questions=report_questions)
+    show_outcome(results, [*files, *report], as_json=as_json)
     if results.failed or (named is not None and results.judge is None):
         raise typer.Exit(1)
 

@@ -9,6 +9,7 @@ import typer
 
 from rankselect.cli.console import show, simple_table, stderr
 from rankselect.study.analysis.frames import records
+from rankselect.study.analysis.verdict import verdict_or_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,7 @@ def show_outcome(results: StudyResults, files: Sequence[Path], *, as_json: bool)
     """The arms, the verdict, and where everything is; all of it in JSON for machines."""
     console = stderr()
     console.print(_summary(results))
-    verdict = results.verdict()
+    verdict = verdict_or_error(results.verdict)
     show(console, str(verdict), wrap=True)
     for failed in results.failed:
         show(console, f"{failed.unit.id} failed: {failed.error}")
@@ -57,4 +58,6 @@ def _summary(results: StudyResults) -> Any:
 
 def _interval(row: dict[str, Any], metric: str) -> str:
     value, low, high = (row.get(f"{metric}{end}") for end in ("", "_low", "_high"))
-    return _NONE if value is None else f"{value:.4g} ({low:.4g} to {high:.4g})"
+    if value is None:
+        return _NONE
+    return f"{value:.4g}" if low is None or high is None else f"{value:.4g} ({low:.4g} to {high:.4g})"

@@ -78,9 +78,20 @@ def test_p_is_never_below_what_so_few_questions_can_say():
 def test_one_question_tells_nothing():
     estimate = crossed_estimate(np.array([[0.2], [0.4]]))
     assert estimate.mean == pytest.approx(0.3)
-    assert math.isnan(estimate.stderr)
-    assert estimate.p == 1.0
-    assert all(map(math.isnan, estimate.interval(0.95)))
+    assert (estimate.stderr, estimate.p, estimate.interval(0.95)) == (None, 1.0, (None, None))
+
+
+def test_scores_too_large_to_be_squared_have_no_interval():
+    estimate = crossed_estimate(np.array([[1e200, 2e200, 4e200], [1e200, 3e200, 2e200]]))
+    assert (estimate.mean, estimate.p) == (pytest.approx(13e200 / 6), 1.0)
+    assert estimate.interval(0.95) == (None, None)
+
+
+def test_a_small_difference_of_large_mean_squares_has_a_finite_interval():
+    # M_q is 0 and M_s hardly above M_e: Satterthwaite's degrees of freedom are far below 1.
+    estimate = crossed_estimate(np.array([[1.0, -1.0], [-1.0, 1.0]]), squares=MeanSquares(6.01, 6.0, 1.0, 1.0))
+    assert estimate.df == 1.0
+    assert all(map(math.isfinite, estimate.interval(0.9999)))
 
 
 @pytest.mark.parametrize(("n_seeds", "luck"), [(1, 0.0), (3, 0.0), (3, 0.05), (5, 0.02)])

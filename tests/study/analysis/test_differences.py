@@ -88,11 +88,19 @@ def test_equal_arms_have_no_detectable_difference():
     one = arm("a", [0.1, 0.2, 0.3], [0.1, 0.2, 0.3])
     found = arm_difference(one, arm("b", [0.1, 0.2, 0.3], [0.1, 0.2, 0.3]))
     assert (found.difference, found.p, found.shown) == (0, 1.0, False)
-    assert math.isnan(found.detectable)
+    assert (found.detectable, found.same, found.why_unknown) == (None, True, "the scores are the same")
+
+
+def test_one_question_has_no_interval_and_says_so():
+    found = arm_difference(arm("a", [0.5], [0.75]), arm("b", [0.25], [0.25]))
+    assert (found.difference, found.low, found.high, found.detectable) == (0.375, None, None, None)
+    assert (found.same, found.note) == (False, "one question: there is no interval")
+    assert str(found) == "a against b: token-f1 +0.375, no difference shown; one question cannot show any"
 
 
 def test_few_questions_show_nothing_however_clear():
-    assert not arm_difference(arm("a", [1.0] * 5), arm("b", [0.0] * 5)).shown
+    found = arm_difference(arm("a", [1.0] * 5), arm("b", [0.0] * 5))
+    assert (found.shown, found.same, found.why_unknown) == (False, False, "so few questions cannot show any")
     assert arm_difference(arm("a", [1.0] * 6), arm("b", [0.0] * 6)).shown
 
 

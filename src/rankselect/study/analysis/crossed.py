@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CrossedEstimate", "MeanSquares", "crossed_estimate", "detectable_difference", "mean_squares"]
 
+_LARGE = np.errstate(over="ignore", invalid="ignore")  # of scores too large to be squared nothing is estimated
+
 
 @final
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class CrossedEstimate:
 
     Attributes:
         mean: The average.
-        stderr: Its standard error over the choice of seeds and of questions; NaN if there is one question. Of one
-            seed, it is that over questions alone.
+        stderr: Its standard error over the choice of seeds and of questions. Of one seed, it is that over questions
+            alone. None if it is not known: there is one question, or scores are too large to be squared.
         df: The degrees of freedom of `stderr`: few if it is the few seeds that decide it.
         n_seeds: The number of seeds.
         n_questions: The number of questions.
@@ -38,13 +40,15 @@ class CrossedEstimate:
     """
 
     mean: float
-    stderr: float
+    stderr: float | None
     df: float
     n_seeds: int
     n_questions: int
 
-    def interval(self, confidence: float) -> tuple[float, float]:
-        """The confidence interval of the mean, of Student's t; NaN if `stderr` is."""
+    def interval(self, confidence: float) -> tuple[float, float] | tuple[None, None]:
+        """The confidence interval of the mean, of Student's t; two None without a `stderr`."""
+        if self.stderr is None:
+            return None, None
         half = float(stats.t.ppf((1 + confidence) / 2, self.df)) * self.stderr
         return self.mean - half, self.mean + half
 
@@ -54,7 +58,7 @@ class CrossedEstimate:
 
         It is never below 2^(1 - questions): if there were no difference, they would all fall to the same side so often.
         """
-        if math.isnan(self.stderr) or self.mean == 0:
+        if self.stderr is None or self.mean == 0:
             return 1.0
         t = abs(self.mean) / self.stderr if self.stderr else math.inf
         return min(1.0, max(2 * float(stats.t.sf(t, self.df)), 2.0 ** (1 - self.n_questions)))
@@ -78,6 +82,7 @@ class MeanSquares:
     df_rest: float
 
 
+@_LARGE
 def mean_squares(values: NDArray[np.float64]) -> MeanSquares:
     """How much (n_seeds, n_questions) scores vary between seeds, and besides; 0 if there is one seed.
 
@@ -97,6 +102,7 @@ def mean_squares(values: NDArray[np.float64]) -> MeanSquares:
     return MeanSquares(m_s, float((rest**2).sum()) / (df_q * df_s), df_s, df_q * df_s)
 
 
+@_LARGE
 def crossed_estimate(
     values: NDArray[np.float64], mean: float | None = None, squares: MeanSquares | None = None
 ) -> CrossedEstimate:
@@ -135,15 +141,18 @@ def crossed_estimate(
     n_seeds, n_questions = values.shape
     center = float(values.mean()) if mean is None else mean
     if n_questions == 1:
-        return CrossedEstimate(center, math.nan, 1.0, n_seeds, n_questions)
+        return CrossedEstimate(center, None, 1.0, n_seeds, n_questions)
     df_q = n_questions - 1.0
     m_q = n_seeds * float(values.mean(axis=0).var(ddof=1))
     found = mean_squares(values) if squares is None else squares
+    if not math.isfinite(m_q + found.seeds + found.rest):
+        return CrossedEstimate(center, None, df_q, n_seeds, n_questions)
     total, df = m_q, df_q
     if found.seeds > found.rest:
         total = m_q + found.seeds - found.rest
         parts = (m_q, df_q), (found.seeds, found.df_seeds), (found.rest, found.df_rest)
         df = 1 / sum((part / total) ** 2 / part_df for part, part_df in parts)  # squares of tiny parts would be 0
+        df = max(df, 1.0)  # of a small difference of large mean squares they are near 0, and t's quantiles infinite
     return CrossedEstimate(center, math.sqrt(total / (n_seeds * n_questions)), df, n_seeds, n_questions)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, final
@@ -30,13 +29,13 @@ class ArmDifference:
         arm: The arm.
         baseline: What it is compared with.
         difference: The arm's mean score minus the baseline's.
-        low: The lower end of the interval of `difference`.
+        low: The lower end of the interval of `difference`; None if there is no interval, as of one question.
         high: Its upper end.
         p: The probability of a difference at least as large if there were none, for this comparison by itself.
         p_adjusted: `p` times the number of comparisons, at most 1.
         shown: Whether there is a difference: `p_adjusted` is below 0.05, so that the interval leaves 0 out.
-        detectable: The smallest difference that these seeds and questions would have shown with 80 % power; NaN if
-            it cannot be known, because the scores differ nowhere or there is one question.
+        detectable: The smallest difference that these seeds and questions would have shown with 80 % power; None if
+            it is not known: `why_unknown` says why.
         n_seeds: The number of seeds with which both were trained.
         n_questions: The number of questions.
         n_comparisons: The number of comparisons for which intervals and `p_adjusted` allow.
@@ -51,12 +50,12 @@ class ArmDifference:
     arm: str
     baseline: str
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     p: float
     p_adjusted: float
     shown: bool
-    detectable: float
+    detectable: float | None
     n_seeds: int
     n_questions: int
     n_comparisons: int
@@ -70,17 +69,37 @@ class ArmDifference:
         return "better" if (self.difference > 0) == self.higher_is_better else "worse"
 
     @property
+    def same(self) -> bool:
+        """Whether the two arms have the same scores, on every question."""
+        return self.difference == 0 and self.low == self.high == 0
+
+    @property
+    def why_unknown(self) -> str:
+        """Why `detectable` is not known; empty if it is."""
+        if self.detectable is not None:
+            return ""
+        if self.n_questions == 1:
+            return "one question cannot show any"
+        if self.low is None:
+            return "the scores are too large to compare"
+        return "the scores are the same" if self.same else "so few questions cannot show any"
+
+    @property
     def note(self) -> str:
-        """What there is to know about the number of seeds; empty if nothing."""
+        """What there is to know about the number of questions or seeds; empty if nothing."""
+        if self.n_questions == 1:
+            return "one question: there is no interval"
         if self.n_seeds == 1:
             return "one seed: the luck of a training is not in the interval"
         return "two seeds: the interval may be too narrow" if self.n_seeds == 2 else ""
 
     def __str__(self) -> str:
-        numbers = f"{self.metric} {self.difference:+.3g} ({self.low:+.3g} to {self.high:+.3g})"
-        said = f"{self.arm} against {self.baseline}: {numbers}, {self.outcome}"
-        if self.shown or math.isnan(self.detectable):
+        interval = "" if self.low is None or self.high is None else f" ({self.low:+.3g} to {self.high:+.3g})"
+        said = f"{self.arm} against {self.baseline}: {self.metric} {self.difference:+.3g}{interval}, {self.outcome}"
+        if self.shown:
             return said
+        if self.detectable is None:
+            return f"{said}; {self.why_unknown}"
         return f"{said}; one of {self.detectable:.2g} would be in 4 of 5 such studies"
 
     def to_row(self) -> dict[str, Any]:
@@ -120,7 +139,6 @@ def arm_difference(
     estimate = crossed_estimate(arm.pseudo_values(seeds) - baseline.pseudo_values(seeds), mean, squares)
     p_adjusted = min(1.0, estimate.p * n_comparisons)
     low, high = estimate.interval(1 - alpha)
-    known = estimate.stderr > 0
     return ArmDifference(
         arm.metric.name,
         arm.arm,
@@ -131,7 +149,7 @@ def arm_difference(
         estimate.p,
         p_adjusted,
         shown=p_adjusted <= 1 - CONFIDENCE,
-        detectable=detectable_difference(estimate.stderr, estimate.df, alpha=alpha) if known else math.nan,
+        detectable=detectable_difference(estimate.stderr, estimate.df, alpha=alpha) if estimate.stderr else None,
         n_seeds=len(seeds),
         n_questions=estimate.n_questions,
         n_comparisons=n_comparisons,

@@ -15,7 +15,9 @@ __all__ = ["frame", "records"]
 
 
 def frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> DataFrame:
-    """A data frame of rows, with these columns even if there are no rows; what a row lacks is missing (NaN).
+    """A data frame of rows, with these columns even if there are no rows.
+
+    What a row lacks, or has as None, is missing: NaN, also in a column in which every row lacks it.
 
     Raises:
         MissingExtraError: If pandas is not installed.
@@ -28,7 +30,9 @@ def frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> DataFram
         import pandas as pd  # optional
     except ImportError as error:
         raise MissingExtraError("pandas", "study") from error
-    return pd.DataFrame(list(rows), columns=list(columns))
+    table = pd.DataFrame(list(rows), columns=list(columns))
+    empty = [name for name in columns if len(table) and table[name].isna().all()]
+    return table.astype(dict.fromkeys(empty, "float64"))
 
 
 def records(table: DataFrame) -> list[dict[str, Any]]:

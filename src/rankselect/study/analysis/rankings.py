@@ -44,7 +44,8 @@ def study_rankings(
     found = {name: by_scores(arms) for name, arms in scores.items()}
     for name, arms in scores.items():
         if name.startswith("questeval") and "token-f1" in scores:
-            both = [harmonic_scores(pair) for pair in zip(arms, scores["token-f1"], strict=True)]
+            by_arm = {each.arm: each for each in scores["token-f1"]}
+            both = [harmonic_scores((each, by_arm[each.arm])) for each in arms if each.arm in by_arm]
             found[f"harmonic mean of {name} and token-f1"] = by_scores(both)
     if judge is not None:
         found["judge"] = by_judge(judge)

@@ -16,7 +16,7 @@ from rankselect.study.analysis.grid_table import GRID_COLUMNS, grid_rows
 from rankselect.study.analysis.measurements import UNITS, measurements, summary_columns, summary_row
 from rankselect.study.analysis.rankings import study_rankings
 from rankselect.study.analysis.scores import arm_scores, metric_of, metrics_of
-from rankselect.study.analysis.verdict import reach_verdict
+from rankselect.study.analysis.verdict import reach_verdict, verdict_or_error
 from rankselect.study.reading import read_study
 
 if TYPE_CHECKING:
@@ -285,16 +285,17 @@ class StudyResults:
 def as_document(results: StudyResults) -> dict[str, Any]:
     """Everything in JSON values; what is missing is None.
 
-    Differences are those against the default baseline, if it has results.
+    Differences are those against the default baseline, under the metrics by which it was scored.
     """
-    comparable = default_baseline(results.config["arms"]) in {each.unit.arm for each in results.final}
+    baseline = default_baseline(results.config["arms"])
+    comparable = [name for name in results.metrics if any(each.arm == baseline for each in results.scores(name))]
     return {
         "format": "rankselect.study_results",
         "version": 1,
         "hash": results.hash,
-        "verdict": asdict(results.verdict()),
+        "verdict": asdict(verdict_or_error(results.verdict)),
         "summary": records(results.summary),
-        "differences": {name: records(results.differences(name)) for name in results.metrics if comparable},
+        "differences": {name: records(results.differences(name)) for name in comparable},
         "rankings": {name: records(table) for name, table in results.rankings.items()},
         "grid": records(results.grid_table),
         "table": records(results.table),

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import math
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 from rankselect.study.analysis.differences import CONFIDENCE, arm_difference, pooled_luck
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from rankselect.study.analysis.differences import ArmDifference
     from rankselect.study.analysis.scores import ArmScores
 
-__all__ = ["Verdict", "reach_verdict"]
+__all__ = ["Verdict", "reach_verdict", "verdict_or_error"]
+
+logger = logging.getLogger(__name__)
 
 
 @final
@@ -80,6 +82,15 @@ class _Comparison:
         """The best arm, and those that are not shown to be worse."""
         return [self.best.arm, *(arm for arm, difference in self.found.items() if not difference.shown)]
 
+    @property
+    def tie(self) -> str:
+        """Why this metric cannot tell any two arms apart; empty if it can, or the scores differ."""
+        if not self.found or not all(difference.same for difference in self.found.values()):
+            return ""
+        if not any(scores.any() for scores in self.best.by_seed.values()):
+            return f"No answer scored above 0: {self.best.metric.name} cannot tell these arms apart."
+        return f"All arms have the same scores: {self.best.metric.name} cannot tell them apart."
+
 
 def reach_verdict(
     scores: Sequence[ArmScores],
@@ -134,6 +145,8 @@ def _headline(choice: str, first: _Comparison, telling: Sequence[_Comparison], c
         cheaper = any(costs[arm] < costs[choice] for arm in first.equal)
         why = f"but {names} {show} cheaper ones to be worse" if cheaper else f"{names} {show} others to be worse"
         return f"Use {choice}: {metric} shows no difference among {which}, {why}."
+    if first.tie:
+        return f"{first.tie} Use {choice}, the cheapest."
     if everywhere:
         return f"The choice makes no difference that this study could show: use {choice}, the cheapest."
     if len(first.equal) == 1:
@@ -145,7 +158,7 @@ def _headline(choice: str, first: _Comparison, telling: Sequence[_Comparison], c
 
 def _reasons(choice: str, first: _Comparison, costs: Mapping[str, float]) -> list[str]:
     best = first.best
-    reasons = [f"{best.arm} scores best: {_score(best)}."]
+    reasons = [f"All arms score the same: {_score(best)}." if first.tie else f"{best.arm} scores best: {_score(best)}."]
     if choice != best.arm:
         reasons.append(f"{first.found[choice]}.")
         if 0 < costs[choice] < costs[best.arm]:
@@ -163,20 +176,43 @@ def _told(comparison: _Comparison) -> str:
 def _score(scores: ArmScores) -> str:
     estimate = scores.estimate()
     low, high = estimate.interval(CONFIDENCE)
-    return f"{scores.metric.name} {estimate.mean:.3g} (95 % interval {low:.3g} to {high:.3g})"
+    interval = "" if low is None or high is None else f" (95 % interval {low:.3g} to {high:.3g})"
+    return f"{scores.metric.name} {estimate.mean:.3g}{interval}"
 
 
 def _limits(found: Mapping[str, ArmDifference]) -> list[str]:
     """What the comparisons could not have shown."""
     caveats = []
-    unshown = [each.detectable for each in found.values() if not each.shown and not math.isnan(each.detectable)]
+    unshown = [each.detectable for each in found.values() if not each.shown and each.detectable is not None]
     if unshown:
         largest = (
             f"Differences below {max(unshown):.2g}" if len(unshown) > 1 else f"A difference below {unshown[0]:.2g}"
         )
         caveats.append(f"{largest} may be there and not be shown (80 % power): no difference shown is not none.")
+    if any(each.n_questions == 1 for each in found.values()):
+        caveats.append("1 question: how far scores would move with another is not known.")
     n_seeds = min((each.n_seeds for each in found.values()), default=1)
     if n_seeds < 3:
         luck = "the luck of a training is not in the intervals" if n_seeds == 1 else "intervals may be too narrow"
         caveats.append(f"{n_seeds} seed{'s' * (n_seeds > 1)}: {luck}.")
     return caveats
+
+
+def verdict_or_error(reach: Callable[[], Verdict]) -> Verdict:
+    """A verdict; one that says why there is none if it cannot be reached, so that all else can still be written.
+
+    Args:
+        reach: What gives the verdict, such as `StudyResults.verdict`.
+
+    Example:
+        >>> print(verdict_or_error(lambda: Verdict("rank-8", "Use rank-8.")))
+        Use rank-8.
+        >>> print(verdict_or_error(lambda: {}["rank-8"]))
+        There is no verdict: it failed with KeyError: 'rank-8'. Everything else is here.
+    """
+    try:
+        return reach()
+    except Exception as error:  # hours of training must not be lost for want of a sentence
+        logger.debug("there is no verdict", exc_info=True)
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        return Verdict(None, f"There is no verdict: it failed with {text}. Everything else is here.")

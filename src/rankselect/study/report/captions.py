@@ -37,6 +37,8 @@ __all__ = [
     "seconds_picture",
 ]
 
+_LARGEST = 1e15  # beyond, nothing else could be told apart in a figure
+
 
 def profile_picture(profile: IDProfile | None, arms: Arms, styles: Styles) -> Picture | None:
     """ID against layer before and after training; None without a profile."""
@@ -98,8 +100,11 @@ def parameter_picture(points: Sequence[Interval], arms: Arms, styles: Styles, me
     said = [f"{point.arm} with {count(point.x)} parameters {_score(point)}" for point in trained]
     said += [f"{point.arm} without training {_score(point)}" for point in untrained]
     alt = f"{metric} against trainable parameters: {'; '.join(said)}."
+    (trained, left_out), (untrained, _) = _that_fit(trained), _that_fit(untrained)
     figure = figures.scores(trained, untrained[0] if untrained else None, styles, "trainable parameters", metric)
-    note = f"The line across is {untrained[0].arm}, the band its interval." if untrained else ""
+    band = ", the band its interval" if untrained and untrained[0].low is not None else ""
+    line = f"The line across is {untrained[0].arm}{band}. " if untrained else ""
+    note = f"{line}{left_out}".strip()
     return Picture(f"{metric}-parameters", f"{metric} against trainable parameters", alt, figure, note)
 
 
@@ -111,8 +116,10 @@ def seconds_picture(points: Sequence[Interval], arms: Arms, styles: Styles, metr
         return None
     said = [f"{point.arm} in {duration(point.x)} {_score(point)}" for point in placed]
     alt = f"{metric} against seconds for an answer: {'; '.join(said)}."
+    placed, left_out = _that_fit(placed)
     figure = figures.scores(placed, None, styles, "seconds for an answer", metric)
-    note = "Answers are written in batches; their time is the batch's, divided. Longer answers take longer."
+    batches = "Answers are written in batches; their time is the batch's, divided. Longer answers take longer."
+    note = f"{batches} {left_out}".strip()
     return Picture(f"{metric}-seconds", f"{metric} against inference time", alt, figure, note)
 
 
@@ -141,9 +148,20 @@ def difference_picture(found: Sequence[ArmDifference], styles: Styles) -> Pictur
     ]
     alt = f"Difference in {metric} from {baseline}: {'; '.join(said)}."
     better = "To the right is better" if found[0].higher_is_better else "To the left is better"
-    note = f"{better}. A bar that crosses 0 shows no difference. The bars hold together with 95 %."
+    bars = "A bar that crosses 0 shows no difference. The bars hold together with 95 %."
+    rows, left_out = _that_fit(rows)
+    note = f"{better}. {bars if any(each.error for each in rows) else 'There are no intervals.'} {left_out}".strip()
     caption = f"{metric}: difference from {baseline}"
     return Picture("differences-figure", caption, alt, figures.differences(rows, styles, metric, baseline), note)
+
+
+def _that_fit(points: Sequence[Interval]) -> tuple[list[Interval], str]:
+    """The points that a figure has room for, and what is said of the others, as of a training that diverged."""
+    left_out = [point.arm for point in points if max(map(abs, (point.value, *point.ends))) > _LARGEST]
+    return (
+        [point for point in points if point.arm not in left_out],
+        f"Too large to be drawn: {', '.join(left_out)}." if left_out else "",
+    )
 
 
 def _at(point: Interval, x: float) -> Interval:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rankselect.study.analysis.differences import ArmDifference, default_baseline
 from rankselect.study.analysis.frames import records
+from rankselect.study.analysis.verdict import verdict_or_error
 from rankselect.study.report import captions as pictures
 from rankselect.study.report import tables
 from rankselect.study.report.answers import questions_of
@@ -49,7 +50,7 @@ def compose(results: StudyResults, n_questions: int) -> Report:
     styles = arm_styles(results.arms, untrained)
     arms = by_arm(results.final)
     metric = next(iter(results.metrics))
-    verdict = results.verdict()
+    verdict = verdict_or_error(results.verdict)
     found = {name: _differences(results, name) for name in results.metrics}
     best = next(iter(results.rankings[metric]["arm"])) if metric in results.rankings else ""
     # What the verdict rests on allows for all pairs of arms, so that the figure beside it never says otherwise.
@@ -80,7 +81,7 @@ def _differences(results: StudyResults, metric: str, baseline: str | None = None
     wanted = baseline or default_baseline(results.config["arms"])
     table = results.differences(metric, wanted if wanted in scored else scored[0])
     names = [each.name for each in fields(ArmDifference)]
-    return [ArmDifference(**row) for row in table[names].to_dict("records")]
+    return [ArmDifference(**row) for row in records(table[names])]
 
 
 def _before(

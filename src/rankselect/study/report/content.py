@@ -152,13 +152,25 @@ class Interval:
     Attributes:
         arm: The arm's name.
         value: The value.
-        low: The lower end of the interval.
+        low: The lower end of the interval; None if there is none, as of one question.
         high: Its upper end.
         x: Where it stands on the other axis, if there is one.
     """
 
     arm: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     x: float = 0.0
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The ends of the interval; the value itself, twice, if there is none."""
+        return (self.value, self.value) if self.low is None or self.high is None else (self.low, self.high)
+
+    @property
+    def error(self) -> list[list[float]] | None:
+        """The lengths of an error bar below and above the value, as matplotlib takes them; None without an interval."""
+        if self.low is None or self.high is None:
+            return None
+        return [[self.value - self.low], [self.high - self.value]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from rankselect.study.report.content import Fact
@@ -38,7 +37,7 @@ def facts_of(
         metric = differences[0].metric
         for name in dict.fromkeys(filter(rows.get, [chosen or best, best, *base[:1]])):
             yield _score(rows[name], metric, _described(name, best, base))
-        known = [each.detectable for each in differences if not (each.shown or math.isnan(each.detectable))]
+        known = [each.detectable for each in differences if not each.shown and each.detectable is not None]
         if known:
             which = f"smallest difference in {metric} from {differences[0].baseline}"
             yield Fact(number(max(known)), f"{which} that could have been shown for every arm")
@@ -51,8 +50,9 @@ def facts_of(
 
 
 def _score(row: Mapping[str, Any], metric: str, name: str) -> Fact:
-    low, high = (number(row[f"{metric}_{end}"]) for end in ("low", "high"))
-    return Fact(number(row[metric]), f"{metric} of {name} (95 % interval {low} to {high})")
+    low, high = (row[f"{metric}_{end}"] for end in ("low", "high"))
+    interval = "" if low is None or high is None else f" (95 % interval {number(low)} to {number(high)})"
+    return Fact(number(row[metric]), f"{metric} of {name}{interval}")
 
 
 def _described(name: str, best: str, base: Sequence[str]) -> str:

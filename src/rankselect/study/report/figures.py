@@ -103,17 +103,16 @@ def scores(
         figure = new_figure(3.3)
         ax = figure.subplots()
         if reference is not None:
-            ax.axhspan(reference.low, reference.high, color=_LINE, linewidth=0, alpha=0.6)
+            ax.axhspan(*reference.ends, color=_LINE, linewidth=0, alpha=0.6)
             ax.axhline(reference.value, color=styles[reference.arm].light, linewidth=1.2)
         for point in points:
             style = styles[point.arm]
-            error = [[point.value - point.low], [point.high - point.value]]
-            ax.errorbar(point.x, point.value, yerr=error, color=style.light, marker=style.marker, capsize=3, ms=7)
+            ax.errorbar(point.x, point.value, yerr=point.error, color=style.light, marker=style.marker, capsize=3, ms=7)
         if _spread([point.x for point in points]):
             ax.set_xscale("log")
             _few_ticks(ax.xaxis, [point.x for point in points])
         ax.xaxis.set_major_formatter(lambda spot, _: short(spot))
-        ends = [end for each in (*points, *([reference] if reference else [])) for end in (each.low, each.high)]
+        ends = [end for each in (*points, *([reference] if reference else [])) for end in each.ends]
         if _spread(ends):
             ax.set_yscale("log")
             _few_ticks(ax.yaxis, ends)
@@ -170,8 +169,7 @@ def differences(rows: Sequence[Interval], styles: Mapping[str, ArmStyle], metric
         ax.axvline(0, color=_MUTED, linewidth=1.2)
         for place, row in enumerate(rows):
             style = styles[row.arm]
-            error = [[row.value - row.low], [row.high - row.value]]
-            ax.errorbar(row.value, place, xerr=error, color=style.light, marker=style.marker, capsize=3, ms=7)
+            ax.errorbar(row.value, place, xerr=row.error, color=style.light, marker=style.marker, capsize=3, ms=7)
         ax.set_yticks(range(len(rows)), [row.arm for row in rows])
         for label, row in zip(ax.get_yticklabels(), rows, strict=True):
             label.set_color(styles[row.arm].light)

@@ -64,7 +64,7 @@ def label_points(ax: Axes, points: Sequence[Interval], colours: Sequence[str]) -
         )
         low, middle, high = (
             float(ax.transData.transform((point.x, y))[1]) * 72 / figure.dpi
-            for y in (point.low, point.value, point.high)
+            for y in (point.ends[0], point.value, point.ends[1])
         )
         places = [*_BESIDE, (0.0, high - middle + 8), (0.0, low - middle - 8)]
         costs = []
@@ -110,7 +110,7 @@ def _boxes(ax: Axes, point: Interval) -> list[BboxBase]:
     """What a point and its error bar cover, in pixels."""
     from matplotlib.transforms import Bbox  # optional
 
-    (x, y), (_, low), (_, high) = (ax.transData.transform((point.x, v)) for v in (point.value, point.low, point.high))
+    (x, y), (_, low), (_, high) = (ax.transData.transform((point.x, v)) for v in (point.value, *point.ends))
     around = Bbox.from_extents(x - _CLEAR, y - _CLEAR, x + _CLEAR, y + _CLEAR)
     return [around, Bbox.from_extents(x - 2, low, x + 2, high)]
 

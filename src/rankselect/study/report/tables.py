@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from rankselect.study.report.content import Table
@@ -89,11 +88,7 @@ def difference_table(found: Sequence[ArmDifference]) -> Table:
             each.arm,
             with_interval(each.difference, each.low, each.high, sign=True),
             _outcome(each),
-            NOTHING
-            if math.isnan(each.p_adjusted)
-            else "< 0.001"
-            if each.p_adjusted < 0.001
-            else f"{each.p_adjusted:.3f}",
+            "< 0.001" if each.p_adjusted < 0.001 else f"{each.p_adjusted:.3f}",
             each.note,
         )
         for each in found
@@ -151,8 +146,8 @@ def _span(row: Row, name: str) -> str:
 def _outcome(each: ArmDifference) -> str:
     if each.shown:
         return each.outcome
-    if math.isnan(each.detectable):
-        return "no difference shown; what could have been shown is not known"
+    if each.detectable is None:
+        return f"no difference shown; {each.why_unknown}"
     return f"no difference shown; smallest difference that could have been shown: {number(each.detectable)}"
 
 

@@ -9,19 +9,23 @@ __all__ = ["NOTHING", "count", "duration", "number", "percent", "plural", "short
 NOTHING = "\N{EN DASH}"
 """What stands where there is no number."""
 
+_MANY_DIGITS = 1e12  # from here on a number is written as 1e+12
+
 
 def number(value: float | None) -> str:
     """A number with as many digits as tell arms apart; `NOTHING` for none.
 
     Example:
-        >>> number(0.51234), number(12.345), number(1234.5), number(0.00012), number(None) is NOTHING
-        ('0.512', '12.3', '1,234', '0.0001', True)
+        >>> number(0.51234), number(12.345), number(1234.5), number(0.00012), number(5e20), number(None) is NOTHING
+        ('0.512', '12.3', '1,234', '0.0001', '5e+20', True)
     """
     if value is None or math.isnan(value):
         return NOTHING
     size = abs(value)
     if 0 < size < 0.001:
         return f"{value:.1g}"
+    if size >= _MANY_DIGITS:
+        return f"{value:.3g}"
     return f"{value:,.{3 if size < 1 else 2 if size < 10 else 1 if size < 100 else 0}f}"
 
 
