@@ -17,6 +17,7 @@ from rankselect.data.encoding import AnswerCollator as AnswerCollator
 from rankselect.data.encoding import EncodedRows as EncodedRows
 from rankselect.data.encoding import encode_rows as encode_rows
 from rankselect.data.prompts import PromptTemplate as PromptTemplate
+from rankselect.data.question_answer import QuestionAnswer as QuestionAnswer
 from rankselect.data.rows import load_rows as load_rows
 from rankselect.data.rows import warn_of_overlap as warn_of_overlap
 from rankselect.errors import AdapterError as AdapterError
@@ -26,6 +27,7 @@ from rankselect.errors import DataError as DataError
 from rankselect.errors import EndpointError as EndpointError
 from rankselect.errors import EvidenceError as EvidenceError
 from rankselect.errors import FileFormatError as FileFormatError
+from rankselect.errors import IncompatibleVersionError as IncompatibleVersionError
 from rankselect.errors import MetricError as MetricError
 from rankselect.errors import MissingExtraError as MissingExtraError
 from rankselect.errors import ModelError as ModelError
@@ -48,6 +50,7 @@ from rankselect.estimators.mle import MLE as MLE
 from rankselect.estimators.skdim import SkDim as SkDim
 from rankselect.estimators.twonn import TwoNN as TwoNN
 from rankselect.memory import MemoryEstimate as MemoryEstimate
+from rankselect.memory import fit as fit
 from rankselect.metrics._base import Answers as Answers
 from rankselect.metrics._base import Metric as Metric
 from rankselect.metrics._base import MetricResult as MetricResult
