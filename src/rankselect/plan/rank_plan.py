@@ -12,6 +12,7 @@ from rankselect.errors import ArgumentError, FileFormatError
 from rankselect.files import field, read_document, write_document
 from rankselect.plan import table
 from rankselect.plan.patterns import value_patterns
+from rankselect.plan.rounding import nearest_rank
 from rankselect.plan.targets import Target
 from rankselect.plan.verify import verify
 
@@ -266,7 +267,7 @@ class RankPlan:
             "model_name": self.model_name,
             "base_parameters": self.base_parameters,
             "target_modules": self.target_modules,
-            "modules": [{**vars(m.target), "rank": m.rank, "alpha": m.alpha} for m in self.modules],
+            "modules": [_entry(module) for module in self.modules],
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -312,6 +313,12 @@ class RankPlan:
         )
 
 
+def _entry(module: PlannedModule) -> dict[str, Any]:
+    target = module.target
+    where = {"name": target.name, "layer": target.layer, "d_in": target.d_in, "d_out": target.d_out}
+    return {**where, "rank": module.rank, "alpha": module.alpha}
+
+
 def _module(entry: Any, path: object) -> PlannedModule:
     if not isinstance(entry, dict):
         raise FileFormatError("modules that are JSON objects", f"{entry!r} in {path}", "Make the file again.")
@@ -325,7 +332,7 @@ def _module(entry: Any, path: object) -> PlannedModule:
 
 
 def _scaled(module: PlannedModule, scale: float) -> PlannedModule:
-    rank = min(max(math.floor(module.rank * scale + 0.5), 1), module.target.max_rank)
+    rank = min(max(nearest_rank(module.rank * scale), 1), module.target.max_rank)
     return replace(module, rank=rank, alpha=module.alpha / module.rank * rank)
 
 

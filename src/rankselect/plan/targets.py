@@ -31,22 +31,35 @@ class Target:
         layer: The name of the layer that contains it, or None outside every layer (a pooler, an output head).
         d_in: The width of its input.
         d_out: The width of its output.
+        at_least: The plan's `min_rank`. A strategy may look at the bounds, and need not: ranks are clipped to them.
+        at_most: The plan's `max_rank`, or None if it has none.
 
     Example:
-        >>> target = Target("layers.0.fc1", "layers.0", d_in=64, d_out=256)
-        >>> target.max_rank, target.parameters(rank=8)
-        (64, 2560)
+        >>> target = Target("layers.0.fc1", "layers.0", d_in=64, d_out=256, at_least=4)
+        >>> target.max_rank, target.clipped(1), target.clipped(99), target.parameters(rank=8)
+        (64, 4, 64, 2560)
     """
 
     name: str
     layer: str | None
     d_in: int
     d_out: int
+    at_least: int = 1
+    at_most: int | None = None
 
     @property
     def max_rank(self) -> int:
         """The smaller width, ``min(d_in, d_out)``; above it a low-rank update is no longer low."""
         return min(self.d_in, self.d_out)
+
+    def within_plan(self, rank: int) -> int:
+        """The nearest rank that the bounds of the plan allow, whatever the size of the module."""
+        rank = max(rank, self.at_least)
+        return rank if self.at_most is None else min(rank, self.at_most)
+
+    def clipped(self, rank: int) -> int:
+        """The nearest rank that the bounds of the plan allow and the module can have; its size has the last word."""
+        return min(self.within_plan(rank), self.max_rank)
 
     def parameters(self, rank: int) -> int:
         """How many parameters an adapter of this rank trains: A is (rank, d_in), B is (d_out, rank)."""
