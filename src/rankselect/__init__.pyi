@@ -77,7 +77,7 @@ from rankselect.models.loading import load_tokenizer as load_tokenizer
 from rankselect.models.loading import quantization_of as quantization_of
 from rankselect.neighbors.nearest import Neighbors as Neighbors
 from rankselect.neighbors.nearest import nearest_neighbors as nearest_neighbors
-from rankselect.plan.rank_plan import PlannedModule as PlannedModule
+from rankselect.plan.planned_module import PlannedModule as PlannedModule
 from rankselect.plan.rank_plan import RankPlan as RankPlan
 from rankselect.plan.targets import Target as Target
 from rankselect.plan.targets import find_targets as find_targets

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from rankselect.calibration.evidence import Calibration
 from rankselect.errors import ArgumentError, EvidenceError, RankSelectWarning, TargetError
 from rankselect.plan.patterns import shortest_target_modules
-from rankselect.plan.rank_plan import PlannedModule, RankPlan
+from rankselect.plan.planned_module import PlannedModule
+from rankselect.plan.rank_plan import RankPlan
 from rankselect.plan.rounding import nearest_rank
 
 if TYPE_CHECKING:
