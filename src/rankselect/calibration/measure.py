@@ -18,7 +18,7 @@ from rankselect.calibration.id_profile import IDProfile, Measurement
 from rankselect.errors import ArgumentError, RankSelectWarning, TextsError
 from rankselect.estimators._base import NeighborEstimator
 from rankselect.estimators.twonn import TwoNN
-from rankselect.models.layers import unwrapped
+from rankselect.models.layers import require_model, unwrapped
 from rankselect.models.processes import Processes
 from rankselect.models.trunk import input_device, longest_input
 
@@ -124,6 +124,7 @@ def id_profile(
 
 def measure_profile(calibration: Calibration) -> IDProfile:
     """`id_profile`, its arguments in one object."""
+    require_model(calibration.model)
     processes = Processes.sharing(calibration.model)
     samples, limit = processes.together(lambda: _read_texts(calibration))
     states = processes.together(

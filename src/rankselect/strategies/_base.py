@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from rankselect.errors import ArgumentError
 from rankselect.plan.targets import find_targets
+from rankselect.registry import instance
 from rankselect.strategies.planning import check_arguments, evidence_for, make_plan, planned_ranks
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from rankselect.plan.rank_plan import RankPlan
     from rankselect.plan.targets import Target
 
-__all__ = ["RankStrategy"]
+__all__ = ["RankStrategy", "strategy"]
 
 
 class RankStrategy(ABC):
@@ -104,3 +105,18 @@ class RankStrategy(ABC):
         known = evidence_for(repr(self), self.evidence, evidence, model)
         ranks = planned_ranks(repr(self), targets, self.ranks(targets, known))
         return make_plan(repr(self), model, found, ranks, alpha_ratio)
+
+
+def strategy(given: RankStrategy | str) -> RankStrategy:
+    """A strategy from itself or from its name, with arguments after a colon.
+
+    Raises:
+        UnknownNameError: If no strategy of this name is installed.
+        ArgumentError: If it is neither a strategy nor a name, or the arguments are not those of the strategy.
+
+    Example:
+        >>> strategy("fixed:rank=16"), strategy("fixed:16"), strategy("per-layer-id")
+        (Fixed(rank=16), Fixed(rank=16), PerLayerID())
+    """
+    made: RankStrategy = instance("strategy", given, RankStrategy)
+    return made

@@ -7,10 +7,9 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from rankselect.errors import ArgumentError, RankSelectWarning
+from rankselect.errors import RankSelectWarning
 from rankselect.plan.rounding import nearest_rank
-from rankselect.registry import create
-from rankselect.strategies._base import RankStrategy
+from rankselect.strategies._base import RankStrategy, strategy
 from rankselect.strategies.planning import planned_ranks
 
 if TYPE_CHECKING:
@@ -49,16 +48,8 @@ class Control(RankStrategy):
     strategy: RankStrategy | str
 
     def __post_init__(self) -> None:
-        given = create("strategy", self.strategy) if isinstance(self.strategy, str) else self.strategy
-        if not isinstance(given, RankStrategy):
-            got = given.__name__ if isinstance(given, type) else repr(given)
-            raise ArgumentError(
-                f"a strategy, or the name of one, for {type(self).__name__}",
-                got,
-                "Wrap an instance, such as PerLayerID(), or a name, such as 'per-layer-id' or 'fixed:rank=8'.",
-            )
-        object.__setattr__(self, "strategy", given)
-        object.__setattr__(self, "evidence", given.evidence)  # that of the instance, not of the class
+        object.__setattr__(self, "strategy", strategy(self.strategy))
+        object.__setattr__(self, "evidence", self._wrapped.evidence)  # that of the instance, not of the class
 
     @abstractmethod
     def rearranged(self, targets: Sequence[Target], ranks: Mapping[str, int]) -> Mapping[str, float]:

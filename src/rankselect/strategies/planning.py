@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from typing import TYPE_CHECKING
 
@@ -59,14 +60,20 @@ def evidence_for(strategy: str, kind: type[Evidence] | None, given: object, mode
         return None
     found = kind.measure(given) if isinstance(given, Calibration) else given
     if not isinstance(found, kind):
-        got = "None" if found is None else f"a {type(found).__name__}"
-        raise EvidenceError(
-            f"evidence of the class {kind.__name__} for {strategy}",
-            f"the class {found.__name__}" if isinstance(found, type) else got,
-            "Pass it as the second argument of plan, or a Calibration(model, tokenizer, texts) to measure it.",
-        )
+        raise EvidenceError(f"evidence of the class {kind.__name__} for {strategy}", *_instead_of(kind, found))
     found.check(model)
     return found
+
+
+def _instead_of(kind: type[Evidence], found: object) -> tuple[str, str]:
+    """What was found instead of evidence, and what to do."""
+    if isinstance(found, (str, os.PathLike)) and hasattr(kind, "load"):
+        return repr(os.fspath(found)), f"Read the file first: {kind.__name__}.load(path)."
+    if isinstance(found, type):
+        got = f"the class {found.__name__}"
+    else:
+        got = "None" if found is None else f"a {type(found).__name__}"
+    return got, "Pass it as the second argument of plan, or a Calibration(model, tokenizer, texts) to measure it."
 
 
 def planned_ranks(strategy: str, targets: Sequence[Target], wishes: Mapping[str, float]) -> dict[str, int]:
