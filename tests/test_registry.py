@@ -145,7 +145,7 @@ def test_a_class_or_a_plug_in_of_another_kind_is_refused(resolve, made, name):
         if type(other) is not type(made):
             with pytest.raises(rs.ArgumentError, match=rf"{wanted} {type(other).__name__}\("):
                 resolve(other)
-    with pytest.raises(rs.UnknownNameError, match=f"expected the name of a {kind}, got 'nothing'"):
+    with pytest.raises(rs.UnknownNameError, match=f"expected the name of an? {kind}, got 'nothing'"):
         resolve("nothing")
     with pytest.raises(rs.ArgumentError, match=rf"got None\. Known names: .*{name.split(':')[0]}"):
         resolve(None)

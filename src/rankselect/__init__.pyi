@@ -11,8 +11,8 @@ from rankselect.adapters.merge.logits import LogitDifference as LogitDifference
 from rankselect.calibration.evidence import Calibration as Calibration
 from rankselect.calibration.evidence import Evidence as Evidence
 from rankselect.calibration.id_profile import IDProfile as IDProfile
-from rankselect.calibration.id_profile import Measurement as Measurement
 from rankselect.calibration.measure import id_profile as id_profile
+from rankselect.calibration.profiling import ProfileSettings as ProfileSettings
 from rankselect.data.encoding import AnswerCollator as AnswerCollator
 from rankselect.data.encoding import EncodedRows as EncodedRows
 from rankselect.data.encoding import encode_rows as encode_rows

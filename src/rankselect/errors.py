@@ -185,8 +185,18 @@ class UnknownNameError(RankSelectError, LookupError):
         names = sorted(known)
         near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
         hint = f"Did you mean {' or '.join(near)}? " if near else ""
-        super().__init__(f"the name of a {kind}", repr(name), f"{hint}Known: {', '.join(names) or 'none'}.")
+        super().__init__(f"the name of {with_article(kind)}", repr(name), f"{hint}Known: {', '.join(names) or 'none'}.")
         self.args = (kind, name, names)
+
+
+def with_article(noun: str) -> str:
+    """The noun after "a" or "an".
+
+    Example:
+        >>> with_article("metric"), with_article("estimator")
+        ('a metric', 'an estimator')
+    """
+    return f"{'an' if noun[0].lower() in 'aeio' else 'a'} {noun}"
 
 
 def first_sentence(error: BaseException) -> str:

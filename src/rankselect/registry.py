@@ -6,7 +6,7 @@ import json
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from rankselect.errors import ArgumentError, UnknownNameError
+from rankselect.errors import ArgumentError, UnknownNameError, with_article
 
 __all__ = ["available", "create", "instance"]
 
@@ -93,8 +93,7 @@ def instance(kind: str, given: object, base: type[Any]) -> Any:
         got, remedy = f"the class {made.__name__}", f"Make an instance of it: {made.__name__}(…)."
     else:
         got, remedy = repr(made), f"Known names: {', '.join(available(kind))}."
-    article = "an" if kind[0] in "aeiou" else "a"
-    raise ArgumentError(f"{article} {kind}, or the name of one", got, remedy)
+    raise ArgumentError(f"{with_article(kind)}, or the name of one", got, remedy)
 
 
 def _parsed(arguments: str) -> dict[str, Any]:

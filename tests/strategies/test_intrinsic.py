@@ -19,7 +19,7 @@ LLAMA = tiny_model()
 FIRST, SECOND = rs.layer_names(LLAMA)
 IDS = st.floats(0.01, 60.0)
 
-MEASUREMENT = rs.Measurement(
+SETTINGS = rs.ProfileSettings(
     estimator="TwoNN()",
     pooling="mean",
     max_length=512,
@@ -41,7 +41,7 @@ def profile(**ids):
 
 
 def measured(**changes):
-    return dataclasses.replace(profile(), measurement=dataclasses.replace(MEASUREMENT, **changes))
+    return dataclasses.replace(profile(), measurement=dataclasses.replace(SETTINGS, **changes))
 
 
 @pytest.mark.parametrize(

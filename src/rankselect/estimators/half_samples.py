@@ -11,7 +11,10 @@ from rankselect.errors import ArgumentError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["check_splits", "half_sample_stderr", "half_samples"]
+__all__ = ["Z_95", "check_splits", "half_sample_stderr", "half_samples"]
+
+Z_95 = 1.96
+"""Half the width of a 95 % interval, in standard errors."""
 
 
 def half_samples(n: int, n_splits: int, seed: int) -> NDArray[np.bool_]:
