@@ -12,6 +12,7 @@ import rankselect as rs
 from rankselect import errors
 
 SPECIAL = {
+    errors.IncompatibleVersionError: ("peft", "get_pattern_key", "0.21.2", "1.0", "plan/_peft.py"),
     errors.MissingExtraError: ("matplotlib", "plot"),
     errors.UnknownNameError: ("strategy", "per-layer", ["fixed", "per-layer-id"]),
 }

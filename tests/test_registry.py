@@ -8,7 +8,10 @@ import pytest
 
 import rankselect as rs
 from rankselect import registry
+from rankselect.estimators._base import estimator
+from rankselect.metrics._base import metric
 from rankselect.registry import available, create
+from rankselect.strategies._base import strategy
 
 
 class Chatty:
@@ -43,6 +46,9 @@ def test_our_own_are_available_under_the_names_of_their_kind():
         ("strategy", "per-layer-id:", rs.PerLayerID()),
         ("strategy", "fixed:rank=16", rs.Fixed(16)),
         ("strategy", "fixed: rank = 16 ", rs.Fixed(16)),
+        ("strategy", "fixed:16", rs.Fixed(16)),
+        ("strategy", "fixed: 16 ", rs.Fixed(16)),
+        ("estimator", "skdim:lPCA", rs.SkDim("lPCA")),
         ("estimator", "twonn:method=ml,discard_fraction=0.2", rs.TwoNN(discard_fraction=0.2, method="ml")),
     ],
 )
@@ -89,7 +95,7 @@ def test_a_name_like_no_other_gets_the_whole_list(third_party):
         create("strategy", "fixed")
 
 
-@pytest.mark.parametrize("arguments", ["16", "rank", "=16", "rank=16,16", "ra nk=16", "1rank=16"])
+@pytest.mark.parametrize("arguments", ["16,", "16,17", "=16", "rank=16,16", "16,rank=16", "ra nk=16", "1rank=16"])
 def test_malformed_arguments(arguments):
     with pytest.raises(rs.ArgumentError) as caught:
         create("strategy", f"fixed:{arguments}")
@@ -104,6 +110,7 @@ def test_malformed_arguments(arguments):
         ("fixed", "missing 1 required positional argument: 'rank'"),
         ("fixed:size=16", "unexpected keyword argument 'size'"),
         ("per-layer-id:rank=4", "per-layer-id takes, got 'rank=4'"),
+        ("per-layer-id:4", "per-layer-id takes, got '4'. It takes 1 positional argument but 2 were given"),
     ],
 )
 def test_arguments_that_the_plug_in_does_not_take(specification, message):
@@ -114,5 +121,31 @@ def test_arguments_that_the_plug_in_does_not_take(specification, message):
 def test_the_plug_ins_own_error_comes_through():
     with pytest.raises(rs.ArgumentError, match="a whole rank of at least 1, got 0"):
         create("strategy", "fixed:rank=0")
-    with pytest.raises(rs.ArgumentError, match="a whole rank of at least 1, got 'many'"):
-        create("strategy", "fixed:rank=many")
+    for typed in ("fixed:rank=many", "fixed:many"):
+        with pytest.raises(rs.ArgumentError, match="a whole rank of at least 1, got 'many'"):
+            create("strategy", typed)
+
+
+ROOMS = [(strategy, rs.Fixed(16), "fixed:16"), (estimator, rs.MLE(10), "mle:10"), (metric, rs.TokenF1(), "token-f1")]
+
+
+@pytest.mark.parametrize(("resolve", "made", "name"), ROOMS)
+def test_every_kind_is_taken_by_name_and_as_an_instance(resolve, made, name):
+    assert resolve(name) == made
+    assert resolve(made) is made
+
+
+@pytest.mark.parametrize(("resolve", "made", "name"), ROOMS)
+def test_a_class_or_a_plug_in_of_another_kind_is_refused(resolve, made, name):
+    kind = resolve.__name__
+    wanted = rf"an? {kind}, or the name of one, got"
+    with pytest.raises(rs.ArgumentError, match=rf"{wanted} the class {type(made).__name__}\. Make an instance of it"):
+        resolve(type(made))
+    for _, other, _ in ROOMS:
+        if type(other) is not type(made):
+            with pytest.raises(rs.ArgumentError, match=rf"{wanted} {type(other).__name__}\("):
+                resolve(other)
+    with pytest.raises(rs.UnknownNameError, match=f"expected the name of an? {kind}, got 'nothing'"):
+        resolve("nothing")
+    with pytest.raises(rs.ArgumentError, match=rf"got None\. Known names: .*{name.split(':')[0]}"):
+        resolve(None)

@@ -11,12 +11,13 @@ from rankselect.adapters.merge.logits import LogitDifference as LogitDifference
 from rankselect.calibration.evidence import Calibration as Calibration
 from rankselect.calibration.evidence import Evidence as Evidence
 from rankselect.calibration.id_profile import IDProfile as IDProfile
-from rankselect.calibration.id_profile import Measurement as Measurement
 from rankselect.calibration.measure import id_profile as id_profile
+from rankselect.calibration.profiling import ProfileSettings as ProfileSettings
 from rankselect.data.encoding import AnswerCollator as AnswerCollator
 from rankselect.data.encoding import EncodedRows as EncodedRows
 from rankselect.data.encoding import encode_rows as encode_rows
 from rankselect.data.prompts import PromptTemplate as PromptTemplate
+from rankselect.data.question_answer import QuestionAnswer as QuestionAnswer
 from rankselect.data.rows import load_rows as load_rows
 from rankselect.data.rows import warn_of_overlap as warn_of_overlap
 from rankselect.errors import AdapterError as AdapterError
@@ -26,6 +27,7 @@ from rankselect.errors import DataError as DataError
 from rankselect.errors import EndpointError as EndpointError
 from rankselect.errors import EvidenceError as EvidenceError
 from rankselect.errors import FileFormatError as FileFormatError
+from rankselect.errors import IncompatibleVersionError as IncompatibleVersionError
 from rankselect.errors import MetricError as MetricError
 from rankselect.errors import MissingExtraError as MissingExtraError
 from rankselect.errors import ModelError as ModelError
@@ -48,6 +50,7 @@ from rankselect.estimators.mle import MLE as MLE
 from rankselect.estimators.skdim import SkDim as SkDim
 from rankselect.estimators.twonn import TwoNN as TwoNN
 from rankselect.memory import MemoryEstimate as MemoryEstimate
+from rankselect.memory import fit as fit
 from rankselect.metrics._base import Answers as Answers
 from rankselect.metrics._base import Metric as Metric
 from rankselect.metrics._base import MetricResult as MetricResult
@@ -74,7 +77,7 @@ from rankselect.models.loading import load_tokenizer as load_tokenizer
 from rankselect.models.loading import quantization_of as quantization_of
 from rankselect.neighbors.nearest import Neighbors as Neighbors
 from rankselect.neighbors.nearest import nearest_neighbors as nearest_neighbors
-from rankselect.plan.rank_plan import PlannedModule as PlannedModule
+from rankselect.plan.planned_module import PlannedModule as PlannedModule
 from rankselect.plan.rank_plan import RankPlan as RankPlan
 from rankselect.plan.targets import Target as Target
 from rankselect.plan.targets import find_targets as find_targets

@@ -16,6 +16,7 @@ __all__ = [
     "EndpointError",
     "EvidenceError",
     "FileFormatError",
+    "IncompatibleVersionError",
     "MetricError",
     "MissingExtraError",
     "ModelError",
@@ -142,6 +143,31 @@ class MissingExtraError(RankSelectError, ImportError):
         self.args = (package, extra)
 
 
+class IncompatibleVersionError(RankSelectError, ImportError):
+    """A library that no longer has a name on which rankselect relies, or has it with another meaning.
+
+    Args:
+        package: The library.
+        name: The name.
+        known: A release of the library that has it.
+        installed: The release that is installed.
+        door: The file of rankselect that uses the name.
+
+    Example:
+        >>> print(IncompatibleVersionError("peft", "get_pattern_key", "0.21.2", "1.0", "plan/_peft.py"))
+        expected peft with get_pattern_key as in release 0.21.2, got release 1.0, where it is missing or means \
+something else. Run: pip install "peft==0.21.2", or install a newer rankselect (see plan/_peft.py).
+    """
+
+    def __init__(self, package: str, name: str, known: str, installed: str, door: str) -> None:
+        super().__init__(
+            f"{package} with {name} as in release {known}",
+            f"release {installed}, where it is missing or means something else",
+            f'Run: pip install "{package}=={known}", or install a newer rankselect (see {door}).',
+        )
+        self.args = (package, name, known, installed, door)
+
+
 class UnknownNameError(RankSelectError, LookupError):
     """A name that nothing is registered under; the message offers near matches.
 
@@ -159,8 +185,18 @@ class UnknownNameError(RankSelectError, LookupError):
         names = sorted(known)
         near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
         hint = f"Did you mean {' or '.join(near)}? " if near else ""
-        super().__init__(f"the name of a {kind}", repr(name), f"{hint}Known: {', '.join(names) or 'none'}.")
+        super().__init__(f"the name of {with_article(kind)}", repr(name), f"{hint}Known: {', '.join(names) or 'none'}.")
         self.args = (kind, name, names)
+
+
+def with_article(noun: str) -> str:
+    """The noun after "a" or "an".
+
+    Example:
+        >>> with_article("metric"), with_article("estimator")
+        ('a metric', 'an estimator')
+    """
+    return f"{'an' if noun[0].lower() in 'aeio' else 'a'} {noun}"
 
 
 def first_sentence(error: BaseException) -> str:

@@ -6,9 +6,9 @@ import json
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from rankselect.errors import ArgumentError, UnknownNameError
+from rankselect.errors import ArgumentError, UnknownNameError, with_article
 
-__all__ = ["available", "create"]
+__all__ = ["available", "create", "instance"]
 
 
 def available(kind: str) -> dict[str, EntryPoint]:
@@ -45,7 +45,7 @@ def create(kind: str, specification: str) -> Any:
     Args:
         kind: ``"strategy"``, ``"estimator"`` or ``"metric"``.
         specification: For example ``per-layer-id``, ``fixed:rank=16`` or ``twonn:method=ml``. A value is a JSON
-            value, or else a string.
+            value, or else a string. One argument alone needs no name: ``fixed:16``.
 
     Raises:
         UnknownNameError: If nothing of this name is installed.
@@ -60,12 +60,40 @@ def create(kind: str, specification: str) -> Any:
     if name not in known:
         raise UnknownNameError(kind, name, known)
     factory = known[name].load()
+    alone = arguments.strip() and not set(arguments) & set("=,")
     try:
-        return factory(**_parsed(arguments))
+        return factory(_value(arguments)) if alone else factory(**_parsed(arguments))
     except TypeError as error:
         raise ArgumentError(
             f"arguments that {name} takes", repr(arguments), f"{_sentence(error)} Write {name}:name=value,name=value."
         ) from error
+
+
+def instance(kind: str, given: object, base: type[Any]) -> Any:
+    """A plug-in from what Python code gives: the plug-in itself, or its name as `create` takes it.
+
+    Args:
+        kind: ``"strategy"``, ``"estimator"`` or ``"metric"``.
+        given: The plug-in or its name.
+        base: The class of all plug-ins of this kind.
+
+    Raises:
+        UnknownNameError: If nothing of this name is installed.
+        ArgumentError: If it is a class, or something else that is not a plug-in; or as `create`.
+
+    Example:
+        >>> import rankselect as rs
+        >>> instance("estimator", "mle:10", rs.Estimator), instance("estimator", rs.TwoNN(), rs.Estimator)
+        (MLE(n_neighbors=10, aggregate='mle'), TwoNN(discard_fraction=0.1, method='fit'))
+    """
+    made = create(kind, given) if isinstance(given, str) else given
+    if isinstance(made, base):
+        return made
+    if isinstance(made, type):
+        got, remedy = f"the class {made.__name__}", f"Make an instance of it: {made.__name__}(…)."
+    else:
+        got, remedy = repr(made), f"Known names: {', '.join(available(kind))}."
+    raise ArgumentError(f"{with_article(kind)}, or the name of one", got, remedy)
 
 
 def _parsed(arguments: str) -> dict[str, Any]:
@@ -74,11 +102,15 @@ def _parsed(arguments: str) -> dict[str, Any]:
         name, equals, value = part.partition("=")
         if not equals or not name.strip().isidentifier():
             raise ArgumentError("arguments as name=value,name=value", repr(arguments), "For example fixed:rank=16.")
-        try:
-            found[name.strip()] = json.loads(value)
-        except json.JSONDecodeError:
-            found[name.strip()] = value.strip()
+        found[name.strip()] = _value(value)
     return found
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text.strip()
 
 
 def _sentence(error: Exception) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import pytest
 import torch
-from peft import get_peft_model
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 import rankselect as rs
@@ -54,6 +55,20 @@ def test_tensors_that_do_not_fit_are_refused(folder, changed, said):
     change(folder, changed)
     with pytest.raises(rs.AdapterError, match=said):
         rs.attach_adapter(tiny_model(), folder)
+
+
+@pytest.mark.parametrize("lost", [["q_proj.lora_A.weight", "q_proj.lora_B.weight"], ["lm_head.weight"]])
+def test_fresh_weights_are_refused_whatever_peft_says_of_them(tmp_path, monkeypatch, lost):
+    """PEFT fills in weights that the file lacks; it warns of some, in words that may change."""
+    config = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], modules_to_save=["lm_head"])
+    get_peft_model(tiny_model(), config).save_pretrained(tmp_path)
+    rs.attach_adapter(tiny_model(), tmp_path)
+    change(tmp_path, lambda tensors: [tensors.pop(key) for key in list(tensors) if key.endswith(tuple(lost))])
+    monkeypatch.setattr(warnings, "warn", lambda *_, **__: None)
+    with pytest.raises(
+        rs.AdapterError, match=rf"expected an adapter of this base model, got .* \(it has no .*{lost[0]}"
+    ):
+        rs.attach_adapter(tiny_model(), tmp_path)
 
 
 def test_the_adapter_of_another_model_is_refused(folder):

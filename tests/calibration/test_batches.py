@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -117,9 +119,11 @@ def test_unusable_texts_are_refused(texts, message):
         encoded(texts)
 
 
-def test_strings_need_a_tokenizer():
-    with pytest.raises(TextsError, match="expected a tokenizer for texts that are strings, got None"):
-        encode(None, ["heart"], 512, None, 0)
+@pytest.mark.parametrize("tokenizer", [None, "microsoft/phi-2"])
+def test_strings_need_a_tokenizer(tokenizer):
+    message = f"a tokenizer for texts that are strings, got {tokenizer!r}. Pass the model's tokenizer, for example from"
+    with pytest.raises(TextsError, match=re.escape(message)):
+        encode(tokenizer, ["heart"], 512, None, 0)
 
 
 def test_max_samples_must_be_positive():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 
 import numpy as np
@@ -90,8 +91,9 @@ def test_a_wide_tolerance_stops_early_and_a_narrow_one_reads_all():
 def test_a_warning_says_when_the_order_is_not_settled(tiny):
     with pytest.warns(
         rs.RankSelectWarning, match=r"order of the layers by ID is not settled: two halves of the 80 texts"
-    ):
-        profiled(*tiny)
+    ) as caught:
+        rs.id_profile(*tiny, progress=False)
+    assert [warning.filename for warning in caught] == [__file__]
 
 
 @pytest.mark.parametrize(("agreement", "settled"), [(0.79, False), (0.8, True)])
@@ -162,6 +164,37 @@ def test_any_estimator_can_be_used(tiny):
         assert np.isfinite(profile.values).all()
         assert np.isfinite(profile.stderr).all()
         assert profile.measurement.estimator == repr(estimator)
+
+
+def test_an_estimator_can_be_named(tiny):
+    for name, meant in (("mle:10", rs.MLE(10)), ("twonn:method=ml", rs.TwoNN(method="ml"))):
+        profile = profiled(*tiny, estimator=name)
+        assert profile.values.tolist() == profiled(*tiny, estimator=meant).values.tolist()
+        assert profile.measurement.estimator == repr(meant)
+        assert rs.Calibration(*tiny, estimator=name) == rs.Calibration(*tiny, estimator=meant)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "error", "message"),
+    [
+        ("two-nn", rs.UnknownNameError, "the name of an estimator, got 'two-nn'. Did you mean twonn?"),
+        (rs.MLE, rs.ArgumentError, r"an estimator, or the name of one, got the class MLE\. Make an instance"),
+        (7, rs.ArgumentError, r"an estimator, or the name of one, got 7\. Known names: .*twonn"),
+    ],
+)
+def test_what_is_no_estimator_is_refused(tiny, estimator, error, message):
+    for call in (profiled, rs.Calibration):
+        with pytest.raises(error, match=message):
+            call(*tiny, estimator=estimator)
+
+
+def test_a_calibration_has_the_arguments_of_id_profile():
+    """The signature is written twice, for readers and type checkers: the two must not drift apart."""
+    one, other = (list(inspect.signature(call).parameters.values()) for call in (rs.id_profile, rs.Calibration))
+    assert [(each.name, each.kind, each.default) for each in one] == [
+        (each.name, each.kind, each.default) for each in other
+    ]
+    assert [each.annotation for each in one] == [each.annotation for each in other]
 
 
 def test_calibration_measures_what_a_strategy_needs(tiny):

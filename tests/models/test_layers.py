@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+import rankselect as rs
 from rankselect.models.layers import find_layers, is_adaptable, layer_names, layer_of, unwrapped
 
 
@@ -80,3 +83,27 @@ def test_what_lora_can_adapt_is_known_by_kind():
         assert is_adaptable(module)
     for module in (nn.LayerNorm(2), nn.Conv1d(2, 2, 1), nn.Sequential(nn.Linear(2, 2))):
         assert not is_adaptable(module)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("Qwen/Qwen3-0.6B", r"got 'Qwen/Qwen3-0\.6B'\. Load it first, for example with rankselect\.load_model\."),
+        (Path("models") / "mine", r"got 'models/mine'\. Load it first"),
+        (nn.Linear, r"got the class Linear\. Make an instance of it, or load one with rankselect\.load_model\."),
+        (None, r"got an object of the class NoneType\. Pass the model itself\."),
+        ({"weight": torch.ones(2)}, r"got an object of the class dict\. Pass the model itself\."),
+    ],
+)
+def test_what_is_given_in_the_place_of_a_model_is_refused(given, said):
+    texts = ["a fever"] * 8
+    calls = [
+        lambda: layer_names(given),
+        lambda: rs.Fixed(4).plan(given),
+        lambda: rs.PerLayerID().plan(given, rs.IDProfile.from_values({"layers.0": 3.0})),
+        lambda: rs.id_profile(given, None, texts),
+        lambda: rs.PerLayerID().plan(block(), rs.Calibration(given, None, texts), target_modules=["mlp"]),
+    ]
+    for call in calls:
+        with pytest.raises(rs.ModelError, match=rf"expected a model \(a torch\.nn\.Module\), {said}"):
+            call()

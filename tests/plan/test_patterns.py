@@ -13,7 +13,8 @@ from peft.utils.other import get_pattern_key
 from torch import nn
 
 from rankselect.plan.patterns import expression, shortest_target_modules, value_patterns
-from rankselect.plan.rank_plan import PlannedModule, RankPlan
+from rankselect.plan.planned_module import PlannedModule
+from rankselect.plan.rank_plan import RankPlan
 from rankselect.plan.targets import Target
 
 # Digits of which one is the end of another, names that are the beginning or the end of others, and regex characters.

@@ -12,7 +12,9 @@ import pytest
 from peft import LoraConfig, TaskType
 
 import rankselect as rs
-from rankselect.plan.rank_plan import PlannedModule, RankPlan
+from rankselect.memory import estimate_memory
+from rankselect.plan.planned_module import PlannedModule
+from rankselect.plan.rank_plan import RankPlan
 from rankselect.plan.targets import Target
 from rankselect.testing import tiny_model
 
@@ -124,6 +126,17 @@ class TestConfig:
     def test_an_unknown_argument_is_pefts_to_refuse(self, plan):
         with pytest.raises(TypeError, match="lora_droput"):
             plan.to_lora_config(lora_droput=0.1)
+
+
+def test_memory_goes_to_estimate_memory_and_says_so():
+    model = tiny_model()
+    plan = rs.Fixed(4).plan(model)
+    with pytest.warns(
+        DeprecationWarning, match=r"goes in 0\.3: call rankselect\.estimate_memory\(model, plan"
+    ) as caught:
+        estimate = plan.memory(model, batch_size=2, length=64)
+    assert caught[0].filename == __file__
+    assert estimate == estimate_memory(model, plan, batch_size=2, length=64)
 
 
 class TestAsAValue:

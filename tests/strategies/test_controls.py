@@ -240,8 +240,8 @@ class TestEveryControl:
         [
             ("per-layer", rs.UnknownNameError, "got 'per-layer'. Did you mean per-layer-id?"),
             ("fixed", rs.ArgumentError, "expected arguments that fixed takes"),
-            (8, rs.ArgumentError, "expected a strategy, or the name of one, for .*, got 8. Wrap an instance"),
-            (rs.PerLayerID, rs.ArgumentError, "expected a strategy, or the name of one, for .*, got PerLayerID. Wrap"),
+            (8, rs.ArgumentError, r"expected a strategy, or the name of one, got 8\. Known names: .*per-layer-id"),
+            (rs.PerLayerID, rs.ArgumentError, r"got the class PerLayerID\. Make an instance of it: PerLayerID\(…\)\."),
         ],
     )
     def test_wraps_nothing_else(self, control, wrapped, error, message):
@@ -256,6 +256,7 @@ class TestEveryControl:
         ("shuffled:strategy=per-layer-id,seed=1", Shuffled(rs.PerLayerID(), seed=1)),
         ("tilted:strategy=fixed:rank=8,towards=late,steepness=1", Tilted(rs.Fixed(8), "late", 1)),
         ("same-parameters:strategy=shuffled:strategy=gelora", SameParameters(Shuffled(rs.GeLoRA()))),
+        ("shuffled:same-parameters:fixed:8", Shuffled(SameParameters(rs.Fixed(8)))),
     ],
 )
 def test_the_command_line_can_name_them(typed, meant):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ LLAMA = tiny_model()
 FIRST, SECOND = rs.layer_names(LLAMA)
 IDS = st.floats(0.01, 60.0)
 
-MEASUREMENT = rs.Measurement(
+SETTINGS = rs.ProfileSettings(
     estimator="TwoNN()",
     pooling="mean",
     max_length=512,
@@ -40,7 +41,7 @@ def profile(**ids):
 
 
 def measured(**changes):
-    return dataclasses.replace(profile(), measurement=dataclasses.replace(MEASUREMENT, **changes))
+    return dataclasses.replace(profile(), measurement=dataclasses.replace(SETTINGS, **changes))
 
 
 @pytest.mark.parametrize(
@@ -76,6 +77,12 @@ def test_a_layer_of_higher_dimension_never_gets_a_lower_rank(first, second, max_
     assert 1 <= min(low, high) <= max(low, high) <= (max_rank or 32)
     assert uniform == sorted(uniform)
     assert (uniform[0], uniform[2]) == (min(low, high), max(low, high))
+
+
+@pytest.mark.parametrize("path", ["profile.json", Path("profile.json")])
+def test_the_path_of_a_profile_is_no_profile(path):
+    with pytest.raises(rs.EvidenceError, match=r"for PerLayerID\(\), got 'profile\.json'\. Read the file first"):
+        rs.PerLayerID().plan(LLAMA, path)
 
 
 class TestAnotherModel:

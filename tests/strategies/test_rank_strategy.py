@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import pytest
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import rankselect as rs
+from rankselect.plan.targets import Target
 from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
 
 QK = ["q_proj", "k_proj"]  # 32 x 32 and 32 x 16
@@ -140,6 +141,14 @@ class TestBrokenStrategies:
         with pytest.raises(rs.TargetError, match=r"each of the 4 target modules, got 5; first difference: lm_head\."):
             Wish(special={"lm_head": 4}).plan(LLAMA, target_modules=QK)
 
+    def test_a_class_cannot_plan(self):
+        with pytest.raises(rs.ArgumentError) as caught:
+            rs.PerLayerID.plan(LLAMA, rs.IDProfile.from_values({"model.layers.0": 3.0, "model.layers.1": 8.0}))
+        assert str(caught.value) == (
+            "expected a strategy to plan with, got its class, called with a LlamaForCausalLM. "
+            "Make an instance first, for example PerLayerID().plan(model, profile)."
+        )
+
     def test_the_base_class_cannot_be_used_itself(self):
         with pytest.raises(TypeError, match="abstract"):
             rs.RankStrategy()
@@ -218,6 +227,10 @@ class TestEvidenceOfAThirdParty:
         with pytest.raises(rs.EvidenceError, match=f"the class TokenCount .* got a {type(wrong).__name__}"):
             ByTokens().plan(LLAMA, wrong)
 
+    def test_its_class_is_not_it(self):
+        with pytest.raises(rs.EvidenceError, match=r"the class TokenCount for .*, got the class TokenCount\. Pass it"):
+            ByTokens().plan(LLAMA, TokenCount)
+
     def test_is_ignored_by_strategies_that_need_none(self):
         assert rs.Fixed(2).plan(LLAMA, TokenCount(7, layers=99)).ranks == rs.Fixed(2).plan(LLAMA).ranks
 
@@ -232,5 +245,18 @@ def test_targets_reach_the_strategy_in_model_order_with_their_layers():
             return {target.name: 1 for target in targets}
 
     block = nn.ModuleDict({"fc": nn.Linear(4, 6)})
-    Watching().plan(nn.ModuleDict({"layers": nn.ModuleList([block]), "head": nn.Linear(4, 2)}), target_modules=["fc"])
-    assert [(t.name, t.layer, t.d_in, t.d_out) for t in seen] == [("layers.0.fc", "layers.0", 4, 6)]
+    model = nn.ModuleDict({"layers": nn.ModuleList([block]), "head": nn.Linear(4, 2)})
+    plan = Watching().plan(model, target_modules=["fc"], min_rank=2, max_rank=3)
+    Watching().plan(model, target_modules=["fc"])
+    unbounded = Target("layers.0.fc", "layers.0", 4, 6)
+    assert seen == [replace(unbounded, at_least=2, at_most=3), unbounded]
+    assert plan.modules[0].target == unbounded  # the bounds were those of the planning
+    assert plan.scaled(2).ranks == {"layers.0.fc": 4}
+
+
+def test_a_target_clips_to_the_bounds_of_the_plan_and_its_size_has_the_last_word():
+    bounds = {(1, None): (1, 4, 8, 8), (5, None): (5, 5, 8, 8), (1, 6): (1, 4, 6, 6), (20, 30): (8, 8, 8, 8)}
+    for (at_least, at_most), clipped in bounds.items():
+        target = Target("fc", None, 8, 16, at_least, at_most)
+        assert tuple(target.clipped(rank) for rank in (-3, 4, 8, 99)) == clipped
+        assert target.max_rank == 8

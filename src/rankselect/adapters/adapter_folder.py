@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from peft import LoraConfig, PeftConfig
-from peft.tuners.tuners_utils import check_target_module_exists
 from safetensors import SafetensorError, safe_open
 
 from rankselect.adapters.buffer import is_finite
 from rankselect.adapters.lora_delta import Kind, LoraModule, check_supported, resolved
 from rankselect.errors import AdapterError, first_sentence
 from rankselect.files import read_document
+from rankselect.plan._peft import PREFIX, target_rule
 
 if TYPE_CHECKING:
     import os
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["AdapterFolder", "read_adapter"]
 
 CONFIG, WEIGHTS, RECORD = "adapter_config.json", "adapter_model.safetensors", "rankselect.json"
-_PREFIX = "base_model.model."
 _FACTOR = re.compile(r"^(?P<name>.+)\.lora_(?P<embedding>embedding_)?(?P<factor>[AB])(?:\.weight)?$")
 
 
@@ -181,9 +180,9 @@ def _modules(
     factors: dict[tuple[str, Kind], dict[str, tuple[int, ...]]] = {}
     whole: dict[str, str] = {}
     for key, shape in shapes.items():
-        name = key.removeprefix(_PREFIX)
+        name = key.removeprefix(PREFIX)
         match = _FACTOR.match(name)
-        if not key.startswith(_PREFIX) or (match is None and "lora_" in name):
+        if not key.startswith(PREFIX) or (match is None and "lora_" in name):
             raise _extra(folder, key, "whose name is not one that PEFT gives to plain LoRA")
         if match is None:
             whole[name.replace(".base_layer.", ".")] = key
@@ -204,7 +203,7 @@ def _module(folder: Path, config: LoraConfig, name: str, kind: Kind, pair: dict[
             f"only {there} for {name} in {folder / WEIGHTS}",
             f"{missing} is missing: copy or save the adapter again.",
         )
-    if config.target_modules and not check_target_module_exists(config, name):
+    if config.target_modules and not target_rule()(config, name):
         raise _extra(folder, name, "which target_modules of its config does not name")
     (rank, d_in), (d_out, of_b) = _matrix(folder, name, pair["A"]), _matrix(folder, name, pair["B"])
     wanted, alpha, scale = resolved(config, name)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
-from peft import PeftModel
+from peft import PeftModel, get_peft_model_state_dict
 
 from rankselect.adapters.adapter_folder import read_adapter
 from rankselect.errors import AdapterError, first_sentence
@@ -23,7 +22,7 @@ __all__ = ["attach_adapter"]
 def attach_adapter(model: nn.Module, path: str | os.PathLike[str]) -> PeftModel:
     """Load an adapter folder onto its base model, with every tensor in its place.
 
-    Plain PEFT fills in fresh weights for tensors that are missing, with a warning only.
+    Plain PEFT fills in fresh weights for tensors that are missing, with a warning at most.
 
     Args:
         model: The base model, quantised or not.
@@ -46,16 +45,26 @@ def attach_adapter(model: nn.Module, path: str | os.PathLike[str]) -> PeftModel:
     """
     adapter = read_adapter(path)
     try:
-        with old_names_allowed(), warnings.catch_warnings():
-            warnings.filterwarnings("error", message="Found missing adapter keys")
+        with old_names_allowed():
             attached: PeftModel = PeftModel.from_pretrained(model, str(path))
-    except (RuntimeError, ValueError, UserWarning) as error:
+    except KeyError as error:  # of a module to save
+        raise _other_base(path, f"it has no {error.args[0]}") from error
+    except (RuntimeError, ValueError) as error:
         raise _other_base(path, first_sentence(error)) from error
     names = {name for name, _ in unwrapped(attached).named_modules()}
     absent = [module.name for module in adapter.modules if module.name not in names]
     if absent:
         raise _other_base(path, f"the model has no module {absent[0]}")
+    lacking = _trained(attached) - {*adapter.whole.values(), *(key for each in adapter.modules for key in each.keys)}
+    if lacking:
+        raise _other_base(path, f"it has no {min(lacking)}")
     return attached.eval()
+
+
+def _trained(attached: PeftModel) -> set[str]:
+    """The names that PEFT would save the tensors of the adapter under."""
+    parameters = dict(attached.named_parameters())  # state_dict() would repack weights of four bits
+    return set(get_peft_model_state_dict(attached, state_dict=parameters, save_embedding_layers=False))
 
 
 def _other_base(path: str | os.PathLike[str], why: str) -> AdapterError:

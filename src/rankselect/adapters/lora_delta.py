@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal, final
 
 from peft import LoraConfig
-from peft.utils.other import get_pattern_key
 
 from rankselect.errors import AdapterError
+from rankselect.plan._peft import PREFIX, pattern_value
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -106,7 +106,7 @@ class LoraModule:
     def keys(self) -> tuple[str, str]:
         """The names of A and B in the adapter's file."""
         ends = ("lora_A.weight", "lora_B.weight") if self.kind == "linear" else ("lora_embedding_A", "lora_embedding_B")
-        return f"base_model.model.{self.name}.{ends[0]}", f"base_model.model.{self.name}.{ends[1]}"
+        return f"{PREFIX}{self.name}.{ends[0]}", f"{PREFIX}{self.name}.{ends[1]}"
 
     def delta(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         """The change of the weight in float32, (d_out, d_in) as in `torch.nn.Linear`, or (tokens, width)."""
@@ -122,9 +122,8 @@ def resolved(config: LoraConfig, name: str) -> tuple[int, float, float]:
         >>> resolved(config, "model.layers.0.mlp.fc1")
         (4, 16.0, 8.0)
     """
-    ranks, alphas = config.rank_pattern or {}, config.alpha_pattern or {}
-    rank = int(ranks.get(get_pattern_key(list(ranks), name), config.r))
-    alpha = float(alphas.get(get_pattern_key(list(alphas), name), config.lora_alpha))
+    rank = int(pattern_value(config.rank_pattern or {}, name, config.r))
+    alpha = float(pattern_value(config.alpha_pattern or {}, name, config.lora_alpha))
     return rank, alpha, alpha / math.sqrt(rank) if config.use_rslora else alpha / rank
 
 

@@ -130,8 +130,12 @@ def _checked(texts: Any, tokenizer: Any) -> list[Any]:
             raise TextsError(
                 "texts that are not empty", f"{len(empty)} empty, the first at index {empty[0]}", "Drop empty texts."
             )
-        if tokenizer is None:
-            raise TextsError("a tokenizer for texts that are strings", "None", "Pass the model's tokenizer.")
+        if not callable(tokenizer):
+            raise TextsError(
+                "a tokenizer for texts that are strings",
+                repr(tokenizer)[:80],
+                "Pass the model's tokenizer, for example from rankselect.load_tokenizer.",
+            )
     return samples
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from scipy import stats
 
 from rankselect.errors import PointsError
-from rankselect.estimators.half_samples import half_sample_stderr, half_samples
+from rankselect.estimators.half_samples import Z_95, half_sample_stderr, half_samples
+from rankselect.plan.rounding import nearest_rank
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from rankselect.calibration.evidence import Calibration
     from rankselect.calibration.hidden_states import HiddenStates
     from rankselect.estimators._base import Estimator
     from rankselect.models.processes import Processes
@@ -50,8 +50,8 @@ class Estimates:
     def is_stable(self, previous: Estimates, tolerance: float) -> bool:
         """Whether every layer is known to `tolerance` ranks: by the half-width of its interval and its last change."""
         return all(
-            1.96 * self.stderr[name] <= tolerance
-            and abs(np.floor(value + 0.5) - np.floor(previous.values[name] + 0.5)) <= tolerance
+            Z_95 * self.stderr[name] <= tolerance
+            and abs(nearest_rank(value) - nearest_rank(previous.values[name])) <= tolerance
             for name, value in self.values.items()
         )
 
@@ -66,21 +66,28 @@ class _Layer:
 
 
 def estimate_layers(
-    states: HiddenStates, rows: NDArray[np.int64], calibration: Calibration, processes: Processes, *, release: bool
+    states: HiddenStates,
+    rows: NDArray[np.int64],
+    estimator: Estimator,
+    seed: int,
+    processes: Processes,
+    *,
+    release: bool,
 ) -> Estimates:
     """Estimate layer by layer: each process those whose states it has, and all of them learn the result.
 
     Args:
         states: The hidden states.
         rows: The texts read so far.
-        calibration: For its estimator and seed.
+        estimator: How points become a dimension.
+        seed: The seed of the half samples.
         processes: Those that share the work.
         release: Free each layer's hidden states as soon as they are used.
 
     Raises:
         PointsError: If the hidden states of a layer have no intrinsic dimension.
     """
-    own = processes.together(lambda: _own_layers(states, rows, calibration, release=release))
+    own = processes.together(lambda: _own_layers(states, rows, estimator, seed, release=release))
     layers = processes.merged(own[0], states.names)
     return Estimates(
         values={name: layer.value for name, layer in layers.items()},
@@ -92,15 +99,15 @@ def estimate_layers(
 
 
 def _own_layers(
-    states: HiddenStates, rows: NDArray[np.int64], calibration: Calibration, *, release: bool
+    states: HiddenStates, rows: NDArray[np.int64], estimator: Estimator, seed: int, *, release: bool
 ) -> tuple[dict[str, _Layer], dict[str, float]]:
-    members = half_samples(len(rows), calibration.estimator.n_splits, calibration.seed)
-    input_values = _stack_input_values(states, rows, calibration.estimator, release=release)
+    members = half_samples(len(rows), estimator.n_splits, seed)
+    input_values = _stack_input_values(states, rows, estimator, release=release)
     found = {}
     for name in list(states.layers):
         points = states.layers.pop(name) if release else states.layers[name]
         try:
-            estimate, halves = calibration.estimator.resample(_chosen(points, rows), members)
+            estimate, halves = estimator.resample(_chosen(points, rows), members)
         except PointsError as error:
             raise PointsError(f"{error.expected} in {name}", error.got, error.remedy) from error
         found[name] = _Layer(estimate.value, float(half_sample_stderr(halves)), halves, int(points.shape[1]))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, final
 
+from rankselect.estimators._base import estimator
 from rankselect.estimators.twonn import TwoNN
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ class Calibration:
 
     The arguments are those of `id_profile`, which describes them.
 
+    Raises:
+        UnknownNameError: If the estimator is a name that is not installed.
+        ArgumentError: If it is neither an estimator nor a name.
+
     Example:
         >>> import rankselect as rs
         >>> from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
@@ -36,7 +41,7 @@ class Calibration:
     model: nn.Module
     tokenizer: Any
     texts: Sequence[str] | Sequence[Mapping[str, Any]]
-    estimator: Estimator = field(default=TwoNN(), kw_only=True)
+    estimator: Estimator | str = field(default=TwoNN(), kw_only=True)
     pooling: Literal["mean", "last"] = field(default="mean", kw_only=True)
     max_length: int = field(default=512, kw_only=True)
     batch_size: int = field(default=8, kw_only=True)
@@ -44,6 +49,14 @@ class Calibration:
     tolerance: float | None = field(default=None, kw_only=True)
     seed: int = field(default=0, kw_only=True)
     progress: bool = field(default=True, kw_only=True)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "estimator", estimator(self.estimator))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How to measure, by name: all but the model, the tokenizer and the texts."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.kw_only}
 
 
 class Evidence(ABC):

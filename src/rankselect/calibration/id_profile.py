@@ -11,10 +11,13 @@ import numpy as np
 
 from rankselect.calibration import picture
 from rankselect.calibration.evidence import Evidence
+from rankselect.calibration.profiling import ProfileSettings, measured
 from rankselect.errors import EvidenceError, FileFormatError
+from rankselect.estimators.half_samples import Z_95
 from rankselect.files import field as checked
 from rankselect.files import read_document, write_document
 from rankselect.models.layers import layer_names, unwrapped
+from rankselect.plan.rounding import nearest_rank
 
 if TYPE_CHECKING:
     import os
@@ -26,55 +29,11 @@ if TYPE_CHECKING:
 
     from rankselect.calibration.evidence import Calibration
 
-__all__ = ["IDProfile", "Measurement"]
+__all__ = ["IDProfile"]
 
 logger = logging.getLogger(__name__)
 
 _FORMAT, _VERSION = "rankselect.id_profile", 1
-
-
-@final
-@dataclass(frozen=True)
-class Measurement:
-    """How a profile was measured: what must agree before two profiles are compared.
-
-    Attributes:
-        estimator: The estimator, as Python would write it.
-        pooling: ``"mean"`` or ``"last"``.
-        max_length: Texts were cut after so many tokens.
-        seed: The seed of subsampling and of the half samples.
-        n_texts: Distinct texts used.
-        n_duplicates: Texts dropped because they equal another one.
-        n_truncated: Texts that were cut.
-        texts_digest: SHA-256 of the texts used.
-        model_name: The model's name or path.
-        model_type: Its architecture, as transformers names it.
-        width: The width of each layer's hidden states.
-        order_agreement: Mean rank correlation between the layers' orders on two halves of the texts; 1 is settled.
-        versions: The versions of the packages that took part.
-
-    Example:
-        >>> import rankselect as rs
-        >>> from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
-        >>> texts = tiny_texts(60)
-        >>> how = rs.id_profile(tiny_model(), tiny_tokenizer(), texts + texts[:5], progress=False).measurement
-        >>> how.pooling, how.n_texts, how.n_duplicates, how.max_length, how.width
-        ('mean', 60, 5, 128, (32,))
-    """
-
-    estimator: str
-    pooling: str
-    max_length: int
-    seed: int
-    n_texts: int
-    n_duplicates: int
-    n_truncated: int
-    texts_digest: str
-    model_name: str
-    model_type: str
-    width: tuple[int, ...]
-    order_agreement: float
-    versions: Mapping[str, str]
 
 
 @final
@@ -99,7 +58,7 @@ class IDProfile(Evidence):
     values: NDArray[np.float64]
     stderr: NDArray[np.float64] | None = None
     input_values: Mapping[str, float] = field(default_factory=dict)
-    measurement: Measurement | None = None
+    measurement: ProfileSettings | None = None
 
     def __post_init__(self) -> None:
         for name in ("values", "stderr"):
@@ -112,9 +71,14 @@ class IDProfile(Evidence):
     @classmethod
     def measure(cls, calibration: Calibration) -> IDProfile:
         """Measure the profile of a calibration's model on its texts: see `rankselect.id_profile`."""
-        from rankselect.calibration.measure import measure_profile
-
-        return measure_profile(calibration)
+        found, settings = measured(calibration)
+        return cls(
+            layers=tuple(found.values),
+            values=np.array(list(found.values.values())),
+            stderr=np.array(list(found.stderr.values())),
+            input_values=found.input_values,
+            measurement=settings,
+        )
 
     @classmethod
     def from_values(
@@ -150,7 +114,7 @@ class IDProfile(Evidence):
         """
         if self.stderr is None:
             return None
-        half = 1.96 * self.stderr
+        half = Z_95 * self.stderr
         return np.stack([np.maximum(self.values - half, 0.0), self.values + half], axis=1)
 
     @property
@@ -158,7 +122,8 @@ class IDProfile(Evidence):
         """The intervals rounded as ranks are (nearest, half up, at least 1), (n_layers, 2) integers."""
         if self.intervals is None:
             return None
-        return np.maximum(np.floor(self.intervals + 0.5), 1).astype(np.int64)
+        ranks = [[max(nearest_rank(end), 1) for end in interval] for interval in self.intervals]
+        return np.array(ranks, dtype=np.int64)
 
     def value_of(self, layer: str) -> float:
         """The ID of one layer.
@@ -218,7 +183,10 @@ class IDProfile(Evidence):
                 model does.
             MissingExtraError: If matplotlib is not installed.
         """
-        return picture.plot(self, other, ax)
+        if other is not None:
+            self._require_comparable(other)
+        curves = [(each.values, each.stderr) for each in (self, other) if each is not None]
+        return picture.plot(curves, self.measurement, ax)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the profile as JSON; an existing file is replaced in one step."""
@@ -244,7 +212,7 @@ class IDProfile(Evidence):
         measurement = checked(document, "measurement", (dict, type(None)), path)
         try:
             if measurement is not None:
-                measurement = Measurement(**{**measurement, "width": tuple(measurement["width"])})
+                measurement = ProfileSettings(**{**measurement, "width": tuple(measurement["width"])})
             return cls(
                 layers=tuple(checked(document, "layers", list, path)),
                 values=checked(document, "values", list, path),
@@ -260,7 +228,17 @@ class IDProfile(Evidence):
             ) from error
 
     def __str__(self) -> str:
-        return picture.as_text(self)
+        return picture.as_text(self.layers, self.values, self.stderr, self.measurement)
+
+    def _require_comparable(self, other: IDProfile) -> None:
+        if self.layers != other.layers:
+            raise EvidenceError(
+                f"two profiles of the same {len(self.layers)} layers",
+                f"one of {len(other.layers)} ({other.layers[0]} …)",
+                "Compare a model with itself, before and after.",
+            )
+        if self.measurement is not None and other.measurement is not None:
+            self.measurement.require_like(other.measurement)
 
 
 def _check_numbers(profile: IDProfile) -> None:

@@ -13,11 +13,12 @@ import torch
 from rankselect.errors import PointsError
 from rankselect.estimators.half_samples import check_splits
 from rankselect.neighbors.nearest import nearest_neighbors
+from rankselect.registry import instance
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Estimator", "IDEstimate", "NeighborEstimator"]
+__all__ = ["Estimator", "IDEstimate", "NeighborEstimator", "estimator"]
 
 
 @final
@@ -203,6 +204,21 @@ class NeighborEstimator(Estimator):
             value, stderr = self.from_distances(distances)
         self.require_estimate(value, stderr)
         return float(value), float(stderr)
+
+
+def estimator(given: Estimator | str) -> Estimator:
+    """An estimator from itself or from its name, with arguments after a colon.
+
+    Raises:
+        UnknownNameError: If no estimator of this name is installed.
+        ArgumentError: If it is neither an estimator nor a name, or the arguments are not those of the estimator.
+
+    Example:
+        >>> estimator("twonn:method=ml"), estimator("skdim:lPCA")
+        (TwoNN(discard_fraction=0.1, method='ml'), SkDim('lPCA'))
+    """
+    made: Estimator = instance("estimator", given, Estimator)
+    return made
 
 
 def _indexable(points: ArrayLike | torch.Tensor) -> Any:

@@ -25,7 +25,7 @@ class GrideScaling:
     """The intrinsic dimension as a function of scale.
 
     Attributes:
-        values: The estimate for the neighbours n1 = 1, 2, 4, ... and n2 = 2 n1, shape (s,).
+        values: The estimate for the neighbours :math:`n_1 = 1, 2, 4, …` and :math:`n_2 = 2 n_1`, shape (s,).
         stderr: Its standard error from the observed Fisher information, shape (s,). It takes the points as
             independent, and is too small where their neighbourhoods overlap, the more so the larger the scale.
         scales: The mean distance to the two neighbours, in the units of the points, shape (s,).
@@ -48,14 +48,14 @@ class GrideScaling:
 class Gride(NeighborEstimator):
     r"""The generalised-ratios estimator.
 
-    Where the density is constant up to each point's n2-th neighbour, the ratio mu = r_n2 / r_n1 of the distances to
-    two neighbours has the density
+    Where the density is constant up to each point's :math:`n_2`-th neighbour, the ratio
+    :math:`\mu = r_{n_2} / r_{n_1}` of the distances to two neighbours has the density
 
-        f(mu) = d (mu^d - 1)^(n2 - n1 - 1) / (mu^((n2 - 1) d + 1) B(n2 - n1, n1)),
+    .. math:: f(\mu) = \frac{d\,(\mu^d - 1)^{n_2 - n_1 - 1}}{\mu^{(n_2 - 1) d + 1}\,B(n_2 - n_1, n_1)},
 
-    of which d is the maximum-likelihood estimate. Doubling n1 and n2 = 2 n1 together looks at the same points
-    from farther and farther away, without thinning them out: small scales see noise, large ones see curvature and
-    edges, and the dimension is what stays the same in between.
+    of which d is the maximum-likelihood estimate. Doubling :math:`n_1` and :math:`n_2 = 2 n_1` together looks at the
+    same points from farther and farther away, without thinning them out: small scales see noise, large ones see
+    curvature and edges, and the dimension is what stays the same in between.
 
     `estimate` looks for that plateau. It answers with the ID at the scale around which the ID changes least: the
     middle one of the three consecutive scales with the smallest ratio of largest to smallest ID. Three are asked
@@ -92,7 +92,7 @@ class Gride(NeighborEstimator):
 
     @property
     def neighbors_needed(self) -> int:
-        """`range_max`."""
+        """As many as the farthest neighbour says."""
         return self.range_max
 
     def scaling(self, points: ArrayLike | torch.Tensor) -> GrideScaling:
@@ -124,11 +124,14 @@ class Gride(NeighborEstimator):
 
 
 def _maximum_likelihood(log_mu: NDArray[np.float64], n1: int) -> tuple[float, float]:
-    """The estimate for n2 = 2 n1 and its standard error; infinite if all ratios are one.
+    r"""The estimate for :math:`n_2 = 2 n_1` and its standard error; infinite if all ratios are one.
 
-    The score N / d + (n1 - 1) sum(L / (1 - exp(-d L))) - (2 n1 - 1) sum(L), L = log mu, falls from plus infinity to
-    minus n1 sum(L); since 1 / d <= L / (1 - exp(-d L)) <= 1 / d + L, its root is in a known interval. One is taken
-    from N, which makes the estimate for n1 = 1 unbiased.
+    With :math:`L = \log\mu`, the score
+
+    .. math:: \frac{N}{d} + (n_1 - 1) \sum \frac{L}{1 - e^{-d L}} - (2 n_1 - 1) \sum L
+
+    falls from plus infinity to :math:`-n_1 \sum L`. Since :math:`1/d \le L / (1 - e^{-d L}) \le 1/d + L`, its root is
+    in a known interval. One is taken from N, which makes the estimate for :math:`n_1 = 1` unbiased.
     """
     n, total = len(log_mu), log_mu.sum()
     if not total > 0:

@@ -11,7 +11,10 @@ from rankselect.errors import ArgumentError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["check_splits", "half_sample_stderr", "half_samples"]
+__all__ = ["Z_95", "check_splits", "half_sample_stderr", "half_samples"]
+
+Z_95 = 1.96
+"""Half the width of a 95 % interval, in standard errors."""
 
 
 def half_samples(n: int, n_splits: int, seed: int) -> NDArray[np.bool_]:
@@ -46,13 +49,15 @@ def half_samples(n: int, n_splits: int, seed: int) -> NDArray[np.bool_]:
 
 
 def half_sample_stderr(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Estimate standard errors from the values on half-samples: sqrt(mean((A - B)^2)) / 2 over pairs of halves A, B.
+    r"""Estimate standard errors from the values on half-samples.
 
-    Two halves of independent points are independent of each other, so the variance of A - B is twice that of an
-    estimate from n / 2 points, which is four times that of an estimate from n points, for any estimator whose variance
-    falls like 1 / n. The plain spread of the values over random halves is a standard error only for averages over
-    points: neighbours change with the half that is drawn, and the spread is then too large by a factor of up to
-    sqrt(2).
+    .. math:: \mathrm{stderr} = \tfrac12 \sqrt{\overline{(A - B)^2}}
+
+    with A and B the values on the two halves of a split, and the mean over splits. Two halves of independent points are
+    independent of each other, so the variance of A - B is twice that of an estimate from n / 2 points, which is four
+    times that of an estimate from n points, for any estimator whose variance falls like 1 / n. The plain spread of the
+    values over random halves is a standard error only for averages over points: neighbours change with the half that is
+    drawn, and the spread is then too large by a factor of up to :math:`\sqrt{2}`.
 
     Args:
         values: Values on the halves, in the order of `half_samples`, along the last axis: shape (..., 2 * n_splits).

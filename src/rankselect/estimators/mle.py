@@ -22,15 +22,19 @@ class MLE(NeighborEstimator):
     r"""The maximum-likelihood estimator of Levina and Bickel.
 
     Around each point i, neighbours in a ball of d dimensions arrive like a Poisson process, for which the distances
-    T_j to the k nearest give the estimate d_i = (k - 1) / sum_{j < k} log(T_k / T_j). How the points' estimates
-    become one is the choice of ``aggregate``:
+    :math:`T_j` to the k nearest give the estimate
+
+    .. math:: d_i = \frac{k - 1}{\sum_{j < k} \log(T_k / T_j)}.
+
+    How the points' estimates become one is the choice of ``aggregate``:
 
     * ``"mle"``: the harmonic mean, which is maximum likelihood for all points together (MacKay and Ghahramani);
     * ``"mean"``: the arithmetic mean of the original paper, biased upwards for small k;
     * ``"median"``: the median, for data with outlying neighbourhoods.
 
     The standard error takes the points' estimates as independent: the delta method for "mle", the standard error of
-    the mean for "mean", half the distance between the order statistics at ranks m/2 ± sqrt(m)/2 for "median".
+    the mean for "mean", half the distance between the order statistics at ranks :math:`m/2 \pm \sqrt{m}/2` of the m
+    points for "median".
     Neighbourhoods overlap, the more so the larger k, so it is too small; the half-sample intervals of a profile do
     not make that assumption.
 
@@ -65,7 +69,7 @@ class MLE(NeighborEstimator):
 
     @property
     def neighbors_needed(self) -> int:
-        """`n_neighbors`."""
+        """As many as the estimate of a point looks at."""
         return self.n_neighbors
 
     def from_distances(self, distances: NDArray[np.float64]) -> tuple[float, float]:

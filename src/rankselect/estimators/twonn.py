@@ -21,18 +21,23 @@ __all__ = ["TwoNN"]
 class TwoNN(NeighborEstimator):
     r"""The two-nearest-neighbours estimator.
 
-    Where the density is constant up to each point's second neighbour, the ratio mu = r2 / r1 of the distances to its
-    first two neighbours follows a Pareto law, P(mu <= t) = 1 - t^(-d), whose only parameter is the dimension d. So
-    log mu is exponential with rate d.
+    Where the density is constant up to each point's second neighbour, the ratio :math:`\mu = r_2 / r_1` of the
+    distances to its first two neighbours follows a Pareto law whose only parameter is the dimension d,
 
-    * ``method="fit"`` fits the line -log(1 - F(mu)) = d log mu through the origin to the empirical distribution
-      F(mu_(i)) = i / N, leaving out the largest ratios, which suffer most from curvature and uneven density.
-    * ``method="ml"`` is maximum likelihood over all ratios, d = (N - 1) / sum(log mu); N - 1 makes it unbiased.
+    .. math:: P(\mu \le t) = 1 - t^{-d},
 
-    The standard error takes the N ratios as independent draws from the Pareto law. For "ml" it is d / sqrt(N).
-    For "fit", d_fit / d is a function of N ordered standard exponentials E_(i) alone; with Rényi's representation
-    E_(i) = sum_{j <= i} Z_j / (N - j + 1), Z_j independent, its variance follows to first order from the
-    gradient at the expected E_(i).
+    so :math:`\log\mu` is exponential with rate d.
+
+    * ``method="fit"`` fits the line :math:`-\log(1 - F(\mu)) = d \log\mu` through the origin to the empirical
+      distribution :math:`F(\mu_{(i)}) = i / N`. It leaves out the largest ratios, which suffer most from curvature and
+      uneven density.
+    * ``method="ml"`` is maximum likelihood over all ratios, :math:`d = (N - 1) / \sum_i \log\mu_i`; N - 1 makes it
+      unbiased.
+
+    The standard error takes the N ratios as independent draws from the Pareto law. For "ml" it is
+    :math:`d / \sqrt{N}`. For "fit", :math:`d_\mathrm{fit} / d` is a function of N ordered standard exponentials
+    :math:`E_{(i)}` alone; with Rényi's representation :math:`E_{(i)} = \sum_{j \le i} Z_j / (N - j + 1)`, the
+    :math:`Z_j` independent, its variance follows to first order from the gradient at the expected :math:`E_{(i)}`.
 
     Args:
         discard_fraction: The share of the largest ratios to leave out of the fit, in [0, 1). The largest of all is
@@ -54,6 +59,7 @@ class TwoNN(NeighborEstimator):
         3.1
     """
 
+    neighbors_needed = 2
     discard_fraction: float = 0.1
     method: Literal["fit", "ml"] = "fit"
 
@@ -62,11 +68,6 @@ class TwoNN(NeighborEstimator):
             raise ArgumentError("discard_fraction in [0, 1)", str(self.discard_fraction), "The usual fraction is 0.1.")
         if self.method not in {"fit", "ml"}:
             raise ArgumentError('method "fit" or "ml"', repr(self.method), 'The usual method is "fit".')
-
-    @property
-    def neighbors_needed(self) -> int:
-        """Two."""
-        return 2
 
     def from_distances(self, distances: NDArray[np.float64]) -> tuple[float, float]:
         """Turn the distances to the first two neighbours, shape (m, 2), into the value and its standard error.
@@ -92,7 +93,7 @@ class TwoNN(NeighborEstimator):
 
 
 def _relative_error_of_fit(n: int, y: NDArray[np.float64]) -> float:
-    """The standard deviation of (E @ y) / (E @ E), relative to its value at the expected E.
+    r"""The standard deviation of :math:`E^\top y / E^\top E`, relative to its value at the expected E.
 
     Args:
         n: The number of exponentials.

@@ -11,13 +11,14 @@ import numpy as np
 
 from rankselect.errors import MetricError, first_sentence
 from rankselect.metrics.bootstrap import average_of, bootstrap_interval, check_bootstrap
+from rankselect.registry import instance
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Answers", "Metric", "MetricResult", "checked_answers"]
+__all__ = ["Answers", "Metric", "MetricResult", "checked_answers", "metric"]
 
 
 @final
@@ -243,3 +244,18 @@ class Metric(ABC):
             raise MetricError(f"finite scores from the metric {self.name}", got, remedy)
         values.setflags(write=False)
         return values
+
+
+def metric(given: Metric | str) -> Metric:
+    """A metric from itself or from its name, with arguments after a colon.
+
+    Raises:
+        UnknownNameError: If no metric of this name is installed.
+        ArgumentError: If it is neither a metric nor a name, or the arguments are not those of the metric.
+
+    Example:
+        >>> metric("token-f1").name, metric("token-f1") == metric(metric("token-f1"))
+        ('token-f1', True)
+    """
+    made: Metric = instance("metric", given, Metric)
+    return made

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from torch import nn
 
+from rankselect.errors import ModelError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["find_layers", "is_adaptable", "layer_names", "layer_of", "unwrapped"]
+__all__ = ["find_layers", "is_adaptable", "layer_names", "layer_of", "require_model", "unwrapped"]
 
 
 def layer_names(model: nn.Module) -> tuple[str, ...]:
@@ -47,8 +50,37 @@ def layer_of(module_name: str, layers: dict[str, nn.Module] | tuple[str, ...]) -
     return next((prefix for prefix in prefixes if prefix in layers), None)
 
 
+def require_model(model: object) -> None:
+    """Refuse what stands in the place of a model: its name, its class, or something else.
+
+    Raises:
+        ModelError: If it is not a model.
+
+    Example:
+        >>> require_model("Qwen/Qwen3-0.6B")
+        Traceback (most recent call last):
+            ...
+        rankselect.errors.ModelError: expected a model (a torch.nn.Module), got 'Qwen/Qwen3-0.6B'. Load it first, for \
+example with rankselect.load_model.
+    """
+    if isinstance(model, nn.Module):
+        return
+    if isinstance(model, (str, os.PathLike)):
+        got, remedy = repr(os.fspath(model)), "Load it first, for example with rankselect.load_model."
+    elif isinstance(model, type):
+        got, remedy = f"the class {model.__name__}", "Make an instance of it, or load one with rankselect.load_model."
+    else:
+        got, remedy = f"an object of the class {type(model).__name__}", "Pass the model itself."
+    raise ModelError("a model (a torch.nn.Module)", got, remedy)
+
+
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside PEFT, `torch.compile` and data-parallel wrappers; an injected adapter stays in place."""
+    """The model inside PEFT, `torch.compile` and data-parallel wrappers; an injected adapter stays in place.
+
+    Raises:
+        ModelError: If it is not a model.
+    """
+    require_model(model)
     while True:
         if hasattr(model, "_orig_mod"):  # torch.compile
             model = model.get_submodule("_orig_mod")

@@ -6,7 +6,7 @@ import re
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rankselect.plan.peft_limits import adapted
+from rankselect.plan._peft import adapted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

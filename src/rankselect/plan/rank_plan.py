@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
+import warnings
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, final
 
 from peft import LoraConfig
@@ -12,19 +13,16 @@ from rankselect.errors import ArgumentError, FileFormatError
 from rankselect.files import field, read_document, write_document
 from rankselect.plan import table
 from rankselect.plan.patterns import value_patterns
-from rankselect.plan.targets import Target
+from rankselect.plan.planned_module import PlannedModule
 from rankselect.plan.verify import verify
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    import torch
     from torch import nn
 
-    from rankselect.memory import MemoryEstimate
-
-__all__ = ["PlannedModule", "RankPlan"]
+__all__ = ["RankPlan"]
 
 _FORMAT, _VERSION = "rankselect.rank_plan", 1
 _SET_BY_THE_PLAN = ("r", "lora_alpha", "target_modules", "rank_pattern", "alpha_pattern")
@@ -35,43 +33,6 @@ _CHANGE_THE_TARGETS = (
     "layer_replication",
     "target_parameters",
 )
-
-
-@final
-@dataclass(frozen=True)
-class PlannedModule:
-    """One module with its rank.
-
-    Attributes:
-        target: The module.
-        rank: The rank of its adapter, from 1 to ``target.max_rank``.
-        alpha: PEFT's ``lora_alpha`` for it; the update is scaled by ``alpha / rank``.
-
-    Raises:
-        ArgumentError: If the rank is not possible for the module, or alpha is not positive.
-
-    Example:
-        >>> from rankselect.plan.targets import Target
-        >>> PlannedModule(Target("layers.0.fc1", "layers.0", d_in=64, d_out=256), rank=65, alpha=8.0)
-        Traceback (most recent call last):
-            ...
-        rankselect.errors.ArgumentError: expected a whole rank from 1 to 64 for layers.0.fc1, got 65. Clip the rank.
-    """
-
-    target: Target
-    rank: int
-    alpha: float
-
-    def __post_init__(self) -> None:
-        whole = isinstance(self.rank, int) and not isinstance(self.rank, bool)
-        if not whole or not 1 <= self.rank <= self.target.max_rank:
-            raise ArgumentError(
-                f"a whole rank from 1 to {self.target.max_rank} for {self.target.name}",
-                repr(self.rank),
-                "Clip the rank.",
-            )
-        if not (math.isfinite(self.alpha) and self.alpha > 0):
-            raise ArgumentError(f"a positive alpha for {self.target.name}", repr(self.alpha), "Use an alpha above 0.")
 
 
 @final
@@ -114,12 +75,12 @@ class RankPlan:
 
     @property
     def ranks(self) -> dict[str, int]:
-        """``{full module name: rank}`` of every target module, in model order."""
+        """``{full module name: rank}`` of every target module, in model order; a new dict each time."""
         return {module.target.name: module.rank for module in self.modules}
 
     @property
     def alphas(self) -> dict[str, float]:
-        """``{full module name: alpha}`` of every target module, in model order."""
+        """``{full module name: alpha}`` of every target module, in model order; a new dict each time."""
         return {module.target.name: module.alpha for module in self.modules}
 
     @property
@@ -130,7 +91,7 @@ class RankPlan:
     @property
     def alpha_pattern(self) -> dict[str, float]:
         """PEFT's `alpha_pattern`, made like `rank_pattern`; without it alpha / rank would drift with the rank."""
-        return {key: _whole(alpha) for key, alpha in value_patterns(self.alphas)[1].items()}
+        return self._alpha_and_pattern()[1]
 
     @property
     def trainable_parameters(self) -> int:
@@ -160,7 +121,7 @@ class RankPlan:
         """
         if scale == 1:
             return self
-        modules = tuple(_scaled(module, scale) for module in self.modules)
+        modules = tuple(module.scaled(scale) for module in self.modules)
         return replace(self, modules=modules, strategy=f"{self.strategy}, ranks scaled by {scale:.4g}")
 
     def to_lora_config(self, **lora_config_arguments: Any) -> LoraConfig:
@@ -179,16 +140,20 @@ class RankPlan:
                     name,
                     "Leave it out, or make another plan (target_modules, alpha_ratio and max_rank are its arguments).",
                 )
-        targets = self.target_modules if isinstance(self.target_modules, str) else list(self.target_modules)
+        rank, rank_pattern = value_patterns(self.ranks)
+        alpha, alpha_pattern = self._alpha_and_pattern()
         return LoraConfig(
-            r=value_patterns(self.ranks)[0],
-            # annotated as an int, but PEFT only divides by it
-            lora_alpha=_whole(value_patterns(self.alphas)[0]),  # type: ignore[arg-type]
-            target_modules=targets,
-            rank_pattern=self.rank_pattern,
-            alpha_pattern=self.alpha_pattern,
+            r=rank,
+            lora_alpha=alpha,  # type: ignore[arg-type]  # annotated as an int, but PEFT only divides by it
+            target_modules=self.target_modules if isinstance(self.target_modules, str) else list(self.target_modules),
+            rank_pattern=rank_pattern,
+            alpha_pattern=alpha_pattern,
             **lora_config_arguments,
         )
+
+    def _alpha_and_pattern(self) -> tuple[float, dict[str, float]]:
+        alpha, pattern = value_patterns(self.alphas)
+        return _whole(alpha), {key: _whole(value) for key, value in pattern.items()}
 
     def verify(self, peft_model: nn.Module) -> None:
         """Check that PEFT built exactly this plan: every module, rank, alpha and scaling, and nothing besides.
@@ -201,61 +166,14 @@ class RankPlan:
         """
         verify(peft_model, self.ranks, self.alphas)
 
-    def memory(
-        self,
-        model: nn.Module,
-        *,
-        batch_size: int = 1,
-        length: int = 512,
-        quantization: str = "none",
-        dtype: torch.dtype | str | None = None,
-        adapter_dtype: torch.dtype | str = "float32",
-        optimizer: str = "adamw",
-        gradient_checkpointing: bool = False,
-        **settings: Any,
-    ) -> MemoryEstimate:
-        """Predict how much memory a training step with this plan takes at most, before anything is trained.
-
-        Args:
-            model: The base model; the meta device will do.
-            batch_size: Rows in a micro-batch.
-            length: Tokens in a row.
-            quantization: ``"none"`` for the model as it is, ``"nf4"`` or ``"int8"`` as bitsandbytes would load it.
-            dtype: The type of weights that are not quantised, or None for the model's own.
-            adapter_dtype: The type of the adapters' weights.
-            optimizer: ``"adamw"``, ``"adamw_8bit"``, ``"paged_adamw"``, ``"paged_adamw_8bit"``, ``"sgd"`` or
-                ``"sgd_momentum"``.
-            gradient_checkpointing: Compute activations twice instead of keeping them.
-            **settings: What else `rankselect.memory.step.TrainingStep` takes: ``autocast``, ``padding``, ….
-
-        Raises:
-            ArgumentError: If a number is out of range, or the length is beyond the model's positions.
-            UnknownNameError: If a name is unknown.
-            PlanMismatchError: If the plan is for another model.
-            ModelError: If the model's step cannot be run without data.
-
-        Example:
-            >>> import rankselect as rs
-            >>> from rankselect.testing import tiny_model
-            >>> model = tiny_model()
-            >>> estimate = rs.Fixed(8).plan(model).memory(model, batch_size=4, length=128)
-            >>> estimate.peak == sum(estimate.parts.values()), estimate.moment
-            (True, 'the backward pass')
-        """
-        from rankselect.memory import estimate_memory  # memory builds on the plan
-
-        return estimate_memory(
-            model,
-            self,
-            batch_size=batch_size,
-            length=length,
-            quantization=quantization,
-            dtype=dtype,
-            adapter_dtype=adapter_dtype,
-            optimizer=optimizer,
-            gradient_checkpointing=gradient_checkpointing,
-            **settings,
+    def memory(self, model: nn.Module, **settings: Any) -> Any:
+        """Deprecated: `rankselect.estimate_memory(model, plan, …)` is what this calls; it goes in 0.3."""
+        warnings.warn(
+            "RankPlan.memory is deprecated and goes in 0.3: call rankselect.estimate_memory(model, plan, …) instead.",
+            DeprecationWarning,
+            stacklevel=2,
         )
+        return import_module("rankselect.memory").estimate_memory(model, self, **settings)  # a room above this one
 
     def to_dict(self) -> dict[str, Any]:
         """The plan in JSON values, as `save` writes it."""
@@ -266,7 +184,7 @@ class RankPlan:
             "model_name": self.model_name,
             "base_parameters": self.base_parameters,
             "target_modules": self.target_modules,
-            "modules": [{**vars(m.target), "rank": m.rank, "alpha": m.alpha} for m in self.modules],
+            "modules": [module.to_dict() for module in self.modules],
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -284,7 +202,7 @@ class RankPlan:
         targets = field(document, "target_modules", (str, list), path)
         try:
             return cls(
-                modules=tuple(_module(entry, path) for entry in field(document, "modules", list, path)),
+                modules=tuple(PlannedModule.from_dict(entry, path) for entry in field(document, "modules", list, path)),
                 target_modules=targets if isinstance(targets, str) else tuple(targets),
                 strategy=field(document, "strategy", str, path),
                 model_name=field(document, "model_name", str, path),
@@ -310,23 +228,6 @@ class RankPlan:
             f"{self.strategy}: {len(ranks)} modules, {span}, "
             f"{self.trainable_parameters:,} trainable parameters ({self.trainable_percentage:.2f} %)"
         )
-
-
-def _module(entry: Any, path: object) -> PlannedModule:
-    if not isinstance(entry, dict):
-        raise FileFormatError("modules that are JSON objects", f"{entry!r} in {path}", "Make the file again.")
-    target = Target(
-        name=field(entry, "name", str, path),
-        layer=field(entry, "layer", (str, type(None)), path),
-        d_in=field(entry, "d_in", int, path),
-        d_out=field(entry, "d_out", int, path),
-    )
-    return PlannedModule(target, field(entry, "rank", int, path), float(field(entry, "alpha", (int, float), path)))
-
-
-def _scaled(module: PlannedModule, scale: float) -> PlannedModule:
-    rank = min(max(math.floor(module.rank * scale + 0.5), 1), module.target.max_rank)
-    return replace(module, rank=rank, alpha=module.alpha / module.rank * rank)
 
 
 def _whole(alpha: float) -> float:

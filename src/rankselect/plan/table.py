@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rankselect.plan.rank_plan import PlannedModule
+    from rankselect.plan.planned_module import PlannedModule
 
 __all__ = ["HEADER", "as_html", "as_text", "rows"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rankselect.errors import ModelError, TargetError
 from rankselect.models.layers import find_layers, is_adaptable, layer_of, unwrapped
-from rankselect.plan import peft_limits
+from rankselect.plan import _peft
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,22 +31,35 @@ class Target:
         layer: The name of the layer that contains it, or None outside every layer (a pooler, an output head).
         d_in: The width of its input.
         d_out: The width of its output.
+        at_least: The plan's `min_rank`. A strategy may look at the bounds, and need not: ranks are clipped to them.
+        at_most: The plan's `max_rank`, or None if it has none.
 
     Example:
-        >>> target = Target("layers.0.fc1", "layers.0", d_in=64, d_out=256)
-        >>> target.max_rank, target.parameters(rank=8)
-        (64, 2560)
+        >>> target = Target("layers.0.fc1", "layers.0", d_in=64, d_out=256, at_least=4)
+        >>> target.max_rank, target.clipped(1), target.clipped(99), target.parameters(rank=8)
+        (64, 4, 64, 2560)
     """
 
     name: str
     layer: str | None
     d_in: int
     d_out: int
+    at_least: int = 1
+    at_most: int | None = None
 
     @property
     def max_rank(self) -> int:
         """The smaller width, ``min(d_in, d_out)``; above it a low-rank update is no longer low."""
         return min(self.d_in, self.d_out)
+
+    def within_plan(self, rank: int) -> int:
+        """The nearest rank that the bounds of the plan allow, whatever the size of the module."""
+        rank = max(rank, self.at_least)
+        return rank if self.at_most is None else min(rank, self.at_most)
+
+    def clipped(self, rank: int) -> int:
+        """The nearest rank that the bounds of the plan allow and the module can have; its size has the last word."""
+        return min(self.within_plan(rank), self.max_rank)
 
     def parameters(self, rank: int) -> int:
         """How many parameters an adapter of this rank trains: A is (rank, d_in), B is (d_out, rank)."""
@@ -85,7 +98,7 @@ def find_targets(model: nn.Module, target_modules: str | Sequence[str] | None = 
         )
     modules = dict(model.named_modules())
     layers = find_layers(model)
-    if any(hasattr(module, "lora_A") for module in modules.values()):
+    if _peft.lora_layers(model):
         raise ModelError(
             "a model without adapters", "one with LoRA layers", "Merge or unload them, then plan on the base model."
         )
@@ -103,9 +116,9 @@ def _named(wanted: str | Sequence[str], model: nn.Module, modules: dict[str, nn.
     if isinstance(wanted, str):
         _check_expression(wanted)
     for entry in [wanted] if isinstance(wanted, str) else wanted:
-        if not peft_limits.matching(entry if isinstance(wanted, str) else [entry], list(modules)):
+        if not _peft.matching(entry if isinstance(wanted, str) else [entry], list(modules)):
             raise _nothing_matches(entry, modules)
-    names = peft_limits.matching(wanted, list(modules))
+    names = _peft.matching(wanted, list(modules))
     if not names:
         raise TargetError("at least one target module", "an empty list", "Name modules, or leave it at None.")
     for name in names:
@@ -115,7 +128,7 @@ def _named(wanted: str | Sequence[str], model: nn.Module, modules: dict[str, nn.
                 f"{name}, a {type(modules[name]).__name__}",
                 "Name the modules inside it, for example by their last part.",
             )
-    refused = peft_limits.refused(model, names)
+    refused = _peft.refused(model, names)
     if refused:
         name, reason = next(iter(refused.items()))
         raise TargetError(
@@ -128,11 +141,11 @@ def _named(wanted: str | Sequence[str], model: nn.Module, modules: dict[str, nn.
 
 def _by_default(model: nn.Module, modules: dict[str, nn.Module]) -> list[str]:
     """PEFT's default names for the model family, where they fit this model; else nothing."""
-    default = peft_limits.default_target_modules(model)
+    default = _peft.default_target_modules(model)
     if default is None:
         return []
-    names = [name for name in peft_limits.matching(default, list(modules)) if is_adaptable(modules[name])]
-    refused = peft_limits.refused(model, names)
+    names = [name for name in _peft.matching(default, list(modules)) if is_adaptable(modules[name])]
+    refused = _peft.refused(model, names)
     return [name for name in names if name not in refused]
 
 
@@ -163,7 +176,7 @@ def _all_linear(model: nn.Module, modules: dict[str, nn.Module], layers: dict[st
         name for name, module in modules.items() if is_adaptable(module) and not hasattr(module, "num_embeddings")
     ]
     inside = [name for name in linear if layer_of(name, layers) is not None]
-    refused = peft_limits.refused(model, inside)
+    refused = _peft.refused(model, inside)
     left_out = [name for name in linear if name not in set(inside)] + list(refused)
     if left_out:
         logger.info("Left out of the target modules, outside the layers or refused by PEFT: %s", ", ".join(left_out))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from peft.tuners.lora import LoraLayer
-
 from rankselect.errors import PlanMismatchError
 from rankselect.models.layers import unwrapped
+from rankselect.plan._peft import BuiltLayer, active_adapters, built, lora_layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,16 +30,15 @@ def verify(peft_model: nn.Module, ranks: Mapping[str, int], alphas: Mapping[str,
     Raises:
         PlanMismatchError: If a module is missing, is one too many, or differs in rank, alpha or scaling.
     """
-    base = unwrapped(peft_model)
-    layers = {name: module for name, module in base.named_modules() if isinstance(module, LoraLayer)}
+    layers = lora_layers(peft_model)
     adapter = _active_adapter(layers, peft_model)
-    built = {name: layer for name, layer in layers.items() if adapter in layer.r}
-    differences = [f"{name} has no adapter" for name in ranks if name not in built]
-    differences += [f"{name} has an adapter that was not planned" for name in built if name not in ranks]
-    config = getattr(base, "peft_config", {}).get(adapter)
+    found = {name: layer for name, layer in ((name, built(layer, adapter)) for name, layer in layers.items()) if layer}
+    differences = [f"{name} has no adapter" for name in ranks if name not in found]
+    differences += [f"{name} has an adapter that was not planned" for name in found if name not in ranks]
+    config = getattr(unwrapped(peft_model), "peft_config", {}).get(adapter)
     rslora = bool(getattr(config, "use_rslora", False))
-    for name in ranks.keys() & built.keys():
-        differences += _compare(name, built[name], adapter, ranks[name], alphas[name], rslora=rslora)
+    for name in ranks.keys() & found.keys():
+        differences += _compare(name, found[name], ranks[name], alphas[name], rslora=rslora)
     if differences:
         shown = "; ".join(sorted(differences)[:_SHOWN])
         more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
@@ -52,8 +50,8 @@ def verify(peft_model: nn.Module, ranks: Mapping[str, int], alphas: Mapping[str,
         )
 
 
-def _active_adapter(layers: Mapping[str, LoraLayer], peft_model: nn.Module) -> str:
-    active = {adapter for layer in layers.values() for adapter in layer.active_adapters}
+def _active_adapter(layers: Mapping[str, Any], peft_model: nn.Module) -> str:
+    active = {adapter for layer in layers.values() for adapter in active_adapters(layer)}
     if len(active) != 1:
         raise PlanMismatchError(
             "a model with LoRA layers and one active adapter",
@@ -63,19 +61,13 @@ def _active_adapter(layers: Mapping[str, LoraLayer], peft_model: nn.Module) -> s
     return str(active.pop())
 
 
-def _compare(name: str, layer: Any, adapter: str, rank: int, alpha: float, *, rslora: bool) -> Iterator[str]:
+def _compare(name: str, layer: BuiltLayer, rank: int, alpha: float, *, rslora: bool) -> Iterator[str]:
     scaling = alpha / math.sqrt(rank) if rslora else alpha / rank
-    if layer.r[adapter] != rank:
-        yield f"{name} has rank {layer.r[adapter]}, not {rank}"
-    elif _rows_of_a(layer, adapter) != rank:
-        yield f"{name} has {_rows_of_a(layer, adapter)} rows in lora_A, not {rank}"
-    if not math.isclose(layer.lora_alpha[adapter], alpha, rel_tol=1e-9):
-        yield f"{name} has alpha {layer.lora_alpha[adapter]}, not {alpha}"
-    elif not math.isclose(layer.scaling[adapter], scaling, rel_tol=1e-9):
-        yield f"{name} has scaling {layer.scaling[adapter]}, not {scaling}"
-
-
-def _rows_of_a(layer: Any, adapter: str) -> int:
-    if adapter in layer.lora_A:
-        return int(layer.lora_A[adapter].weight.shape[0])
-    return int(layer.lora_embedding_A[adapter].shape[0])
+    if layer.rank != rank:
+        yield f"{name} has rank {layer.rank}, not {rank}"
+    elif layer.n_rows != rank:
+        yield f"{name} has {layer.n_rows} rows in lora_A, not {rank}"
+    if not math.isclose(layer.alpha, alpha, rel_tol=1e-9):
+        yield f"{name} has alpha {layer.alpha}, not {alpha}"
+    elif not math.isclose(layer.scaling, scaling, rel_tol=1e-9):
+        yield f"{name} has scaling {layer.scaling}, not {scaling}"

@@ -44,11 +44,9 @@ class SameParameters(Control):
         {6}
     """
 
-    def rearranged(
-        self, targets: Sequence[Target], ranks: Mapping[str, int], min_rank: int, max_rank: int | None
-    ) -> Mapping[str, float]:
+    def rearranged(self, targets: Sequence[Target], ranks: Mapping[str, int]) -> Mapping[str, float]:
         """The uniform rank, for every target."""
-        return closest_ranks(targets, [1.0] * len(targets), _parameters(targets, ranks), min_rank, max_rank)
+        return closest_ranks(targets, [1.0] * len(targets), _parameters(targets, ranks))
 
 
 @final
@@ -87,14 +85,8 @@ class Shuffled(Control):
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise ArgumentError("a seed that is a whole number of at least 0", repr(self.seed), "For example seed=1.")
 
-    def rearranged(
-        self,
-        targets: Sequence[Target],
-        ranks: Mapping[str, int],
-        min_rank: int,  # noqa: ARG002  (equal shapes are clipped equally)
-        max_rank: int | None,  # noqa: ARG002
-    ) -> Mapping[str, float]:
-        """The same ranks in another order of the layers."""
+    def rearranged(self, targets: Sequence[Target], ranks: Mapping[str, int]) -> Mapping[str, float]:
+        """The same ranks in another order of the layers. Layers that change places have the same bounds and sizes."""
         rng = np.random.default_rng(self.seed)
         giver = {}
         for layers in _interchangeable(targets):
@@ -153,16 +145,14 @@ class Tilted(Control):
                 "At 0.5 one end has three times the rank of the other; for no tilt there is SameParameters.",
             )
 
-    def rearranged(
-        self, targets: Sequence[Target], ranks: Mapping[str, int], min_rank: int, max_rank: int | None
-    ) -> Mapping[str, float]:
+    def rearranged(self, targets: Sequence[Target], ranks: Mapping[str, int]) -> Mapping[str, float]:
         """The rank of each target's layer on the line."""
         layers = list(dict.fromkeys(layer_of_target(target) for target in targets))
         ends = (1.0, -1.0) if self.towards == "early" else (-1.0, 1.0)
         line = np.linspace(*ends, len(layers)) if len(layers) > 1 else np.zeros(1)
         weight = dict(zip(layers, (1 + self.steepness * line).tolist(), strict=True))
         weights = [weight[layer_of_target(target)] for target in targets]
-        return closest_ranks(targets, weights, _parameters(targets, ranks), min_rank, max_rank)
+        return closest_ranks(targets, weights, _parameters(targets, ranks))
 
 
 def _parameters(targets: Sequence[Target], ranks: Mapping[str, int]) -> int:

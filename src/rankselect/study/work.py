@@ -18,7 +18,7 @@ from rankselect.data.prompts import PromptTemplate
 from rankselect.errors import NonFiniteLossError, SaveError
 from rankselect.models._transformers import checkpointing
 from rankselect.registry import create
-from rankselect.strategies._base import count_parameters
+from rankselect.strategies.planning import count_parameters
 from rankselect.study.base_model import stored_parameters, study_model, study_tokenizer
 from rankselect.study.folder import StudyFolder
 from rankselect.study.rows import study_rows

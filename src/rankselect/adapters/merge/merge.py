@@ -10,13 +10,14 @@ from rankselect.adapters.adapter_folder import read_adapter
 from rankselect.adapters.merge.base_model import BaseModel, open_base, quantized_modules
 from rankselect.adapters.merge.logits import LogitDifference, compare, logits, token_sequences
 from rankselect.adapters.merge.output import copy_files, merged_config, merged_model, write_config, write_weights
-from rankselect.adapters.merge.reference import load_factors, parameter_name, peft_model
+from rankselect.adapters.merge.reference import load_factors, peft_model
 from rankselect.adapters.merge.report import MergeReport
 from rankselect.adapters.merge.settings import MergeSettings, settle
 from rankselect.adapters.merge.shards import Checkpoint, size_in_bytes
 from rankselect.adapters.merge.weights import BaseWeights, MergedWeights, StoredWeights
 from rankselect.errors import ModelError, RankSelectWarning, first_sentence
 from rankselect.files import new_folder
+from rankselect.plan._peft import parameter_name
 
 if TYPE_CHECKING:
     import os

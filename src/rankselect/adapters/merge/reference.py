@@ -7,10 +7,10 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from peft import PeftModel
-from peft.tuners.lora.layer import LoraLayer
 from torch import nn
 
 from rankselect.errors import AdapterError, first_sentence
+from rankselect.plan._peft import ADAPTER, is_of_fused_experts, lora_layers, parameter_name, set_factors
 
 if TYPE_CHECKING:
     import torch
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from rankselect.adapters.lora_delta import LoraModule
     from rankselect.adapters.merge.base_model import BaseModel
 
-__all__ = ["load_factors", "parameter_name", "peft_model"]
-
-_ADAPTER, _PREFIX = "default", "base_model.model."
+__all__ = ["load_factors", "peft_model"]
 
 
 def peft_model(adapter: AdapterFolder, base: BaseModel) -> PeftModel:
@@ -58,36 +56,16 @@ def peft_model(adapter: AdapterFolder, base: BaseModel) -> PeftModel:
     return peft
 
 
-def lora_layers(peft: PeftModel) -> dict[str, LoraLayer]:
-    """PEFT's LoRA layers, under the names of the modules that they adapt."""
-    return {name.removeprefix(_PREFIX): layer for name, layer in peft.named_modules() if isinstance(layer, LoraLayer)}
-
-
 def load_factors(peft: PeftModel, adapter: AdapterFolder) -> None:
     """Give PEFT's layers the adapter's A and B, in float32."""
-    layers: dict[str, Any] = lora_layers(peft)
+    layers = lora_layers(peft)
     for module in adapter.modules:
-        layer = layers[module.name]
         a, b = (nn.Parameter(factor.float(), requires_grad=False) for factor in adapter.factors(module))
-        if module.kind == "embedding":
-            layer.lora_embedding_A[_ADAPTER], layer.lora_embedding_B[_ADAPTER] = a, b
-        else:
-            layer.lora_A[_ADAPTER].weight, layer.lora_B[_ADAPTER].weight = a, b
+        set_factors(layers[module.name], a, b)
 
 
-def parameter_name(name: str) -> str:
-    """The name that a parameter of PEFT's model has in the base.
-
-    Example:
-        >>> parameter_name("base_model.model.lm_head.modules_to_save.default.weight")
-        'lm_head.weight'
-    """
-    name = name.removeprefix(_PREFIX).replace(".base_layer.", ".")
-    return name.replace(f".modules_to_save.{_ADAPTER}.", ".").replace(".original_module.", ".")
-
-
-def _check_modules(adapter: AdapterFolder, base: BaseModel, layers: dict[str, LoraLayer]) -> None:
-    fused = [name for name, layer in layers.items() if type(layer).__name__ == "ParamWrapper"]
+def _check_modules(adapter: AdapterFolder, base: BaseModel, layers: dict[str, Any]) -> None:
+    fused = [name for name, layer in layers.items() if is_of_fused_experts(layer)]
     if fused:
         raise AdapterError(
             "an adapter of modules",
@@ -151,7 +129,7 @@ def _check_whole(adapter: AdapterFolder, base: BaseModel, peft: PeftModel) -> No
                 f"one of shape {shape} in {adapter.path}",
                 "It was trained on another model, or on an enlarged vocabulary: give its own base with base (--base).",
             )
-    wanted = {parameter_name(name) for name, _ in peft.named_parameters() if f".modules_to_save.{_ADAPTER}." in name}
+    wanted = {parameter_name(name) for name, _ in peft.named_parameters() if f".modules_to_save.{ADAPTER}." in name}
     missing = sorted(wanted - set(adapter.whole))
     if missing:
         raise AdapterError(

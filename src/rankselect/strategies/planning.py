@@ -1,0 +1,148 @@
+"""From a strategy's wishes to a sound plan: what the base class does for every strategy, in pure functions."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from typing import TYPE_CHECKING
+
+from rankselect.calibration.evidence import Calibration
+from rankselect.errors import ArgumentError, EvidenceError, RankSelectWarning, TargetError
+from rankselect.plan.patterns import shortest_target_modules
+from rankselect.plan.planned_module import PlannedModule
+from rankselect.plan.rank_plan import RankPlan
+from rankselect.plan.rounding import nearest_rank
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import nn
+
+    from rankselect.calibration.evidence import Evidence
+    from rankselect.plan.targets import Target
+
+__all__ = ["check_arguments", "count_parameters", "evidence_for", "make_plan", "planned_ranks"]
+
+
+def check_arguments(alpha_ratio: float, min_rank: int, max_rank: int | None) -> None:
+    """Refuse arguments of a plan that are out of range.
+
+    Raises:
+        ArgumentError: If one is.
+    """
+    if not (math.isfinite(alpha_ratio) and alpha_ratio > 0):
+        raise ArgumentError("an alpha_ratio above 0", repr(alpha_ratio), "Alpha is alpha_ratio x rank: try 2 or 8.")
+    for name, rank in (("min_rank", min_rank), ("max_rank", max_rank)):
+        if rank is not None and (isinstance(rank, bool) or not isinstance(rank, int)):
+            raise ArgumentError(f"a whole {name}", repr(rank), "Ranks are whole numbers: round it, as an int.")
+    if min_rank < 1:
+        raise ArgumentError(
+            "a min_rank of at least 1", repr(min_rank), "PEFT has no rank 0: leave such modules out of target_modules."
+        )
+    if max_rank is not None and max_rank < min_rank:
+        raise ArgumentError(f"a max_rank of at least min_rank ({min_rank})", repr(max_rank), "Raise it, or use None.")
+
+
+def evidence_for(strategy: str, kind: type[Evidence] | None, given: object, model: nn.Module) -> Evidence | None:
+    """The evidence that a strategy needs: what was given, or measured from the calibration that was given.
+
+    Args:
+        strategy: The strategy, as Python would write it, for errors.
+        kind: The class of evidence it needs, or None if it needs none.
+        given: The evidence, or a calibration.
+        model: The model that the plan is for.
+
+    Raises:
+        EvidenceError: If evidence is missing, of another kind, or about another model.
+    """
+    if kind is None:
+        return None
+    found = kind.measure(given) if isinstance(given, Calibration) else given
+    if not isinstance(found, kind):
+        raise EvidenceError(f"evidence of the class {kind.__name__} for {strategy}", *_instead_of(kind, found))
+    found.check(model)
+    return found
+
+
+def _instead_of(kind: type[Evidence], found: object) -> tuple[str, str]:
+    """What was found instead of evidence, and what to do."""
+    if isinstance(found, (str, os.PathLike)) and hasattr(kind, "load"):
+        return repr(os.fspath(found)), f"Read the file first: {kind.__name__}.load(path)."
+    if isinstance(found, type):
+        got = f"the class {found.__name__}"
+    else:
+        got = "None" if found is None else f"a {type(found).__name__}"
+    return got, "Pass it as the second argument of plan, or a Calibration(model, tokenizer, texts) to measure it."
+
+
+def planned_ranks(strategy: str, targets: Sequence[Target], wishes: Mapping[str, float]) -> dict[str, int]:
+    """The ranks that a plan has for what a strategy wishes: checked, rounded, and clipped to the targets' bounds.
+
+    Args:
+        strategy: The strategy, as Python would write it, for errors.
+        targets: The modules, in model order.
+        wishes: What the strategy answered.
+
+    Returns:
+        ``{full module name: rank}`` for every target.
+
+    Warns:
+        RankSelectWarning: If a wish exceeds what a module can have.
+
+    Raises:
+        ArgumentError: If a wish is not finite.
+        TargetError: If a target has no wish, or a wish no target.
+    """
+    names = {target.name for target in targets}
+    if wishes.keys() != names:
+        raise TargetError(
+            f"a rank from {strategy} for each of the {len(names)} target modules",
+            f"{len(wishes)}; first difference: {min(names ^ wishes.keys())}",
+            "The strategy must return exactly the names of its targets.",
+        )
+    for name, wish in wishes.items():
+        if not math.isfinite(wish):
+            raise ArgumentError(f"a finite rank from {strategy}", f"{wish} for {name}", "Correct the strategy.")
+    whole = {target.name: nearest_rank(wishes[target.name]) for target in targets}
+    too_small = [target for target in targets if target.within_plan(whole[target.name]) > target.max_rank]
+    if too_small:
+        first = too_small[0]
+        warnings.warn(
+            f"{len(too_small)} modules are smaller than the rank wished for them, and were clipped to their size: "
+            f"{first.name} ({first.d_in} x {first.d_out}) gets {first.max_rank}.",
+            RankSelectWarning,
+            stacklevel=3,  # the caller of plan
+        )
+    return {target.name: target.clipped(whole[target.name]) for target in targets}
+
+
+def make_plan(
+    strategy: str, model: nn.Module, targets: Sequence[Target], ranks: Mapping[str, int], alpha_ratio: float
+) -> RankPlan:
+    """The plan with these ranks.
+
+    Args:
+        strategy: The strategy, as Python would write it.
+        model: The model that the plan is for.
+        targets: Its modules to adapt, as they were found: without the bounds of this plan.
+        ranks: Their ranks.
+        alpha_ratio: Alpha is this times the rank.
+    """
+    spec = shortest_target_modules([target.name for target in targets], model)
+    return RankPlan(
+        modules=tuple(PlannedModule(t, ranks[t.name], alpha_ratio * ranks[t.name]) for t in targets),
+        target_modules=spec if isinstance(spec, str) else tuple(spec),
+        strategy=strategy,
+        model_name=str(getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__),
+        base_parameters=count_parameters(model),
+    )
+
+
+def count_parameters(model: nn.Module) -> int:
+    """All parameters of a model; four-bit weights are stored two to a byte, so they count for what they stand for."""
+    total = 0
+    for parameter in model.parameters():
+        packed = type(parameter).__name__ == "Params4bit" and not parameter.is_floating_point()
+        total += parameter.numel() * (2 * parameter.element_size() if packed else 1)
+    return total
