@@ -18,6 +18,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 import rankselect as rs
 from machine import describe
+from rankselect.neighbors.nearest import nearest_neighbors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,7 +80,7 @@ def measure() -> Results:
                 values: dict[str, list[float]] = {name: [] for name in ESTIMATORS}
                 for seed in range(SEEDS if n < 5000 else SEEDS_OF_LARGE):
                     points = sample(kind, d, n, np.random.default_rng((number, d, n, seed)))
-                    distances = rs.nearest_neighbors(points, 64).distances
+                    distances = nearest_neighbors(points, 64).distances
                     for name, (estimator, _, _) in ESTIMATORS.items():
                         values[name].append(estimator.from_distances(distances[:, : estimator.neighbors_needed])[0])
                 results.update({(kind, d, n, name): np.array(found) for name, found in values.items()})

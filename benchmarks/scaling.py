@@ -31,6 +31,7 @@ import rankselect as rs
 from machine import describe
 from profile_memory import reset_high_water_mark, resident
 from rankselect.data.medical_qa import medical_qa
+from rankselect.neighbors.nearest import nearest_neighbors
 from rankselect.study.arm import Arm
 from rankselect.study.config import StudyConfig
 from rankselect.study.executors import Sequential
@@ -115,8 +116,8 @@ def curved_points(n: int) -> NDArray[np.float32]:
 def neighbors_cost(n: int, block_size: int) -> Cost:
     """Two exact neighbours of each of n points."""
     points = curved_points(n)
-    rs.nearest_neighbors(points[:500], 2)
-    return measured(n, points.nbytes, lambda: rs.nearest_neighbors(points, 2, block_size=block_size))
+    nearest_neighbors(points[:500], 2)
+    return measured(n, points.nbytes, lambda: nearest_neighbors(points, 2, block_size=block_size))
 
 
 def in_own_process(part: str, *numbers: int) -> Cost:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import rankselect as rs
 from rankselect.cli.app import app
+from rankselect.models.loading import quantization_of
 
 pytestmark = [pytest.mark.assets, pytest.mark.filterwarnings("ignore::rankselect.errors.RankSelectWarning")]
 
@@ -112,7 +113,7 @@ def test_merged_in_the_other_ways_it_is_another_model_and_says_so(run, trained, 
         difference = float((logits_of(loaded, tokens) - unmerged).abs().max() / unmerged.abs().max())
         assert difference > 1e-3
         assert report["difference"]["relative"] > 1e-3
-        assert rs.quantization_of(loaded) == ("nf4" if onto == "requantized" else "none")
+        assert quantization_of(loaded) == ("nf4" if onto == "requantized" else "none")
 
 
 @pytest.mark.parametrize("target", ["vllm", "llama.cpp", "sglang", "tensorrt-llm", "any"])

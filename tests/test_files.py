@@ -27,7 +27,7 @@ def test_older_versions_are_read_and_newer_ones_are_not(tmp_path):
     write_document(path, {"format": "a kind", "version": 1})
     assert read_document(path, "a kind", 2)["version"] == 1
     write_document(path, {"format": "a kind", "version": 3})
-    with pytest.raises(rs.FileFormatError) as caught:
+    with pytest.raises(rs.errors.FileFormatError) as caught:
         read_document(path, "a kind", 2)
     assert str(caught.value) == (
         f"expected a a kind file (JSON, version 2 or older), got {path} of version 3. "
@@ -39,7 +39,7 @@ def test_older_versions_are_read_and_newer_ones_are_not(tmp_path):
 def test_a_version_that_is_none(tmp_path, version):
     path = tmp_path / "file.json"
     path.write_text(json.dumps({"format": "kind", "version": version}))
-    with pytest.raises(rs.FileFormatError, match=f"of version {version!r}"):
+    with pytest.raises(rs.errors.FileFormatError, match=f"of version {version!r}"):
         read_document(path, "kind", 1)
 
 
@@ -58,7 +58,7 @@ def test_a_version_that_is_none(tmp_path, version):
 def test_another_file(tmp_path, content, message):
     path = tmp_path / "file.json"
     path.write_bytes(content)
-    with pytest.raises(rs.FileFormatError, match=f"a kind file .* got .*file.json.*{message}"):
+    with pytest.raises(rs.errors.FileFormatError, match=f"a kind file .* got .*file.json.*{message}"):
         read_document(path, "kind", 1)
 
 
@@ -137,7 +137,7 @@ class TestField:
         ],
     )
     def test_names_what_is_missing_or_of_another_type(self, document, kind, message):
-        with pytest.raises(rs.FileFormatError, match=message):
+        with pytest.raises(rs.errors.FileFormatError, match=message):
             field(document, "a", kind, "f.json")
 
 

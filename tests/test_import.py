@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import subprocess
 import sys
@@ -34,7 +35,7 @@ def test_the_names_for_type_checkers_are_those_of_run_time():
     }
     assert set(imported) == set(rs.__all__)
     for name, module in imported.items():
-        if name != "__version__":
+        if name not in {"__version__", "errors"}:
             assert rs._HOME_OF[name] == module
 
 
@@ -43,7 +44,18 @@ def test_an_unknown_name_is_an_attribute_error():
         rs.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize("name", sorted(set(rs.__all__) - {"__version__"}))
+@pytest.mark.parametrize(("old", "new"), sorted(rs._MOVED.items()))
+def test_a_name_that_moved_still_works_and_says_where_it_is(old, new):
+    home, _, name = f"rankselect.{new}".rpartition(".")
+    with pytest.warns(
+        DeprecationWarning, match=rf"rankselect\.{old} is {home}\.{name} since 0\.2; the old name goes in 0\.3"
+    ):
+        found = getattr(rs, old)
+    assert found is getattr(importlib.import_module(home), name)
+    assert old not in rs.__all__
+
+
+@pytest.mark.parametrize("name", sorted(set(rs.__all__) - {"__version__", "errors"}))
 def test_every_public_object_says_what_it_is_and_shows_it(name):
     thing = getattr(rs, name)
     text = inspect.getdoc(thing)

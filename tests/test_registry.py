@@ -19,7 +19,7 @@ class Chatty:
 
     def __init__(self, words=("a",), *, loud=False):
         if words == "none":
-            raise rs.ArgumentError("words", "none", "Say something.")
+            raise rs.errors.ArgumentError("words", "none", "Say something.")
         self.words, self.loud = words, loud
 
 
@@ -61,7 +61,9 @@ def test_two_packages_with_the_same_name_for_different_things_are_refused(monkey
     monkeypatch.setattr(registry, "entry_points", lambda group: points[:2])
     assert list(available("metric")) == ["same"]  # one package, found twice
     monkeypatch.setattr(registry, "entry_points", lambda group: points)
-    with pytest.raises(rs.ArgumentError, match=r"one metric of the name same, got one:Thing and two:Thing\. Uninstall"):
+    with pytest.raises(
+        rs.errors.ArgumentError, match=r"one metric of the name same, got one:Thing and two:Thing\. Uninstall"
+    ):
         available("metric")
 
 
@@ -83,21 +85,23 @@ def test_a_plug_in_of_another_package_is_found_and_loaded_only_when_used(third_p
     ("name", "hint"), [("per-layer", "per-layer-id"), ("Fixed", "fixed"), ("GELORA", "gelora"), ("intrinsic", "intrin")]
 )
 def test_an_unknown_name_gets_near_matches(name, hint):
-    with pytest.raises(rs.UnknownNameError, match=f"the name of a strategy, got '{name}'. Did you mean .*{hint}"):
+    with pytest.raises(
+        rs.errors.UnknownNameError, match=f"the name of a strategy, got '{name}'. Did you mean .*{hint}"
+    ):
         create("strategy", name)
 
 
 def test_a_name_like_no_other_gets_the_whole_list(third_party):
-    with pytest.raises(rs.UnknownNameError) as caught:
+    with pytest.raises(rs.errors.UnknownNameError) as caught:
         create("metric", "zzz")
     assert str(caught.value) == "expected the name of a metric, got 'zzz'. Known: absent, chatty."
-    with pytest.raises(rs.UnknownNameError, match=r"Known: none\."):
+    with pytest.raises(rs.errors.UnknownNameError, match=r"Known: none\."):
         create("strategy", "fixed")
 
 
 @pytest.mark.parametrize("arguments", ["16,", "16,17", "=16", "rank=16,16", "16,rank=16", "ra nk=16", "1rank=16"])
 def test_malformed_arguments(arguments):
-    with pytest.raises(rs.ArgumentError) as caught:
+    with pytest.raises(rs.errors.ArgumentError) as caught:
         create("strategy", f"fixed:{arguments}")
     assert str(caught.value) == (
         f"expected arguments as name=value,name=value, got {arguments!r}. For example fixed:rank=16."
@@ -114,15 +118,15 @@ def test_malformed_arguments(arguments):
     ],
 )
 def test_arguments_that_the_plug_in_does_not_take(specification, message):
-    with pytest.raises(rs.ArgumentError, match=message):
+    with pytest.raises(rs.errors.ArgumentError, match=message):
         create("strategy", specification)
 
 
 def test_the_plug_ins_own_error_comes_through():
-    with pytest.raises(rs.ArgumentError, match="a whole rank of at least 1, got 0"):
+    with pytest.raises(rs.errors.ArgumentError, match="a whole rank of at least 1, got 0"):
         create("strategy", "fixed:rank=0")
     for typed in ("fixed:rank=many", "fixed:many"):
-        with pytest.raises(rs.ArgumentError, match="a whole rank of at least 1, got 'many'"):
+        with pytest.raises(rs.errors.ArgumentError, match="a whole rank of at least 1, got 'many'"):
             create("strategy", typed)
 
 
@@ -139,13 +143,15 @@ def test_every_kind_is_taken_by_name_and_as_an_instance(resolve, made, name):
 def test_a_class_or_a_plug_in_of_another_kind_is_refused(resolve, made, name):
     kind = resolve.__name__
     wanted = rf"an? {kind}, or the name of one, got"
-    with pytest.raises(rs.ArgumentError, match=rf"{wanted} the class {type(made).__name__}\. Make an instance of it"):
+    with pytest.raises(
+        rs.errors.ArgumentError, match=rf"{wanted} the class {type(made).__name__}\. Make an instance of it"
+    ):
         resolve(type(made))
     for _, other, _ in ROOMS:
         if type(other) is not type(made):
-            with pytest.raises(rs.ArgumentError, match=rf"{wanted} {type(other).__name__}\("):
+            with pytest.raises(rs.errors.ArgumentError, match=rf"{wanted} {type(other).__name__}\("):
                 resolve(other)
-    with pytest.raises(rs.UnknownNameError, match=f"expected the name of an? {kind}, got 'nothing'"):
+    with pytest.raises(rs.errors.UnknownNameError, match=f"expected the name of an? {kind}, got 'nothing'"):
         resolve("nothing")
-    with pytest.raises(rs.ArgumentError, match=rf"got None\. Known names: .*{name.split(':')[0]}"):
+    with pytest.raises(rs.errors.ArgumentError, match=rf"got None\. Known names: .*{name.split(':')[0]}"):
         resolve(None)

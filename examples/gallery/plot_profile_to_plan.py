@@ -13,8 +13,6 @@ import numpy as np
 from peft import get_peft_model
 
 import rankselect as rs
-from rankselect.data.medical_qa import medical_qa
-from rankselect.training.small_phi import small_phi
 
 warnings.simplefilter("ignore", FutureWarning)  # news for their developers
 
@@ -25,8 +23,8 @@ warnings.simplefilter("ignore", FutureWarning)  # news for their developers
 # Load your own model as you would for training, and take texts like those that you will train on. Here, a small model
 # of Phi's architecture is trained for some seconds on the questions and answers that come with the library.
 
-model, tokenizer = small_phi(steps=60, progress=False)
-texts = [pair.text for pair in medical_qa()]
+model, tokenizer = rs.small_phi(steps=60, progress=False)
+texts = [pair.text for pair in rs.medical_qa()]
 
 layers = rs.layer_names(model)
 print(f"{len(layers)} layers of width {model.config.hidden_size}")

@@ -12,9 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import rankselect as rs
-from rankselect.data.medical_qa import medical_qa
 from rankselect.registry import available, create
-from rankselect.training.small_phi import small_phi
 
 # %%
 # One profile for all
@@ -24,8 +22,8 @@ from rankselect.training.small_phi import small_phi
 # them. What enters the first layer is measured too: ``GeLoRA`` asks how much the intrinsic dimension (ID) grows from
 # layer to layer.
 
-model, tokenizer = small_phi(steps=60, progress=False)
-texts = [pair.text for pair in medical_qa()]
+model, tokenizer = rs.small_phi(steps=60, progress=False)
+texts = [pair.text for pair in rs.medical_qa()]
 profile = rs.id_profile(model, tokenizer, texts, progress=False)
 
 entering = list(profile.input_values.values())

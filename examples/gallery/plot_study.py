@@ -19,7 +19,6 @@ from transformers.utils.logging import disable_progress_bar
 
 import rankselect as rs
 from rankselect.study.rows import embedded_rows
-from rankselect.training.small_phi import small_phi
 
 disable_progress_bar()
 torch.set_num_threads(1)  # the matrices are too small to gain from more
@@ -35,7 +34,7 @@ folder = Path(tempfile.mkdtemp())
 template = rs.PromptTemplate()
 known = embedded_rows("base")
 texts = [template.text(row.question, row.answer) for row in known]
-model, tokenizer = small_phi(steps=40, texts=texts, progress=False)
+model, tokenizer = rs.small_phi(steps=40, texts=texts, progress=False)
 model.save_pretrained(folder / "model")
 tokenizer.save_pretrained(folder / "model")
 

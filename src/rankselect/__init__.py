@@ -7,6 +7,7 @@ module, and hands PEFT a config that it builds exactly. Names are loaded when th
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import Any
 
@@ -14,23 +15,26 @@ from rankselect import errors
 from rankselect._version import __version__
 
 _HOMES = {
-    "adapters.adapter_folder": ("AdapterFolder", "read_adapter"),
     "adapters.attach": ("attach_adapter",),
     "adapters.export": ("ExportReport", "export_adapter"),
-    "memory": ("MemoryEstimate", "fit"),
     "adapters.merge": ("MergeReport", "merge_adapter"),
     "adapters.merge.logits": ("LogitDifference",),
     "calibration.evidence": ("Calibration", "Evidence"),
     "calibration.id_profile": ("IDProfile",),
     "calibration.measure": ("id_profile",),
     "calibration.profiling": ("ProfileSettings",),
-    "errors": errors.__all__,
-    "estimators._base": ("Estimator", "IDEstimate", "NeighborEstimator"),
+    "data.medical_qa": ("medical_qa",),
+    "data.prompts": ("PromptTemplate",),
+    "data.question_answer": ("QuestionAnswer",),
+    "data.rows": ("load_rows",),
+    "errors": ("RankSelectError", "RankSelectWarning"),
+    "estimators._base": ("Estimator", "IDEstimate", "NeighborEstimator", "estimator"),
     "estimators.gride": ("Gride", "GrideScaling"),
     "estimators.mle": ("MLE",),
     "estimators.skdim": ("SkDim",),
     "estimators.twonn": ("TwoNN",),
-    "metrics._base": ("Metric", "MetricResult"),
+    "memory": ("MemoryEstimate", "estimate_memory", "fit", "savings"),
+    "metrics._base": ("Metric", "MetricResult", "metric"),
     "metrics.bert_score": ("BertScore",),
     "metrics.exact_match": ("ExactMatch",),
     "metrics.harmonic": ("HarmonicMean", "HarmonicMeanOfMeans", "harmonic_mean"),
@@ -41,46 +45,85 @@ _HOMES = {
     "metrics.questeval": ("QuestEval", "QuestEvalCloze", "QuestEvalResult"),
     "metrics.rouge": ("RougeL",),
     "metrics.token_f1": ("TokenF1", "token_f1"),
-    "neighbors.nearest": ("Neighbors", "nearest_neighbors"),
     "models.layers": ("layer_names",),
+    "models.loading": ("empty_model", "load_model", "load_tokenizer"),
     "plan.planned_module": ("PlannedModule",),
     "plan.rank_plan": ("RankPlan",),
-    "plan.targets": ("Target", "find_targets"),
-    "strategies._base": ("RankStrategy",),
+    "strategies._base": ("RankStrategy", "strategy"),
     "strategies.controls": ("SameParameters", "Shuffled", "Tilted"),
     "strategies.fixed": ("Fixed",),
+    "strategies.gelora": ("GeLoRA",),
+    "strategies.intrinsic": ("IntrinsicMax", "IntrinsicMean", "IntrinsicMin", "PerLayerID"),
+    "study.analysis.results": ("StudyResults",),
+    "study.analysis.verdict": ("Verdict",),
     "study.arm": ("Arm",),
     "study.config": ("StudyConfig",),
     "study.executors": ("Executor",),
     "study.judging": ("judge_answers",),
     "study.ray_executor": ("RayExecutor",),
     "study.report.write": ("write_report",),
-    "study.analysis.results": ("StudyResults",),
     "study.study": ("Study",),
-    "study.analysis.verdict": ("Verdict",),
-    "strategies.gelora": ("GeLoRA",),
-    "strategies.intrinsic": ("IntrinsicMax", "IntrinsicMean", "IntrinsicMin", "PerLayerID"),
     "training.answer_losses": ("answer_losses",),
-    "data.encoding": ("AnswerCollator", "EncodedRows", "encode_rows"),
     "training.generation": ("GeneratedAnswer", "generate_answers"),
-    "models.loading": ("load_model", "load_tokenizer", "quantization_of"),
-    "data.prompts": ("PromptTemplate",),
     "training.record": ("TrainingRecord",),
-    "data.question_answer": ("QuestionAnswer",),
-    "data.rows": ("load_rows", "warn_of_overlap"),
+    "training.small_phi": ("small_phi",),
     "training.trainer": ("RankSelectTrainer",),
+}
+# Names of 0.1 and where they are now. They go in 0.3.
+_MOVED = {
+    "AdapterError": "errors.AdapterError",
+    "AdapterFolder": "adapters.adapter_folder.AdapterFolder",
+    "AnswerCollator": "data.encoding.AnswerCollator",
+    "Answers": "metrics.metric_input.MetricInput",
+    "ArgumentError": "errors.ArgumentError",
+    "ContractError": "errors.ContractError",
+    "DataError": "errors.DataError",
+    "EncodedRows": "data.encoding.EncodedRows",
+    "EndpointError": "errors.EndpointError",
+    "EvidenceError": "errors.EvidenceError",
+    "FileFormatError": "errors.FileFormatError",
+    "Measurement": "calibration.profiling.ProfileSettings",
+    "MetricError": "errors.MetricError",
+    "MissingExtraError": "errors.MissingExtraError",
+    "ModelError": "errors.ModelError",
+    "Neighbors": "neighbors.nearest.Neighbors",
+    "NonFiniteLossError": "errors.NonFiniteLossError",
+    "OutOfMemoryError": "errors.OutOfMemoryError",
+    "PlanMismatchError": "errors.PlanMismatchError",
+    "PointsError": "errors.PointsError",
+    "SaveError": "errors.SaveError",
+    "Target": "plan.targets.Target",
+    "TargetError": "errors.TargetError",
+    "TextsError": "errors.TextsError",
+    "UnknownNameError": "errors.UnknownNameError",
+    "encode_rows": "data.encoding.encode_rows",
+    "find_targets": "plan.targets.find_targets",
+    "nearest_neighbors": "neighbors.nearest.nearest_neighbors",
+    "quantization_of": "models.loading.quantization_of",
+    "read_adapter": "adapters.adapter_folder.read_adapter",
+    "warn_of_overlap": "data.rows.warn_of_overlap",
 }
 _HOME_OF = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
 
-__all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604  (strings, all of them)
+__all__ = ["__version__", "errors", *sorted(_HOME_OF)]  # noqa: PLE0604  (strings, all of them)
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MOVED:
+        return _moved(name)
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_HOME_OF[name]), name)
     globals()[name] = value
     return value
+
+
+def _moved(name: str) -> Any:
+    home, _, new_name = f"{__name__}.{_MOVED[name]}".rpartition(".")
+    warnings.warn(
+        f"rankselect.{name} is {home}.{new_name} since 0.2; the old name goes in 0.3.", DeprecationWarning, stacklevel=3
+    )
+    return getattr(import_module(home), new_name)
 
 
 def __dir__() -> list[str]:

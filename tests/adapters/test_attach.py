@@ -53,7 +53,7 @@ def test_every_tensor_is_the_one_in_the_file(folder):
 )
 def test_tensors_that_do_not_fit_are_refused(folder, changed, said):
     change(folder, changed)
-    with pytest.raises(rs.AdapterError, match=said):
+    with pytest.raises(rs.errors.AdapterError, match=said):
         rs.attach_adapter(tiny_model(), folder)
 
 
@@ -66,16 +66,16 @@ def test_fresh_weights_are_refused_whatever_peft_says_of_them(tmp_path, monkeypa
     change(tmp_path, lambda tensors: [tensors.pop(key) for key in list(tensors) if key.endswith(tuple(lost))])
     monkeypatch.setattr(warnings, "warn", lambda *_, **__: None)
     with pytest.raises(
-        rs.AdapterError, match=rf"expected an adapter of this base model, got .* \(it has no .*{lost[0]}"
+        rs.errors.AdapterError, match=rf"expected an adapter of this base model, got .* \(it has no .*{lost[0]}"
     ):
         rs.attach_adapter(tiny_model(), tmp_path)
 
 
 def test_the_adapter_of_another_model_is_refused(folder):
-    with pytest.raises(rs.AdapterError, match="expected an adapter of this base model"):
+    with pytest.raises(rs.errors.AdapterError, match="expected an adapter of this base model"):
         rs.attach_adapter(tiny_model("gpt2"), folder)
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     config["target_modules"] = ["no_such_module"]
     (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
-    with pytest.raises(rs.AdapterError):
+    with pytest.raises(rs.errors.AdapterError):
         rs.attach_adapter(tiny_model(), folder)

@@ -89,7 +89,7 @@ def rewritten(profile, path, change):
 )
 def test_a_damaged_file_is_refused(measured, tmp_path, change, message):
     path = rewritten(measured, tmp_path / "profile.json", change)
-    with pytest.raises(rs.FileFormatError, match=message):
+    with pytest.raises(rs.errors.FileFormatError, match=message):
         rs.IDProfile.load(path)
 
 
@@ -99,7 +99,7 @@ def test_a_truncated_file_is_refused(measured, tmp_path):
     text = path.read_text()
     for length in (0, 1, len(text) // 2, len(text) - 3):
         path.write_text(text[:length])
-        with pytest.raises(rs.FileFormatError, match="which is not JSON"):
+        with pytest.raises(rs.errors.FileFormatError, match="which is not JSON"):
             rs.IDProfile.load(path)
 
 
@@ -115,12 +115,12 @@ def test_a_truncated_file_is_refused(measured, tmp_path):
     ],
 )
 def test_impossible_values_are_refused(values, options, message):
-    with pytest.raises(rs.EvidenceError, match=message):
+    with pytest.raises(rs.errors.EvidenceError, match=message):
         rs.IDProfile.from_values(values, **options)
 
 
 def test_an_unknown_layer_is_named():
-    with pytest.raises(rs.EvidenceError, match="a profile with the layer x, got one of 2 layers without it"):
+    with pytest.raises(rs.errors.EvidenceError, match="a profile with the layer x, got one of 2 layers without it"):
         rs.IDProfile.from_values(VALUES).value_of("x")
 
 
@@ -153,15 +153,15 @@ def test_profiles_measured_in_different_ways_are_not_compared(measured):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rs.RankSelectWarning)
         last = rs.id_profile(tiny_model(), tiny_tokenizer(), tiny_texts(80), pooling="last", progress=False)
-    with pytest.raises(rs.EvidenceError, match="two profiles with the same pooling, got mean and last"):
+    with pytest.raises(rs.errors.EvidenceError, match="two profiles with the same pooling, got mean and last"):
         measured.plot(last)
-    with pytest.raises(rs.EvidenceError, match="two profiles of the same 2 layers"):
+    with pytest.raises(rs.errors.EvidenceError, match="two profiles of the same 2 layers"):
         measured.plot(rs.IDProfile.from_values({"x": 2.0}))
 
 
 def test_without_matplotlib_the_extra_is_named(measured, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(rs.MissingExtraError, match=r'pip install "rankselect\[plot\]"'):
+    with pytest.raises(rs.errors.MissingExtraError, match=r'pip install "rankselect\[plot\]"'):
         measured.plot()
 
 

@@ -154,7 +154,7 @@ def test_the_input_of_the_first_layer_may_have_no_dimension():
     texts = [f"{text} pain" for text in tiny_texts(60)]
     profile = profiled(tiny_model(), tiny_tokenizer(), texts, pooling="last")
     assert profile.input_values == {}
-    with pytest.raises(rs.EvidenceError, match="ID of what enters model.layers.0"):
+    with pytest.raises(rs.errors.EvidenceError, match="ID of what enters model.layers.0"):
         rs.GeLoRA().plan(tiny_model(), profile)
 
 
@@ -177,9 +177,9 @@ def test_an_estimator_can_be_named(tiny):
 @pytest.mark.parametrize(
     ("estimator", "error", "message"),
     [
-        ("two-nn", rs.UnknownNameError, "the name of an estimator, got 'two-nn'. Did you mean twonn?"),
-        (rs.MLE, rs.ArgumentError, r"an estimator, or the name of one, got the class MLE\. Make an instance"),
-        (7, rs.ArgumentError, r"an estimator, or the name of one, got 7\. Known names: .*twonn"),
+        ("two-nn", rs.errors.UnknownNameError, "the name of an estimator, got 'two-nn'. Did you mean twonn?"),
+        (rs.MLE, rs.errors.ArgumentError, r"an estimator, or the name of one, got the class MLE\. Make an instance"),
+        (7, rs.errors.ArgumentError, r"an estimator, or the name of one, got 7\. Known names: .*twonn"),
     ],
 )
 def test_what_is_no_estimator_is_refused(tiny, estimator, error, message):
@@ -213,12 +213,12 @@ def test_calibration_measures_what_a_strategy_needs(tiny):
     ],
 )
 def test_texts_that_cannot_be_profiled(tiny, texts, message):
-    with pytest.raises(rs.TextsError, match=message):
+    with pytest.raises(rs.errors.TextsError, match=message):
         profiled(tiny[0], tiny[1], texts)
 
 
 def test_an_estimator_with_many_neighbours_needs_more_texts(tiny):
-    with pytest.raises(rs.TextsError, match=r"at least 130 distinct texts for Gride\(range_max=64\), got 80"):
+    with pytest.raises(rs.errors.TextsError, match=r"at least 130 distinct texts for Gride\(range_max=64\), got 80"):
         profiled(*tiny, estimator=rs.Gride())
 
 
@@ -226,7 +226,7 @@ def test_layers_whose_states_are_all_equal_are_named(tiny):
     model, tokenizer, texts = tiny
     with torch.no_grad():
         model.model.embed_tokens.weight.zero_()
-    with pytest.raises(rs.PointsError, match="model.layers.0"):
+    with pytest.raises(rs.errors.PointsError, match="model.layers.0"):
         profiled(model, tokenizer, texts)
 
 
@@ -242,12 +242,12 @@ def test_layers_whose_states_are_all_equal_are_named(tiny):
     ],
 )
 def test_arguments_outside_their_range(tiny, option, message):
-    with pytest.raises(rs.ArgumentError, match=message):
+    with pytest.raises(rs.errors.ArgumentError, match=message):
         profiled(*tiny, **option)
 
 
 def test_a_model_on_the_meta_device():
     with torch.device("meta"):
         model = type(tiny_model())(tiny_model().config)
-    with pytest.raises(rs.ModelError, match="one on the meta device"):
+    with pytest.raises(rs.errors.ModelError, match="one on the meta device"):
         profiled(model, tiny_tokenizer(), tiny_texts(20))

@@ -67,7 +67,7 @@ def test_axolotl_has_no_empty_patterns():
 
 def test_axolotl_takes_whole_alphas_only():
     plan = rs.PerLayerID().plan(tiny_model(), PROFILE, alpha_ratio=1.5)
-    with pytest.raises(rs.ArgumentError, match=r"an alpha of 4\.5\. Use a whole --alpha-ratio"):
+    with pytest.raises(rs.errors.ArgumentError, match=r"an alpha of 4\.5\. Use a whole --alpha-ratio"):
         as_text(plan, "axolotl")
 
 

@@ -39,13 +39,13 @@ def test_empty_texts_are_left_out_with_a_warning(tmp_path):
 @pytest.mark.parametrize(
     ("content", "error", "message"),
     [
-        (b'{"text": "a"}\n{"text": \n', rs.FileFormatError, r"whose line 2 is not JSON \(Expecting value\)"),
-        (b'{"text": "a"}\n\n["a"]\n', rs.FileFormatError, "whose line 3 is a list"),
-        (b'[\n{"text": "a"}\n]', rs.FileFormatError, "whose line 1 is not JSON"),
-        (b'{"text": "a"}\n{"text": "\xe4"}\n', rs.FileFormatError, "not UTF-8"),
-        (b'{"text": "a"}\n{"body": "b", "id": 1}\n', rs.TextsError, r"line 2, has: body, id\).*--field"),
-        (b'{"text": ["a"]}\n', rs.TextsError, r"text in the field 'text', got a list \(.*line 1\)"),
-        (b'{"text": null}\n', rs.TextsError, "got a NoneType"),
+        (b'{"text": "a"}\n{"text": \n', rs.errors.FileFormatError, r"whose line 2 is not JSON \(Expecting value\)"),
+        (b'{"text": "a"}\n\n["a"]\n', rs.errors.FileFormatError, "whose line 3 is a list"),
+        (b'[\n{"text": "a"}\n]', rs.errors.FileFormatError, "whose line 1 is not JSON"),
+        (b'{"text": "a"}\n{"text": "\xe4"}\n', rs.errors.FileFormatError, "not UTF-8"),
+        (b'{"text": "a"}\n{"body": "b", "id": 1}\n', rs.errors.TextsError, r"line 2, has: body, id\).*--field"),
+        (b'{"text": ["a"]}\n', rs.errors.TextsError, r"text in the field 'text', got a list \(.*line 1\)"),
+        (b'{"text": null}\n', rs.errors.TextsError, "got a NoneType"),
     ],
 )
 def test_a_file_that_is_not_what_it_should_be(tmp_path, content, error, message):
@@ -63,12 +63,12 @@ def test_a_csv_file(tmp_path):
 
 @pytest.mark.parametrize("name", ["missing.jsonl", "missing.csv"])
 def test_a_file_that_does_not_exist(name):
-    with pytest.raises(rs.TextsError, match="which does not exist"):
+    with pytest.raises(rs.errors.TextsError, match="which does not exist"):
         load_texts(name, "text")
 
 
 def test_an_unknown_field_of_the_embedded_texts():
-    with pytest.raises(rs.TextsError, match="has: text, question, answer"):
+    with pytest.raises(rs.errors.TextsError, match="has: text, question, answer"):
         load_texts("medical-qa", "body")
 
 
@@ -96,11 +96,11 @@ def test_a_split_of_a_data_set(data_set):
     ],
 )
 def test_a_data_set_that_does_not_have_it(data_set, split, field, message):
-    with pytest.raises(rs.TextsError, match=message):
+    with pytest.raises(rs.errors.TextsError, match=message):
         load_texts(f"{data_set}{split}", field, progress=False)
 
 
 def test_data_sets_need_an_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(rs.MissingExtraError, match=r'pip install "rankselect\[data\]"'):
+    with pytest.raises(rs.errors.MissingExtraError, match=r'pip install "rankselect\[data\]"'):
         load_texts("org/name", "text")

@@ -344,7 +344,7 @@ class TestOpening:
 
     def test_without_the_package(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "openai", None)
-        with pytest.raises(rs.MissingExtraError, match=r"rankselect\[judge\]"):
+        with pytest.raises(rs.errors.MissingExtraError, match=r"rankselect\[judge\]"):
             LLMJudge("m", api_key=KEY)
         LLMJudge("m", complete=lambda messages: "")
 

@@ -183,5 +183,5 @@ def test_a_sound_metric_passes(metric):
     ids=lambda value: type(value).__name__ if isinstance(value, Metric) else "",
 )
 def test_a_broken_one_is_told_what_it_breaks(metric, broken):
-    with pytest.raises(rs.ContractError, match=f"expected {broken}"):
+    with pytest.raises(rs.errors.ContractError, match=f"expected {broken}"):
         check_metric(metric)

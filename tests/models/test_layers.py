@@ -105,5 +105,5 @@ def test_what_is_given_in_the_place_of_a_model_is_refused(given, said):
         lambda: rs.PerLayerID().plan(block(), rs.Calibration(given, None, texts), target_modules=["mlp"]),
     ]
     for call in calls:
-        with pytest.raises(rs.ModelError, match=rf"expected a model \(a torch\.nn\.Module\), {said}"):
+        with pytest.raises(rs.errors.ModelError, match=rf"expected a model \(a torch\.nn\.Module\), {said}"):
             call()

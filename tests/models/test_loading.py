@@ -74,7 +74,7 @@ def test_dtype_and_quantization(model):
 
 def test_quantization_needs_an_extra(model, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(rs.MissingExtraError, match=r'pip install "rankselect\[quantized\]"'):
+    with pytest.raises(rs.errors.MissingExtraError, match=r'pip install "rankselect\[quantized\]"'):
         load_model(str(model), quantization="nf4")
 
 
@@ -94,7 +94,7 @@ def test_a_random_head_is_not_reported(tmp_path, recwarn):
 
 
 def fails(name, message, load=load_model):
-    with pytest.raises(rs.ModelError, match=message):
+    with pytest.raises(rs.errors.ModelError, match=message):
         load(str(name))
 
 
@@ -157,7 +157,7 @@ def test_weights_of_another_shape(damaged):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
 def test_a_device_that_is_not_there(model):
-    with pytest.raises(rs.ModelError, match="CUDA.*Choose another device_map, for example cpu"):
+    with pytest.raises(rs.errors.ModelError, match="CUDA.*Choose another device_map, for example cpu"):
         load_model(model, device_map="cuda:0")
 
 
@@ -170,7 +170,7 @@ def test_a_device_that_is_not_there(model):
     ],
 )
 def test_unknown_arguments(model, arguments, message):
-    with pytest.raises(rs.ArgumentError, match=message):
+    with pytest.raises(rs.errors.ArgumentError, match=message):
         load_model(model, **arguments)
 
 
@@ -180,7 +180,7 @@ def test_a_model_that_does_not_fit_into_memory(model, monkeypatch):
 
     monkeypatch.setattr(LlamaForCausalLM, "from_pretrained", from_pretrained)
     with pytest.raises(
-        rs.OutOfMemoryError, match=r'too little \(CUDA out of memory\). Load it with quantization="nf4"'
+        rs.errors.OutOfMemoryError, match=r'too little \(CUDA out of memory\). Load it with quantization="nf4"'
     ):
         load_model(model)
 
@@ -202,7 +202,7 @@ def test_a_built_model_is_passed_through():
     ],
 )
 def test_a_built_model_is_not_changed_by_loading(arguments, message):
-    with pytest.raises(rs.ArgumentError, match=message):
+    with pytest.raises(rs.errors.ArgumentError, match=message):
         load_model(tiny_model(), **arguments)
 
 
@@ -214,7 +214,7 @@ def test_gradient_checkpointing_in_full_precision():
 def test_a_model_without_gradient_checkpointing(monkeypatch):
     built = tiny_model()
     monkeypatch.setattr(type(built), "supports_gradient_checkpointing", False)
-    with pytest.raises(rs.ModelError, match="a LlamaForCausalLM without"):
+    with pytest.raises(rs.errors.ModelError, match="a LlamaForCausalLM without"):
         load_model(built, trainable=True, gradient_checkpointing=True)
 
 
@@ -277,13 +277,13 @@ class TestQuantized:
         assert quantization_of(again) == quantization
         with torch.no_grad():
             assert torch.equal(loaded(self.IDS).logits, again(self.IDS).logits)
-        with pytest.raises(rs.ArgumentError, match="whose weights are stored quantised"):
+        with pytest.raises(rs.errors.ArgumentError, match="whose weights are stored quantised"):
             load_model(tmp_path, quantization=quantization)
 
     def test_another_quantisation_of_a_built_model(self, model):
         loaded = load_model(model, quantization="nf4")
         assert load_model(loaded, quantization="nf4") is loaded
-        with pytest.raises(rs.ArgumentError, match="a model to load in int8, got a model built in nf4"):
+        with pytest.raises(rs.errors.ArgumentError, match="a model to load in int8, got a model built in nf4"):
             load_model(loaded, quantization="int8")
 
     def test_8_bit_layers_note_a_cast_once_at_most(self, model, caplog):
@@ -297,7 +297,7 @@ class TestQuantized:
     def test_a_repacked_model_is_not_trained(self, model):
         loaded = load_model(model, quantization="nf4", device_map="cpu")
         loaded.model.layers[0].mlp.up_proj.weight.quant_state.packing_format_for_cpu = True
-        with pytest.raises(rs.ModelError, match="repacked in an evaluation pass on the CPU.*Load it again"):
+        with pytest.raises(rs.errors.ModelError, match="repacked in an evaluation pass on the CPU.*Load it again"):
             load_model(loaded, trainable=True)
 
     def test_models_loaded_by_transformers_are_not_repacked_either(self, model):

@@ -18,6 +18,7 @@ from architectures import FAMILIES, LAYERS, inputs_for
 from rankselect.calibration.batches import encode
 from rankselect.calibration.hidden_states import HiddenStates
 from rankselect.models.layers import find_layers
+from rankselect.plan.targets import find_targets
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:peft"),
@@ -106,7 +107,7 @@ def test_the_layers_are_those_a_person_would_name(family, model):
 
 @pytest.mark.parametrize("family", ALL_LINEAR)
 def test_all_linear_takes_the_modules_a_person_would_list(family, model):
-    targets = rs.find_targets(model, "all-linear")
+    targets = find_targets(model, "all-linear")
     assert {target.name.rsplit(".", 1)[-1] for target in targets} == ALL_LINEAR[family]
     assert {target.layer for target in targets} == set(LAYERS[family])
 
@@ -124,7 +125,7 @@ def test_peft_builds_the_plan(family, model, make, target_modules):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_peft_builds_a_plan_for_some_modules_of_some_layers(family, model):
-    every = [target.name for target in rs.find_targets(model, "all-linear")]
+    every = [target.name for target in find_targets(model, "all-linear")]
     for wanted in (every[:1], every[::3]):
         plan = RandomRanks().plan(model, target_modules=wanted)
         assert list(plan.ranks) == wanted

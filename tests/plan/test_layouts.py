@@ -31,7 +31,7 @@ def test_patches_that_are_by_chance_as_many_as_the_longest_text_are_not_masked_l
     model = FAMILIES["clip"]()
     image = inputs_for("clip", 2)
     mixed = [{**image[0], **text(3)}, {**image[1], **text(5)}]  # an image has 4 patches and a class token
-    with pytest.raises(rs.ModelError, match=r"one hidden state for each token, got .*Use batch_size=1"):
+    with pytest.raises(rs.errors.ModelError, match=r"one hidden state for each token, got .*Use batch_size=1"):
         streamed(model, mixed, batch_size=2)
     alone = streamed(model, mixed, batch_size=1)
     equally_long = streamed(model, [{**image[0], **text(5, 1)}, {**image[1], **text(5)}], batch_size=2)
@@ -62,13 +62,15 @@ def test_tokens_that_are_padded_inside_the_model_are_refused(batch_size):
         attention_window=4,
         pad_token_id=0,
     )
-    with pytest.raises(rs.ModelError, match=r"got \(\d, \d+\) from encoder.layer.0 .* use IDProfile.from_values"):
+    with pytest.raises(
+        rs.errors.ModelError, match=r"got \(\d, \d+\) from encoder.layer.0 .* use IDProfile.from_values"
+    ):
         streamed(tf.AutoModel.from_config(config), [text(5), text(6), text(7)], batch_size)
 
 
 def test_states_with_another_order_of_dimensions_are_refused():
     config = tf.XLNetConfig(vocab_size=61, d_model=32, n_layer=1, n_head=4, d_inner=48)
-    with pytest.raises(rs.ModelError, match=r"shape \(batch, length, width\), got \(7, 2, 32\) from layer.0"):
+    with pytest.raises(rs.errors.ModelError, match=r"shape \(batch, length, width\), got \(7, 2, 32\) from layer.0"):
         streamed(tf.AutoModel.from_config(config), [text(5), text(7)], 2)
 
 
@@ -106,7 +108,9 @@ def test_the_decoder_is_given_a_mask_where_there_is_none():
 
 
 def test_sounds_of_different_lengths_are_refused():
-    with pytest.raises(rs.TextsError, match=r"inputs 'input_values' of one shape, got shapes \(300,\) and \(400,\)"):
+    with pytest.raises(
+        rs.errors.TextsError, match=r"inputs 'input_values' of one shape, got shapes \(300,\) and \(400,\)"
+    ):
         streamed(FAMILIES["wav2vec2"](), [{"input_values": torch.randn(length)} for length in (400, 300)], 2)
 
 

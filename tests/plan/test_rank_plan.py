@@ -120,7 +120,9 @@ class TestConfig:
         ],
     )
     def test_refuses_what_the_plan_decides(self, plan, name):
-        with pytest.raises(rs.ArgumentError, match=f"other than those that the plan decides, got {name}. Leave it"):
+        with pytest.raises(
+            rs.errors.ArgumentError, match=f"other than those that the plan decides, got {name}. Leave it"
+        ):
             plan.to_lora_config(**{name: None})
 
     def test_an_unknown_argument_is_pefts_to_refuse(self, plan):
@@ -158,20 +160,20 @@ class TestAsAValue:
 
     @pytest.mark.parametrize("rank", [0, -1, 17, 2.5, 2.0, True])
     def test_a_rank_outside_the_module_or_not_whole_is_refused(self, rank):
-        with pytest.raises(rs.ArgumentError, match=rf"a whole rank from 1 to 16 for q, got {rank}\. Clip"):
+        with pytest.raises(rs.errors.ArgumentError, match=rf"a whole rank from 1 to 16 for q, got {rank}\. Clip"):
             planned("q", rank, 8.0)
 
     @pytest.mark.parametrize("alpha", [0.0, -1.0, float("nan"), float("inf")])
     def test_an_alpha_that_is_no_scale_is_refused(self, alpha):
-        with pytest.raises(rs.ArgumentError, match="a positive alpha for q"):
+        with pytest.raises(rs.errors.ArgumentError, match="a positive alpha for q"):
             planned("q", 1, alpha)
 
     def test_an_empty_plan_is_refused(self, plan):
-        with pytest.raises(rs.ArgumentError, match="a plan of at least one module, got none"):
+        with pytest.raises(rs.errors.ArgumentError, match="a plan of at least one module, got none"):
             dataclasses.replace(plan, modules=())
 
     def test_a_module_named_twice_is_refused(self, plan):
-        with pytest.raises(rs.ArgumentError, match="a plan with each module once, got 1 named twice"):
+        with pytest.raises(rs.errors.ArgumentError, match="a plan with each module once, got 1 named twice"):
             dataclasses.replace(plan, modules=(*plan.modules, planned("head", 2, 8.0)))
 
 
@@ -229,21 +231,25 @@ class TestFile:
         document = json.loads(path.read_text())
         change(document)
         path.write_text(json.dumps(document))
-        with pytest.raises(rs.FileFormatError, match=message):
+        with pytest.raises(rs.errors.FileFormatError, match=message):
             rs.RankPlan.load(path)
 
     @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"[1]", b"null"])
     def test_what_is_no_plan_at_all(self, tmp_path, content):
         path = tmp_path / "plan.json"
         path.write_bytes(content)
-        with pytest.raises(rs.FileFormatError, match=r"a rankselect\.rank_plan file \(JSON, version 1 or older\), got"):
+        with pytest.raises(
+            rs.errors.FileFormatError, match=r"a rankselect\.rank_plan file \(JSON, version 1 or older\), got"
+        ):
             rs.RankPlan.load(path)
 
     def test_a_truncated_file(self, plan, tmp_path):
         path = tmp_path / "plan.json"
         plan.save(path)
         path.write_text(path.read_text()[:-40])
-        with pytest.raises(rs.FileFormatError, match=r"which is not JSON .* It is damaged or truncated: make it again"):
+        with pytest.raises(
+            rs.errors.FileFormatError, match=r"which is not JSON .* It is damaged or truncated: make it again"
+        ):
             rs.RankPlan.load(path)
 
     def test_a_missing_file_is_the_systems_own_error(self, tmp_path):

@@ -88,7 +88,7 @@ def test_weights_are_not_read():
 
 class TestRefusals:
     def test_a_name_that_matches_nothing_gets_near_matches(self, llama):
-        with pytest.raises(rs.TargetError) as caught:
+        with pytest.raises(rs.errors.TargetError) as caught:
             find_targets(llama, ["q_proj", "vproj"])
         assert str(caught.value) == (
             "expected target_modules that name modules of this model, got 'vproj', which matches none. "
@@ -97,24 +97,28 @@ class TestRefusals:
         )
 
     def test_a_bare_string_is_told_apart_from_a_list(self, llama):
-        with pytest.raises(rs.TargetError, match=r"A string is one regular expression .* write \['q_proj'\]"):
+        with pytest.raises(rs.errors.TargetError, match=r"A string is one regular expression .* write \['q_proj'\]"):
             find_targets(llama, "q_proj")
 
     def test_a_broken_expression(self, llama):
-        with pytest.raises(rs.TargetError, match=r"expected a regular expression .*, got '\(q' \(missing \)"):
+        with pytest.raises(rs.errors.TargetError, match=r"expected a regular expression .*, got '\(q' \(missing \)"):
             find_targets(llama, "(q")
 
     def test_an_empty_list(self, llama):
-        with pytest.raises(rs.TargetError, match=r"at least one target module, got an empty list\. Name modules"):
+        with pytest.raises(
+            rs.errors.TargetError, match=r"at least one target module, got an empty list\. Name modules"
+        ):
             find_targets(llama, [])
 
     @pytest.mark.parametrize("container", ["self_attn", "mlp", "layers", "input_layernorm"])
     def test_a_module_that_lora_cannot_adapt(self, llama, container):
-        with pytest.raises(rs.TargetError, match=f"{container}, a .*Name the modules inside it"):
+        with pytest.raises(rs.errors.TargetError, match=f"{container}, a .*Name the modules inside it"):
             find_targets(llama, [container])
 
     def test_a_model_without_layers(self):
-        with pytest.raises(rs.TargetError, match=r"linear modules inside a list of layers, got Linear.*Name the"):
+        with pytest.raises(
+            rs.errors.TargetError, match=r"linear modules inside a list of layers, got Linear.*Name the"
+        ):
             find_targets(nn.Linear(2, 2))
 
     @pytest.mark.parametrize(
@@ -130,17 +134,17 @@ class TestRefusals:
         ],
     )
     def test_a_module_whose_adapter_would_have_no_effect(self, family, name, reason):
-        with pytest.raises(rs.TargetError, match=f"{name} .*{reason}.* Leave them out of target_modules"):
+        with pytest.raises(rs.errors.TargetError, match=f"{name} .*{reason}.* Leave them out of target_modules"):
             find_targets(FAMILIES[family](), [name])
 
     def test_a_model_that_carries_adapters(self, llama):
         config = LoraConfig(target_modules=["q_proj"])
-        with pytest.raises(rs.ModelError, match=r"inside a wrapper \(PeftModel\).*merge or unload an adapter"):
+        with pytest.raises(rs.errors.ModelError, match=r"inside a wrapper \(PeftModel\).*merge or unload an adapter"):
             find_targets(get_peft_model(copy.deepcopy(llama), config))
-        with pytest.raises(rs.ModelError, match=r"a model without adapters, got one with LoRA layers\. Merge"):
+        with pytest.raises(rs.errors.ModelError, match=r"a model without adapters, got one with LoRA layers\. Merge"):
             find_targets(inject_adapter_in_model(config, copy.deepcopy(llama)))
 
     def test_a_model_in_a_wrapper(self, llama):
         for wrapped in (torch.compile(llama), nn.DataParallel(llama)):
-            with pytest.raises(rs.ModelError, match=f"the bare model.*{type(wrapped).__name__}"):
+            with pytest.raises(rs.errors.ModelError, match=f"the bare model.*{type(wrapped).__name__}"):
                 find_targets(wrapped)

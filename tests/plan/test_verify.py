@@ -45,7 +45,7 @@ def built(llama, plan):
 
 
 def difference(plan, peft_model):
-    with pytest.raises(rs.PlanMismatchError) as caught:
+    with pytest.raises(rs.errors.PlanMismatchError) as caught:
         plan.verify(peft_model)
     assert caught.value.expected == "a PEFT model that is exactly the plan"
     assert "get_peft_model(model, plan.to_lora_config())" in caught.value.remedy
@@ -140,12 +140,14 @@ def test_another_active_adapter(plan, built):
 def test_two_active_adapters(plan, built):
     built.add_adapter("other", LoraConfig(r=2, target_modules=["q_proj"]))
     built.base_model.set_adapter(["default", "other"])
-    with pytest.raises(rs.PlanMismatchError, match="one active adapter, got a PeftModel with default and other"):
+    with pytest.raises(rs.errors.PlanMismatchError, match="one active adapter, got a PeftModel with default and other"):
         plan.verify(built)
 
 
 def test_a_model_without_adapters(plan, llama):
-    with pytest.raises(rs.PlanMismatchError, match="LoRA layers and one active adapter, got a LlamaForCausalLM with"):
+    with pytest.raises(
+        rs.errors.PlanMismatchError, match="LoRA layers and one active adapter, got a LlamaForCausalLM with"
+    ):
         plan.verify(llama)
 
 

@@ -189,7 +189,7 @@ class TestTilted:
         assert set(quietly(Tilted(rs.Fixed(5), "early"), model(16)).ranks.values()) == {5}
 
     def test_a_target_outside_the_layers_has_no_depth(self):
-        with pytest.raises(rs.TargetError, match="expected target modules inside the model's layers, got head"):
+        with pytest.raises(rs.errors.TargetError, match="expected target modules inside the model's layers, got head"):
             Tilted(rs.Fixed(4), "early").plan(model(16, 16, head=True), target_modules=["q", "head"])
 
     def test_towards_is_early_or_late(self):
@@ -215,7 +215,7 @@ class TestEveryControl:
         assert control("fixed:rank=8").evidence is None
 
     def test_asks_for_the_evidence_of_the_wrapped_strategy(self, control):
-        with pytest.raises(rs.EvidenceError, match=r"the class IDProfile for .*strategy=PerLayerID\(\)"):
+        with pytest.raises(rs.errors.EvidenceError, match=r"the class IDProfile for .*strategy=PerLayerID\(\)"):
             control(rs.PerLayerID()).plan(LLAMA)
 
     def test_wraps_another_control_too(self, control):
@@ -238,10 +238,18 @@ class TestEveryControl:
     @pytest.mark.parametrize(
         ("wrapped", "error", "message"),
         [
-            ("per-layer", rs.UnknownNameError, "got 'per-layer'. Did you mean per-layer-id?"),
-            ("fixed", rs.ArgumentError, "expected arguments that fixed takes"),
-            (8, rs.ArgumentError, r"expected a strategy, or the name of one, got 8\. Known names: .*per-layer-id"),
-            (rs.PerLayerID, rs.ArgumentError, r"got the class PerLayerID\. Make an instance of it: PerLayerID\(…\)\."),
+            ("per-layer", rs.errors.UnknownNameError, "got 'per-layer'. Did you mean per-layer-id?"),
+            ("fixed", rs.errors.ArgumentError, "expected arguments that fixed takes"),
+            (
+                8,
+                rs.errors.ArgumentError,
+                r"expected a strategy, or the name of one, got 8\. Known names: .*per-layer-id",
+            ),
+            (
+                rs.PerLayerID,
+                rs.errors.ArgumentError,
+                r"got the class PerLayerID\. Make an instance of it: PerLayerID\(…\)\.",
+            ),
         ],
     )
     def test_wraps_nothing_else(self, control, wrapped, error, message):

@@ -61,7 +61,7 @@ def test_a_layer_starts_from_the_one_right_before_it():
 def test_the_input_of_every_stack_must_be_known(missing):
     t5 = FAMILIES["t5"]()
     entering = {layer: 2.0 for layer in ("encoder.block.0", "decoder.block.0") if layer != missing}
-    with pytest.raises(rs.EvidenceError) as caught:
+    with pytest.raises(rs.errors.EvidenceError) as caught:
         ranks(t5, dict.fromkeys(rs.layer_names(t5), 5.0), entering, ["q"])
     assert str(caught.value) == (
         f"expected a profile with the ID of what enters {missing}, got one without it. "
@@ -70,12 +70,12 @@ def test_the_input_of_every_stack_must_be_known(missing):
 
 
 def test_a_layer_that_the_profile_lacks_is_named():
-    with pytest.raises(rs.EvidenceError, match=f"a profile with the layer {FIRST}"):
+    with pytest.raises(rs.errors.EvidenceError, match=f"a profile with the layer {FIRST}"):
         ranks(LLAMA, {SECOND: 5.0}, {}, ["q_proj"])
 
 
 def test_a_module_outside_the_layers_is_refused():
-    with pytest.raises(rs.TargetError, match="got lm_head, which is in none"):
+    with pytest.raises(rs.errors.TargetError, match="got lm_head, which is in none"):
         ranks(LLAMA, {FIRST: 5.0, SECOND: 6.0}, {FIRST: 1.0}, ["lm_head"])
 
 

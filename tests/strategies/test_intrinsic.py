@@ -81,14 +81,14 @@ def test_a_layer_of_higher_dimension_never_gets_a_lower_rank(first, second, max_
 
 @pytest.mark.parametrize("path", ["profile.json", Path("profile.json")])
 def test_the_path_of_a_profile_is_no_profile(path):
-    with pytest.raises(rs.EvidenceError, match=r"for PerLayerID\(\), got 'profile\.json'\. Read the file first"):
+    with pytest.raises(rs.errors.EvidenceError, match=r"for PerLayerID\(\), got 'profile\.json'\. Read the file first"):
         rs.PerLayerID().plan(LLAMA, path)
 
 
 class TestAnotherModel:
     def test_a_profile_with_more_layers(self):
         longer = rs.IDProfile.from_values({f"model.layers.{i}": 3.0 for i in range(3)})
-        with pytest.raises(rs.EvidenceError) as caught:
+        with pytest.raises(rs.errors.EvidenceError) as caught:
             rs.IntrinsicMean().plan(LLAMA, longer)
         assert str(caught.value) == (
             "expected a profile of this model (2 layers, model.layers.0 to model.layers.1), got one of another model "
@@ -98,18 +98,20 @@ class TestAnotherModel:
 
     def test_a_profile_with_other_names(self):
         other = rs.IDProfile.from_values({"transformer.h.0": 3.0, "transformer.h.1": 4.0})
-        with pytest.raises(rs.EvidenceError, match=r"got one of another model \(2 layers, transformer\.h\.0 to"):
+        with pytest.raises(rs.errors.EvidenceError, match=r"got one of another model \(2 layers, transformer\.h\.0 to"):
             rs.PerLayerID().plan(LLAMA, other)
 
     def test_a_profile_of_another_width(self):
         rs.PerLayerID().plan(LLAMA, measured())
         with pytest.raises(
-            rs.EvidenceError, match=r"this model \(llama, width 32\), got one of another \(llama, width 64\)"
+            rs.errors.EvidenceError, match=r"this model \(llama, width 32\), got one of another \(llama, width 64\)"
         ):
             rs.PerLayerID().plan(LLAMA, measured(width=(64,)))
 
     def test_a_profile_of_another_architecture(self):
-        with pytest.raises(rs.EvidenceError, match=r"got one of another \(mistral, width 32\)\. Measure this model"):
+        with pytest.raises(
+            rs.errors.EvidenceError, match=r"got one of another \(mistral, width 32\)\. Measure this model"
+        ):
             rs.PerLayerID().plan(LLAMA, measured(model_type="mistral"))
 
     def test_another_name_alone_is_fine(self):
@@ -119,14 +121,16 @@ class TestAnotherModel:
         partial = rs.IDProfile.from_values({SECOND: 5.0})
         plan = rs.PerLayerID().plan(LLAMA, partial, target_modules=["layers.1.self_attn.q_proj"])
         assert plan.ranks == {f"{SECOND}.self_attn.q_proj": 5}
-        with pytest.raises(rs.EvidenceError, match=rf"a profile with the layer {FIRST}, got one of 1 layers without"):
+        with pytest.raises(
+            rs.errors.EvidenceError, match=rf"a profile with the layer {FIRST}, got one of 1 layers without"
+        ):
             rs.PerLayerID().plan(LLAMA, partial)
 
 
 def test_a_module_outside_the_layers_has_no_dimension_of_its_own():
     bert = FAMILIES["bert"]()
     values = rs.IDProfile.from_values(dict.fromkeys(rs.layer_names(bert), 4.0))
-    with pytest.raises(rs.TargetError) as caught:
+    with pytest.raises(rs.errors.TargetError) as caught:
         rs.PerLayerID().plan(bert, values, target_modules=["dense"])
     assert str(caught.value) == (
         "expected target modules inside the model's layers, got pooler.dense, which is in none. "

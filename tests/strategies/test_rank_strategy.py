@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 import rankselect as rs
-from rankselect.plan.targets import Target
+from rankselect.plan.targets import Target, find_targets
 from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
 
 QK = ["q_proj", "k_proj"]  # 32 x 32 and 32 x 16
 LLAMA = tiny_model()
-NAMES = tuple(target.name for target in rs.find_targets(LLAMA, QK))
+NAMES = tuple(target.name for target in find_targets(LLAMA, QK))
 
 
 @dataclass(frozen=True)
@@ -109,40 +109,44 @@ class TestArguments:
     @pytest.mark.parametrize("alpha_ratio", [0, -2.0, float("nan"), float("inf")])
     def test_alpha_ratio_must_be_a_scale(self, alpha_ratio):
         message = re.escape(f"expected an alpha_ratio above 0, got {alpha_ratio!r}. Alpha is alpha_ratio x rank")
-        with pytest.raises(rs.ArgumentError, match=message):
+        with pytest.raises(rs.errors.ArgumentError, match=message):
             Wish().plan(LLAMA, alpha_ratio=alpha_ratio)
 
     def test_min_rank_must_be_one_at_least(self):
-        with pytest.raises(rs.ArgumentError, match=r"a min_rank of at least 1, got 0\. PEFT has no rank 0"):
+        with pytest.raises(rs.errors.ArgumentError, match=r"a min_rank of at least 1, got 0\. PEFT has no rank 0"):
             Wish().plan(LLAMA, min_rank=0)
 
     @pytest.mark.parametrize("rank", [1.5, float("nan"), True, "4"])
     @pytest.mark.parametrize("name", ["min_rank", "max_rank"])
     def test_bounds_must_be_whole(self, name, rank):
-        with pytest.raises(rs.ArgumentError, match=f"a whole {name}, got {rank!r}. Ranks are whole numbers"):
+        with pytest.raises(rs.errors.ArgumentError, match=f"a whole {name}, got {rank!r}. Ranks are whole numbers"):
             Wish().plan(LLAMA, **{name: rank})
 
     def test_max_rank_must_not_be_below_min_rank(self):
-        with pytest.raises(rs.ArgumentError, match=r"a max_rank of at least min_rank \(4\), got 3\. Raise it"):
+        with pytest.raises(rs.errors.ArgumentError, match=r"a max_rank of at least min_rank \(4\), got 3\. Raise it"):
             Wish().plan(LLAMA, min_rank=4, max_rank=3)
 
 
 class TestBrokenStrategies:
     @pytest.mark.parametrize("wish", [float("nan"), float("inf"), -float("inf")])
     def test_a_wish_that_is_no_number_names_the_strategy_and_the_module(self, wish):
-        with pytest.raises(rs.ArgumentError, match=rf"a finite rank from Wish\(.*\), got {wish} for {NAMES[1]}"):
+        with pytest.raises(rs.errors.ArgumentError, match=rf"a finite rank from Wish\(.*\), got {wish} for {NAMES[1]}"):
             Wish(4, {NAMES[1]: wish}).plan(LLAMA, target_modules=QK)
 
     def test_a_target_without_a_wish(self):
-        with pytest.raises(rs.TargetError, match=rf"each of the 4 target modules, got 3; first difference: {NAMES[2]}"):
+        with pytest.raises(
+            rs.errors.TargetError, match=rf"each of the 4 target modules, got 3; first difference: {NAMES[2]}"
+        ):
             Wish(left_out=(NAMES[2],)).plan(LLAMA, target_modules=QK)
 
     def test_a_wish_without_a_target(self):
-        with pytest.raises(rs.TargetError, match=r"each of the 4 target modules, got 5; first difference: lm_head\."):
+        with pytest.raises(
+            rs.errors.TargetError, match=r"each of the 4 target modules, got 5; first difference: lm_head\."
+        ):
             Wish(special={"lm_head": 4}).plan(LLAMA, target_modules=QK)
 
     def test_a_class_cannot_plan(self):
-        with pytest.raises(rs.ArgumentError) as caught:
+        with pytest.raises(rs.errors.ArgumentError) as caught:
             rs.PerLayerID.plan(LLAMA, rs.IDProfile.from_values({"model.layers.0": 3.0, "model.layers.1": 8.0}))
         assert str(caught.value) == (
             "expected a strategy to plan with, got its class, called with a LlamaForCausalLM. "
@@ -185,7 +189,7 @@ class TokenCount(rs.Evidence):
 
     def check(self, model):
         if len(rs.layer_names(model)) != self.layers:
-            raise rs.EvidenceError("a count for this model", f"one for {self.layers} layers", "Count again.")
+            raise rs.errors.EvidenceError("a count for this model", f"one for {self.layers} layers", "Count again.")
 
 
 @dataclass(frozen=True)
@@ -211,11 +215,13 @@ class TestEvidenceOfAThirdParty:
         assert set(plan.ranks.values()) == {7}
 
     def test_may_refuse_another_model(self):
-        with pytest.raises(rs.EvidenceError, match=r"a count for this model, got one for 3 layers\. Count again\."):
+        with pytest.raises(
+            rs.errors.EvidenceError, match=r"a count for this model, got one for 3 layers\. Count again\."
+        ):
             ByTokens().plan(LLAMA, TokenCount(7, layers=3))
 
     def test_must_be_there(self):
-        with pytest.raises(rs.EvidenceError) as caught:
+        with pytest.raises(rs.errors.EvidenceError) as caught:
             ByTokens().plan(LLAMA)
         assert str(caught.value) == (
             "expected evidence of the class TokenCount for ByTokens(per_token=0.1), got None. "
@@ -224,11 +230,13 @@ class TestEvidenceOfAThirdParty:
 
     @pytest.mark.parametrize("wrong", [rs.IDProfile.from_values({"model.layers.0": 3.0}), {"tokens": 7}, 7])
     def test_must_be_of_its_class(self, wrong):
-        with pytest.raises(rs.EvidenceError, match=f"the class TokenCount .* got a {type(wrong).__name__}"):
+        with pytest.raises(rs.errors.EvidenceError, match=f"the class TokenCount .* got a {type(wrong).__name__}"):
             ByTokens().plan(LLAMA, wrong)
 
     def test_its_class_is_not_it(self):
-        with pytest.raises(rs.EvidenceError, match=r"the class TokenCount for .*, got the class TokenCount\. Pass it"):
+        with pytest.raises(
+            rs.errors.EvidenceError, match=r"the class TokenCount for .*, got the class TokenCount\. Pass it"
+        ):
             ByTokens().plan(LLAMA, TokenCount)
 
     def test_is_ignored_by_strategies_that_need_none(self):

@@ -132,5 +132,5 @@ def test_a_sound_strategy_passes():
     ids=lambda value: type(value).__name__ if isinstance(value, rs.RankStrategy) else "",
 )
 def test_a_broken_one_is_told_what_it_breaks(strategy, broken):
-    with pytest.raises(rs.ContractError, match=f"expected {broken}"):
+    with pytest.raises(rs.errors.ContractError, match=f"expected {broken}"):
         check_strategy(strategy)

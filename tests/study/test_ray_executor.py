@@ -187,11 +187,11 @@ def test_a_unit_whose_workers_keep_dying_has_failed_and_the_others_are_done(two_
 
 def test_what_the_work_raises_ends_the_run_as_it_would_here(two_workers):
     def work(unit: Unit) -> UnitResult:
-        raise rs.SaveError("a folder that can be written", "a full disk", "Free some space.")
+        raise rs.errors.SaveError("a folder that can be written", "a full disk", "Free some space.")
 
-    with pytest.raises(rs.SaveError) as caught:
+    with pytest.raises(rs.errors.SaveError) as caught:
         list(RayExecutor().run(work, UNITS))
-    assert type(caught.value) is rs.SaveError
+    assert type(caught.value) is rs.errors.SaveError
     assert caught.value.got == "a full disk"
 
 
@@ -204,7 +204,7 @@ def test_a_folder_that_a_worker_does_not_see_is_said(two_workers, tmp_path):
     try:
         folder = Path(f"/proc/self/fd/{descriptor}")
         expected = f"expected a study folder that all workers share, got {folder}, which is another folder or none"
-        with pytest.raises(rs.ArgumentError, match=expected):
+        with pytest.raises(rs.errors.ArgumentError, match=expected):
             list(RayExecutor().run(partial(work, folder), UNITS))
     finally:
         os.close(descriptor)
@@ -212,9 +212,11 @@ def test_a_folder_that_a_worker_does_not_see_is_said(two_workers, tmp_path):
 
 
 def test_what_no_machine_has_is_said_instead_of_waited_for(two_workers):
-    with pytest.raises(rs.ArgumentError, match="expected a machine with 2 GPUs and 1 CPU cores for a unit, got mach"):
+    with pytest.raises(
+        rs.errors.ArgumentError, match="expected a machine with 2 GPUs and 1 CPU cores for a unit, got mach"
+    ):
         list(RayExecutor(gpus_per_unit=2).run(UnitResult, UNITS))
-    with pytest.raises(rs.ArgumentError, match="a machine with 0 GPUs and 3 CPU cores .* machines with 0 and 2"):
+    with pytest.raises(rs.errors.ArgumentError, match="a machine with 0 GPUs and 3 CPU cores .* machines with 0 and 2"):
         list(RayExecutor(cpus_per_unit=3).run(UnitResult, UNITS))
 
 
@@ -225,13 +227,13 @@ def test_arguments_that_mean_nothing_are_refused():
         ({"gpus_per_unit": 1.5}, "a part of a GPU or whole ones, got 1.5"),
         ({"max_retries": -1}, "max_retries of at least 0"),
     ):
-        with pytest.raises(rs.ArgumentError, match=said):
+        with pytest.raises(rs.errors.ArgumentError, match=said):
             RayExecutor(**arguments)
 
 
 def test_without_ray_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(rs.MissingExtraError, match=r'pip install "rankselect\[ray\]"'):
+    with pytest.raises(rs.errors.MissingExtraError, match=r'pip install "rankselect\[ray\]"'):
         RayExecutor()
 
 

@@ -175,7 +175,9 @@ def test_a_full_disk_stops_the_study_and_keeps_what_is_done(finished, config, tm
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", full)
-        with pytest.raises(rs.SaveError, match="No space left on device.*Free disk space and run the study again"):
+        with pytest.raises(
+            rs.errors.SaveError, match="No space left on device.*Free disk space and run the study again"
+        ):
             Study(config, tmp_path / "study").run(progress=False)
     kept = {path.name: path.stat().st_mtime_ns for path in units.iterdir()}
     assert set(kept) == {*before, "final.base.seed0.json"}
@@ -253,12 +255,12 @@ def hold(folder, ready, release):
 
 def test_a_folder_in_use_or_of_another_config_is_refused(finished, config):
     folder = finished[0]
-    with pytest.raises(rs.ArgumentError, match=r"seeds was \[0, 1\] and is \[0\]"):
+    with pytest.raises(rs.errors.ArgumentError, match=r"seeds was \[0, 1\] and is \[0\]"):
         Study(replace(config, seeds=(0,)), folder).run(progress=False)
     test = Path(config.test)
     text = test.read_text(encoding="utf-8")
     test.write_text(text.replace("why test 0", "how test 0"), encoding="utf-8")
-    with pytest.raises(rs.ArgumentError, match="expected the rows with which the study began"):
+    with pytest.raises(rs.errors.ArgumentError, match="expected the rows with which the study began"):
         Study(config, folder).run(progress=False)
     test.write_text(text, encoding="utf-8")
     context = multiprocessing.get_context("fork")
@@ -267,7 +269,7 @@ def test_a_folder_in_use_or_of_another_config_is_refused(finished, config):
     other.start()
     try:
         assert ready.wait(60)
-        with pytest.raises(rs.ArgumentError, match="expected a study folder that is not in use"):
+        with pytest.raises(rs.errors.ArgumentError, match="expected a study folder that is not in use"):
             Study(config, folder).run(progress=False)
     finally:
         release.set()
@@ -276,11 +278,11 @@ def test_a_folder_in_use_or_of_another_config_is_refused(finished, config):
 
 def test_what_cannot_work_is_said_before_anything_is_trained(config, tmp_path):
     for changed, error, said in (
-        ({"metrics": ("token-f2",)}, rs.UnknownNameError, "Did you mean token-f1"),
-        ({"arms": (Arm("x", "per-layer"),)}, rs.UnknownNameError, "Did you mean per-layer-id"),
-        ({"metrics": ("questeval",)}, rs.MetricError, "expected metrics that work here, questeval among them"),
-        ({"test": "none.jsonl"}, rs.DataError, "none.jsonl"),
-        ({"max_new_tokens": 128}, rs.DataError, "a context of 128 less max_new_tokens 128"),
+        ({"metrics": ("token-f2",)}, rs.errors.UnknownNameError, "Did you mean token-f1"),
+        ({"arms": (Arm("x", "per-layer"),)}, rs.errors.UnknownNameError, "Did you mean per-layer-id"),
+        ({"metrics": ("questeval",)}, rs.errors.MetricError, "expected metrics that work here, questeval among them"),
+        ({"test": "none.jsonl"}, rs.errors.DataError, "none.jsonl"),
+        ({"max_new_tokens": 128}, rs.errors.DataError, "a context of 128 less max_new_tokens 128"),
     ):
         with pytest.raises(error, match=said):
             Study(replace(config, **changed), tmp_path / "new").run(progress=False)
@@ -298,7 +300,7 @@ def test_without_a_test_a_tenth_of_the_questions_is_held_out(config, tmp_path):
     assert len(found.train) + len(found.validation) + len(found.test) == 40
     assert study_rows(alone) == found
     path.write_text(json.dumps(rows[0]), encoding="utf-8")
-    with pytest.raises(rs.DataError, match="at least 2 different questions, to hold one out, got 1"):
+    with pytest.raises(rs.errors.DataError, match="at least 2 different questions, to hold one out, got 1"):
         study_rows(alone)
 
 
@@ -317,8 +319,8 @@ def test_configs_that_compare_nothing_are_refused(config):
         ({"learning_rates": (-1e-3,)}, "learning rates and alpha ratios above 0"),
         ({"template": "{question}"}, "a template with"),
     ):
-        with pytest.raises(rs.ArgumentError, match=said):
+        with pytest.raises(rs.errors.ArgumentError, match=said):
             replace(config, **changed)
-    with pytest.raises(rs.ArgumentError, match="a name of letters"):
+    with pytest.raises(rs.errors.ArgumentError, match="a name of letters"):
         Arm("rank 2")
     assert replace(config, seeds=(0,)).hash != config.hash == replace(config).hash

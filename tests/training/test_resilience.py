@@ -104,7 +104,9 @@ def test_a_mean_loss_that_is_not_counted_by_items_is_weighted_by_labels(tmp_path
 def test_a_row_that_does_not_fit_ends_with_what_each_change_would_save(tmp_path):
     trainer = make_trainer(tmp_path)
     limit_memory(trainer, 0)
-    with pytest.raises(rs.OutOfMemoryError, match=r"got too little for 1 row of \d+ tokens.*saves about") as caught:
+    with pytest.raises(
+        rs.errors.OutOfMemoryError, match=r"got too little for 1 row of \d+ tokens.*saves about"
+    ) as caught:
         trainer.train()
     assert "checkpointing" in str(caught.value)
 
@@ -120,7 +122,9 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_
         return step(model, inputs, n_items)
 
     trainer.training_step = poisoned
-    with pytest.raises(rs.NonFiniteLossError, match=r"finite training loss, got nan at step 5\..*checkpoint-4\."):
+    with pytest.raises(
+        rs.errors.NonFiniteLossError, match=r"finite training loss, got nan at step 5\..*checkpoint-4\."
+    ):
         trainer.train()
     kept = load_file(tmp_path / "checkpoint-4" / "adapter_model.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in kept.values())
@@ -128,7 +132,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     trainer = make_trainer(tmp_path, changes={"save_strategy": "steps", "save_steps": 1, "learning_rate": 1e38})
-    with pytest.raises(rs.NonFiniteLossError, match=r"at step \d"):
+    with pytest.raises(rs.errors.NonFiniteLossError, match=r"at step \d"):
         trainer.train()
     for weights in tmp_path.glob("checkpoint-*/adapter_model.safetensors"):
         assert all(torch.isfinite(tensor).all() for tensor in load_file(weights).values())
@@ -150,7 +154,7 @@ def test_a_full_disk_leaves_no_half_checkpoint(tmp_path):
             resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))  # every longer file fails, as on a full disk
             try:
                 trainer.train()
-            except rs.SaveError as error:
+            except rs.errors.SaveError as error:
                 sys.stdout.write(str(error))
             """
         ),

@@ -153,7 +153,7 @@ def test_a_saved_adapter_loads_in_plain_peft_with_the_same_logits(tmp_path):
     torch.testing.assert_close(logits_of(loaded), logits_of(trainer.model), rtol=0, atol=0)
     assert rs.RankPlan.load(tmp_path / "adapter" / "plan.json") == trainer.plan
     assert (rs.IDProfile.load(tmp_path / "adapter" / "profile.json").values == trainer.profile.values).all()
-    with pytest.raises(rs.SaveError, match="expected a new or empty folder"):
+    with pytest.raises(rs.errors.SaveError, match="expected a new or empty folder"):
         trainer.save_adapter(tmp_path / "adapter")
 
 
@@ -237,23 +237,23 @@ def test_gradient_checkpointing_changes_no_loss(tmp_path):
 
 def test_what_cannot_be_trained_is_refused(tmp_path):
     plan = rs.Fixed(2).plan(tiny_model())
-    with pytest.raises(rs.ArgumentError, match="expected a strategy or a plan, got both"):
+    with pytest.raises(rs.errors.ArgumentError, match="expected a strategy or a plan, got both"):
         make_trainer(tmp_path, strategy=rs.Fixed(2), plan=plan) if False else rs.RankSelectTrainer(
             tiny_model(), arguments(tmp_path), strategy=rs.Fixed(2), plan=plan, train_dataset=ROWS,
             processing_class=tiny_tokenizer(),
         )  # fmt: skip
-    with pytest.raises(rs.ArgumentError, match="expected a strategy or a plan, got neither"):
+    with pytest.raises(rs.errors.ArgumentError, match="expected a strategy or a plan, got neither"):
         make_trainer(tmp_path, strategy=None)
-    with pytest.raises(rs.ArgumentError, match="expected a finished plan alone, got plan_arguments"):
+    with pytest.raises(rs.errors.ArgumentError, match="expected a finished plan alone, got plan_arguments"):
         make_trainer(tmp_path, plan=plan, plan_arguments={"max_rank": 2})
-    with pytest.raises(rs.ArgumentError, match="expected a tokenizer for question-answer rows, got none"):
+    with pytest.raises(rs.errors.ArgumentError, match="expected a tokenizer for question-answer rows, got none"):
         make_trainer(tmp_path, processing_class=None)
     encoded = encode_rows(ROWS, tiny_tokenizer(), max_length=64)
-    with pytest.raises(rs.EvidenceError, match="evidence of the class IDProfile"):
+    with pytest.raises(rs.errors.EvidenceError, match="evidence of the class IDProfile"):
         make_trainer(tmp_path, strategy=rs.PerLayerID(), train_dataset=encoded)
-    with pytest.raises(rs.ArgumentError, match="texts to profile after training"):
+    with pytest.raises(rs.errors.ArgumentError, match="texts to profile after training"):
         make_trainer(tmp_path, plan=plan, train_dataset=encoded, profile_after=True)
-    with pytest.raises(rs.ModelError, match="a model without an adapter"):
+    with pytest.raises(rs.errors.ModelError, match="a model without an adapter"):
         rs.RankSelectTrainer(
             get_peft_model(tiny_model(), plan.to_lora_config()),
             arguments(tmp_path),
@@ -314,9 +314,11 @@ def test_half_a_checkpoint_is_passed_over_and_another_plan_is_refused(tmp_path):
     resumed = make_trainer(tmp_path, changes=changes)
     resumed.train(resume_from_checkpoint=True)
     assert resumed.record.first_step == 4
-    with pytest.raises(rs.PlanMismatchError, match="a checkpoint of the same plan, got .* differs in r, lora_alpha"):
+    with pytest.raises(
+        rs.errors.PlanMismatchError, match="a checkpoint of the same plan, got .* differs in r, lora_alpha"
+    ):
         make_trainer(tmp_path, changes=changes, strategy=rs.Fixed(3)).train(resume_from_checkpoint=True)
-    with pytest.raises(rs.ArgumentError, match="a complete checkpoint to resume from, got none"):
+    with pytest.raises(rs.errors.ArgumentError, match="a complete checkpoint to resume from, got none"):
         make_trainer(tmp_path / "empty", changes=changes).train(resume_from_checkpoint=True)
     assert weights.is_file()
     state = json.loads((newest / "trainer_state.json").read_text(encoding="utf-8"))

@@ -30,8 +30,7 @@ class Neighbors:
         point_of_row: Which of the m distinct points each of the n rows of the input is, shape (n,).
 
     Example:
-        >>> import rankselect as rs
-        >>> neighbors = rs.nearest_neighbors([[0.0], [1.0], [0.0], [3.0]], 1)
+        >>> neighbors = nearest_neighbors([[0.0], [1.0], [0.0], [3.0]], 1)
         >>> neighbors.distances.ravel(), neighbors.indices.ravel(), neighbors.n_duplicates
         (array([1., 1., 2.]), array([1, 0, 1]), 1)
     """
@@ -67,7 +66,7 @@ class Neighbors:
         Example:
             >>> import numpy as np
             >>> import rankselect as rs
-            >>> neighbors = rs.nearest_neighbors([[0.0], [1.0], [3.0], [7.0]], 3)
+            >>> neighbors = nearest_neighbors([[0.0], [1.0], [3.0], [7.0]], 3)
             >>> neighbors.subset(np.array([True, False, True, True]), 1).ravel()
             array([3., 3., 4.])
         """
@@ -111,7 +110,7 @@ def nearest_neighbors(points: ArrayLike | torch.Tensor, k: int, *, extra: int = 
 
     Example:
         >>> import rankselect as rs
-        >>> rs.nearest_neighbors([[0.0, 0.0], [3.0, 4.0], [0.0, 0.0], [0.0, 1.0]], 2).distances
+        >>> nearest_neighbors([[0.0, 0.0], [3.0, 4.0], [0.0, 0.0], [0.0, 1.0]], 2).distances
         array([[1.        , 5.        ],
                [4.24264069, 5.        ],
                [1.        , 4.24264069]])
