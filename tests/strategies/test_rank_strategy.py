@@ -101,6 +101,14 @@ class TestAlpha:
         plan = Wish(4, {NAMES[0]: 7}).plan(LLAMA, target_modules=QK, alpha_ratio=0.5)
         assert [plan.alphas[name] for name in NAMES] == [3.5, 2.0, 2.0, 2.0]
 
+    def test_a_whole_ratio_gives_the_same_plan_as_a_float(self):
+        whole, fraction = (
+            Wish(4, {NAMES[0]: 7}).plan(LLAMA, target_modules=QK, alpha_ratio=ratio) for ratio in (2, 2.0)
+        )
+        assert whole.to_dict() == fraction.to_dict()
+        assert {type(alpha) for alpha in whole.alphas.values()} == {float}
+        assert whole.to_lora_config().alpha_pattern == {f"^{re.escape(NAMES[0])}": 14}
+
     def test_is_eight_times_the_rank_unless_told(self):
         assert set(Wish(4).plan(LLAMA, target_modules=QK).alphas.values()) == {32.0}
 

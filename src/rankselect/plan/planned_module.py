@@ -49,6 +49,7 @@ class PlannedModule:
             )
         if not (math.isfinite(self.alpha) and self.alpha > 0):
             raise ArgumentError(f"a positive alpha for {self.target.name}", repr(self.alpha), "Use an alpha above 0.")
+        object.__setattr__(self, "alpha", float(self.alpha))
 
     def scaled(self, scale: float) -> PlannedModule:
         """The rank multiplied by a number, rounded, and kept from 1 to what the module allows; alpha follows it."""
