@@ -12,6 +12,7 @@ from rankselect.estimators._base import estimator
 from rankselect.metrics._base import metric
 from rankselect.registry import available, create
 from rankselect.strategies._base import strategy
+from rankselect.testing import check_estimator, check_metric, check_strategy
 
 
 class Chatty:
@@ -155,3 +156,17 @@ def test_a_class_or_a_plug_in_of_another_kind_is_refused(resolve, made, name):
         resolve("nothing")
     with pytest.raises(rs.errors.ArgumentError, match=rf"got None\. Known names: .*{name.split(':')[0]}"):
         resolve(None)
+
+
+@pytest.mark.parametrize(
+    ("check", "name", "kind"),
+    [
+        (check_strategy, "fixed:2", rs.Fixed),
+        (check_estimator, "twonn", rs.TwoNN),
+        (check_metric, "token-f1", rs.TokenF1),
+    ],
+)
+def test_the_checks_of_contracts_take_names_and_refuse_classes(check, name, kind):
+    check(name)
+    with pytest.raises(rs.ArgumentError, match=rf"got the class {kind.__name__}\. Make an instance of it"):
+        check(kind)

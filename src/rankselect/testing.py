@@ -11,7 +11,10 @@ import torch
 
 from rankselect.calibration.evidence import Calibration
 from rankselect.errors import ContractError, EvidenceError, MetricError, PointsError
+from rankselect.estimators import _base as estimators
+from rankselect.metrics import _base as metrics
 from rankselect.plan.targets import find_targets
+from rankselect.strategies import _base as strategies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -52,14 +55,14 @@ _WORDS = [
 ]
 
 
-def check_strategy(strategy: RankStrategy) -> None:
+def check_strategy(strategy: RankStrategy | str) -> None:
     """Run a strategy through everything that rankselect and its users rely on.
 
     It plans for small random models of two layouts (Llama's linear layers, GPT-2's transposed ones), on evidence
     measured from small texts, and holds what PEFT builds against the plan.
 
     Args:
-        strategy: An instance of the strategy.
+        strategy: An instance of the strategy, or its name, which tries its entry point too.
 
     Raises:
         ContractError: If it breaks the contract; the message says which part.
@@ -68,6 +71,7 @@ def check_strategy(strategy: RankStrategy) -> None:
         >>> import rankselect as rs
         >>> check_strategy(rs.Fixed(4))
     """
+    strategy = strategies.strategy(strategy)
     for architecture in ("llama", "gpt2"):
         model = tiny_model(architecture)
         calibration = Calibration(model, tiny_tokenizer(), tiny_texts(60), progress=False)
@@ -95,14 +99,14 @@ def _check_plan(strategy: RankStrategy, model: PreTrainedModel, evidence: Any) -
     adapt(copy.deepcopy(model), plan, seed=0)
 
 
-def check_estimator(estimator: Estimator, *, tolerance: float = 1e-6) -> None:
+def check_estimator(estimator: Estimator | str, *, tolerance: float = 1e-6) -> None:
     """Run an estimator through everything that an intrinsic dimension must satisfy.
 
     Its value must not change when points are rotated, moved, scaled, reordered or padded with zeros; duplicates must
     be dropped and counted; points without an answer must raise instead of giving NaN.
 
     Args:
-        estimator: An instance of the estimator.
+        estimator: An instance of the estimator, or its name.
         tolerance: How far values may differ relatively; estimators that draw random numbers or solve iteratively
             need more than the default.
 
@@ -113,6 +117,7 @@ def check_estimator(estimator: Estimator, *, tolerance: float = 1e-6) -> None:
         >>> import rankselect as rs
         >>> check_estimator(rs.TwoNN())
     """
+    estimator = estimators.estimator(estimator)
     rng = np.random.default_rng(0)
     points = rng.standard_normal((300, 5)) @ rng.standard_normal((5, 12))
     estimate = estimator.estimate(points)
@@ -166,7 +171,7 @@ _BESIDE = {
 }
 
 
-def check_metric(metric: Metric, *, tolerance: float = 1e-6) -> None:
+def check_metric(metric: Metric | str, *, tolerance: float = 1e-6) -> None:
     """Run a metric through everything that rankselect and its users rely on.
 
     It must score every answer on its own: the same in another order, alone, and at the second call. An empty answer is
@@ -174,7 +179,7 @@ def check_metric(metric: Metric, *, tolerance: float = 1e-6) -> None:
     depend on the order. References given as predictions must not score worse than other texts do.
 
     Args:
-        metric: An instance of the metric.
+        metric: An instance of the metric, or its name.
         tolerance: How far scores may differ absolutely; those of models that run on batches need more than the default.
 
     Raises:
@@ -184,6 +189,7 @@ def check_metric(metric: Metric, *, tolerance: float = 1e-6) -> None:
         >>> from rankselect.metrics.token_f1 import TokenF1
         >>> check_metric(TokenF1())
     """
+    metric = metrics.metric(metric)
     _require(isinstance(metric.name, str) and bool(metric.name.strip()), "a name", metric.name)
     _require(set(metric.requires) <= _BESIDE.keys(), f"requires among {sorted(_BESIDE)}", metric.requires)
     _require(not repr(metric).startswith("<"), "a repr that says how it was made", repr(metric))
