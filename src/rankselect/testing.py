@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -140,7 +141,7 @@ def check_estimator(estimator: Estimator | str, *, tolerance: float = 1e-6) -> N
     _require(repeated.n_duplicates == 10, "10 duplicates counted", repeated.n_duplicates)
     _require(math.isclose(repeated.value, estimate.value, rel_tol=tolerance), "duplicates dropped", repeated.value)
     for bad, what in ((np.full((300, 5), np.nan), "NaN points"), (np.ones((300, 5)), "equal points")):
-        _require_error(PointsError, lambda bad=bad: estimator.estimate(bad), what)  # type: ignore[misc]
+        _require_error(PointsError, partial(estimator.estimate, bad), what)
     _require(estimator.estimate(points) == estimate, "the same answer at the second call", "another")
     _require(not repr(estimator).startswith("<"), "a repr that says how it was made", repr(estimator))
 

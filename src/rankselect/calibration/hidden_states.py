@@ -54,7 +54,7 @@ class HiddenStates:
         *,
         pooling: Literal["mean", "last"],
         batch_size: int,
-        processes: Processes = Processes(),  # noqa: B008  (immutable)
+        processes: Processes = Processes(),
     ) -> None:
         self.layers: dict[str, torch.Tensor] = {}
         self.stack_inputs: dict[str, torch.Tensor] = {}

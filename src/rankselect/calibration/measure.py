@@ -23,7 +23,7 @@ def id_profile(
     tokenizer: Any,
     texts: Sequence[str] | Sequence[Mapping[str, Any]],
     *,
-    estimator: Estimator | str = TwoNN(),  # noqa: B008  (immutable)
+    estimator: Estimator | str = TwoNN(),
     pooling: Literal["mean", "last"] = "mean",
     max_length: int = 512,
     batch_size: int = 8,
