@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 
-import peft.utils
+import peft
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners import tuners_utils
 from peft.tuners.lora import layer as lora_layer
 from peft.utils import other as peft_other
-from peft.utils import transformers_weight_conversion as conversion
 from safetensors.torch import load_file
 from torch import nn
 
@@ -22,6 +21,9 @@ from rankselect.errors import IncompatibleVersionError
 from rankselect.plan import _peft
 from rankselect.plan._peft import PEFT, PREFIX, built, is_of_fused_experts, lora_layers, parameter_name, set_factors
 from rankselect.testing import tiny_model
+
+CONVERSION = "peft.utils.transformers_weight_conversion"
+redirects = pytest.mark.skipif(_peft._installed() < _peft._REDIRECTS_SINCE, reason="this release redirects nothing")
 
 LLAMA = tiny_model()
 Q0 = "model.layers.0.self_attn.q_proj"
@@ -76,6 +78,7 @@ class TestMeaning:
         nameless = _peft.default_target_modules(nn.Linear(2, 2))
         still(nameless is None, "TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING")
 
+    @redirects
     def test_names_of_experts_are_redirected_to_their_fused_parameter(self):
         model = FAMILIES["deepseek_v3"]()
         name = "model.layers.1.mlp.shared_experts.up_proj"
@@ -162,36 +165,37 @@ class TestGone:
     @pytest.mark.parametrize(
         ("module", "name"),
         [
-            (tuners_utils, "check_target_module_exists"),
-            (tuners_utils, "_check_lora_target_modules_mamba"),
-            (conversion, "convert_peft_config_for_transformers"),
-            (peft.utils, "TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING"),
-            (lora_layer, "LoraLayer"),
+            ("peft.tuners.tuners_utils", "check_target_module_exists"),
+            ("peft.tuners.tuners_utils", "_check_lora_target_modules_mamba"),
+            pytest.param(CONVERSION, "convert_peft_config_for_transformers", marks=redirects),
+            ("peft.utils", "TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING"),
+            ("peft.tuners.lora.layer", "LoraLayer"),
         ],
     )
     def test_from_planning(self, monkeypatch, module, name):
         plan()
-        monkeypatch.delattr(module, name)
+        monkeypatch.delattr(f"{module}.{name}")
         self.missed(plan, name)
 
     @pytest.mark.parametrize(
         ("module", "name"),
         [
-            (tuners_utils, "check_target_module_exists"),
-            (tuners_utils, "_check_lora_target_modules_mamba"),
-            (conversion, "convert_peft_config_for_transformers"),
+            ("peft.tuners.tuners_utils", "check_target_module_exists"),
+            ("peft.tuners.tuners_utils", "_check_lora_target_modules_mamba"),
+            pytest.param(CONVERSION, "convert_peft_config_for_transformers", marks=redirects),
         ],
     )
     def test_arguments_of_planning(self, monkeypatch, module, name):
-        monkeypatch.setattr(module, name, lambda anything: anything)
+        monkeypatch.setattr(f"{module}.{name}", lambda anything: anything)
         self.missed(plan, name)
 
+    @redirects
     def test_the_module_of_redirections(self, monkeypatch):
-        monkeypatch.setitem(sys.modules, "peft.utils.transformers_weight_conversion", None)
+        monkeypatch.setitem(sys.modules, CONVERSION, None)
         self.missed(plan, "convert_peft_config_for_transformers")
 
     def test_redirections_are_not_looked_for_before_release_0_19(self, monkeypatch):
-        monkeypatch.setitem(sys.modules, "peft.utils.transformers_weight_conversion", None)
+        monkeypatch.setitem(sys.modules, CONVERSION, None)
         monkeypatch.setattr(_peft, "version", lambda _: "0.18.1")
         plan()
 
