@@ -33,7 +33,7 @@ _HOMES = {
     "metrics._base": ("Answers", "Metric", "MetricResult"),
     "metrics.bert_score": ("BertScore",),
     "metrics.exact_match": ("ExactMatch",),
-    "metrics.harmonic": ("HarmonicMean", "HarmonicMeanOfMeans", "harmonic_mean", "study_harmonic_mean"),
+    "metrics.harmonic": ("HarmonicMean", "HarmonicMeanOfMeans", "harmonic_mean"),
     "metrics.judge": ("JudgeResult", "LLMJudge"),
     "metrics.paired": ("PairedDifference", "paired_difference"),
     "metrics.perplexity": ("Perplexity",),

@@ -59,7 +59,6 @@ from rankselect.metrics.exact_match import ExactMatch as ExactMatch
 from rankselect.metrics.harmonic import HarmonicMean as HarmonicMean
 from rankselect.metrics.harmonic import HarmonicMeanOfMeans as HarmonicMeanOfMeans
 from rankselect.metrics.harmonic import harmonic_mean as harmonic_mean
-from rankselect.metrics.harmonic import study_harmonic_mean as study_harmonic_mean
 from rankselect.metrics.judge import JudgeResult as JudgeResult
 from rankselect.metrics.judge import LLMJudge as LLMJudge
 from rankselect.metrics.paired import PairedDifference as PairedDifference

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rankselect.metrics._base import Answers
 
-__all__ = ["HarmonicMean", "HarmonicMeanOfMeans", "harmonic_mean", "study_harmonic_mean"]
+__all__ = ["HarmonicMean", "HarmonicMeanOfMeans", "harmonic_mean"]
 
 
 class _OfSeveral(Metric):
@@ -144,35 +144,6 @@ def harmonic_mean(*scores: ArrayLike) -> NDArray[np.float64]:
     divided = np.where(least > 0, stacked, 1.0)
     # The least score is divided by the others: its own reciprocal might overflow.
     return np.asarray(least * len(stacked) / (np.where(least > 0, least, 1.0) / divided).sum(axis=0))
-
-
-def study_harmonic_mean(questeval: float, f1: float) -> float:
-    r"""What one study of LoRA ranks printed as the harmonic mean of QuestEval and F1: Q·F / (F + 2Q).
-
-    It is **not** the harmonic mean :math:`2QF / (Q + F)`. Since :math:`1/h = 1/Q + 2/F`, F1 weighs twice as much and
-    the result is never above half of F1. All six values of the study's table of scores follow from it to four digits;
-    the five of its ranking by harmonic mean (0.0492, 0.0427, 0.0380, 0.0360, 0.0340) follow from no simple formula of
-    the scores it lists. Use it to compare with that study, and `harmonic_mean` for everything else.
-
-    Args:
-        questeval: The mean QuestEval score, from 0 to 1.
-        f1: The mean token F1, from 0 to 1.
-
-    Returns:
-        The study's value; 0 if a score is 0.
-
-    Raises:
-        ArgumentError: If a score is not between 0 and 1.
-
-    Example:
-        >>> round(study_harmonic_mean(0.3593, 0.1446), 4), round(float(harmonic_mean(0.3593, 0.1446)), 4)
-        (0.0602, 0.2062)
-    """
-    for name, score in (("QuestEval", questeval), ("F1", f1)):
-        if not 0 <= score <= 1:
-            raise ArgumentError(f"a mean {name} between 0 and 1", repr(score), "Percentages are divided by 100 first.")
-    product = questeval * f1
-    return product / (f1 + 2 * questeval) if product > 0 else 0.0
 
 
 def _check_metrics(metrics: tuple[Metric, ...]) -> None:
