@@ -51,7 +51,6 @@ from rankselect.estimators.skdim import SkDim as SkDim
 from rankselect.estimators.twonn import TwoNN as TwoNN
 from rankselect.memory import MemoryEstimate as MemoryEstimate
 from rankselect.memory import fit as fit
-from rankselect.metrics._base import Answers as Answers
 from rankselect.metrics._base import Metric as Metric
 from rankselect.metrics._base import MetricResult as MetricResult
 from rankselect.metrics.bert_score import BertScore as BertScore
@@ -61,6 +60,7 @@ from rankselect.metrics.harmonic import HarmonicMeanOfMeans as HarmonicMeanOfMea
 from rankselect.metrics.harmonic import harmonic_mean as harmonic_mean
 from rankselect.metrics.judge import JudgeResult as JudgeResult
 from rankselect.metrics.judge import LLMJudge as LLMJudge
+from rankselect.metrics.metric_input import MetricInput as MetricInput
 from rankselect.metrics.paired import PairedDifference as PairedDifference
 from rankselect.metrics.paired import paired_difference as paired_difference
 from rankselect.metrics.perplexity import Perplexity as Perplexity

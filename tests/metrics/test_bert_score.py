@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 
+import bert_score as bert_score_package
 import numpy as np
 import pytest
 import torch
@@ -12,6 +13,7 @@ import torch
 from rankselect.errors import MetricError, MissingExtraError
 from rankselect.metrics import bert_score
 from rankselect.metrics.bert_score import BertScore
+from rankselect.metrics.questeval import BertSimilarity
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "heart", "lung", "fever", "a", "rare", "cell"]
 
@@ -98,6 +100,22 @@ def test_robertas_first_word_is_a_word_like_any_other(roberta):
     [value] = BertScore(str(roberta), 2).evaluate(*([text] for text in pair)).values
     assert value == pytest.approx(by_hand(roberta, 2, *pair, add_prefix_space=True), abs=1e-5)
     assert value != pytest.approx(by_hand(roberta, 2, *pair), abs=1e-3)
+
+
+def test_questevals_similarity_is_the_same_score(bert, roberta):
+    pairs = [("heart and the lung", "the heart"), ("a fever", " ")]
+    for folder in (bert, roberta):
+        values = BertScore(str(folder), 2).evaluate(*zip(*pairs, strict=True)).values
+        assert BertSimilarity(str(folder), layer=2).compare(pairs) == values.tolist()
+    assert BertSimilarity(str(roberta)).identity().endswith(" add_prefix_space")  # not that of scores made without it
+    assert not BertSimilarity(str(bert)).identity().endswith(" add_prefix_space")
+
+
+def test_an_error_in_the_package_is_not_taken_for_a_missing_model(bert, monkeypatch):
+    bert_score._scorer.cache_clear()
+    monkeypatch.delattr(bert_score_package.BERTScorer, "model_type")
+    with pytest.raises(AttributeError, match="model_type"):
+        BertScore(str(bert), 2).evaluate(["a"], ["b"])
 
 
 def test_a_tokenizer_that_does_not_know_its_length(roberta):

@@ -13,10 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rankselect.data.medical_qa import medical_qa
 from rankselect.errors import ArgumentError, MetricError
 from rankselect.metrics import bootstrap
 from rankselect.metrics._base import Metric, MetricResult
 from rankselect.metrics.bootstrap import bootstrap_interval
+from rankselect.metrics.harmonic import HarmonicMean
+from rankselect.metrics.metric_input import checked_input
+from rankselect.training.generation import GeneratedAnswer
 
 SCORES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30)
 
@@ -47,6 +51,15 @@ class Asks(Metric):
     def values(self, answers):
         pairs = zip(answers.questions, answers.references, strict=True)
         return [float(question in reference) for question, reference in pairs]
+
+
+class Losses(Metric):
+    name = "losses"
+    needs_texts = False
+    requires = ("losses",)
+
+    def values(self, answers):
+        return answers.losses
 
 
 def evaluate(scores, metric=Given, **arguments):
@@ -179,9 +192,11 @@ def test_any_iterable_of_texts_will_do(texts):
     [
         (((), ()), "expected at least one prediction, got none. Generate answers first."),
         ((["a"], ["b", "c"]), "expected 1 references, one for each prediction, got 2. Give both in the same order."),
-        (("a", ["b"]), "expected a sequence of predictions, got one string. Put it into a list."),
-        ((["a"], "b"), "expected a sequence of references, got one string."),
-        ((None, ["b"]), "expected a sequence of predictions, got NoneType. Give a list of texts."),
+        (("a", ["b"]), "expected a sequence of texts as predictions, got one string. Put it into a list."),
+        ((["a"], "b"), "expected a sequence of texts as references, got one string."),
+        ((None, ["b"]), "expected predictions for the metric given, got none. Pass predictions=, one for each answer."),
+        ((["a"],), "expected references for the metric given, got none."),
+        ((7, ["b"]), "expected a sequence of texts as predictions, got int. Give a list of texts."),
         ((["a", None], ["b", "c"]), "expected text in predictions, got NoneType at index 1. Leave such answers out."),
         ((["a"], [3]), "expected text in references, got int at index 0."),
     ],
@@ -205,6 +220,36 @@ def test_answers_that_cannot_be_scored(arguments, message):
 def test_what_goes_with_the_answers(arguments, message):
     with pytest.raises(MetricError, match=re.escape(message)):
         Given([1.0]).evaluate(["a"], ["b"], **arguments)
+
+
+def test_generated_answers_are_predictions():
+    written = [GeneratedAnswer("b", seconds=0.1, n_tokens=1, stopped_by="end"), "c"]
+    assert checked_input(written, ["x", "y"]).predictions == ("b", "c")
+    assert Asks().evaluate(written, ["x b", "y c"], questions=["b", "c"]).mean == 1
+
+
+def test_rows_are_no_predictions_though_they_have_a_text():
+    rows = medical_qa()[:1]
+    with pytest.raises(MetricError, match="expected text in predictions, got MedicalQuestion at index 0"):
+        checked_input(rows, ["a"])
+    with pytest.raises(MetricError, match="expected text in references, got GeneratedAnswer at index 0"):
+        checked_input(["a"], [GeneratedAnswer("b", seconds=0.1, n_tokens=1, stopped_by="end")])
+
+
+def test_a_metric_that_needs_no_texts():
+    assert Losses().evaluate(losses=[1, 2]).mean == 1.5
+    assert Losses().evaluate(["a", "b"], ["c", "d"], losses=[1, 2]).mean == 1.5
+    for arguments, message in (
+        ({}, "expected losses for the metric losses, got none. Pass losses=, one for each answer."),
+        ({"losses": []}, "expected at least one loss, got none."),
+        ({"losses": [1, 2], "references": ["a"]}, "expected 1 losses, one for each reference, got 2."),
+    ):
+        with pytest.raises(MetricError, match=re.escape(message)):
+            Losses().evaluate(**arguments)
+    both = HarmonicMean((Losses(), Losses()))
+    assert both.evaluate(losses=[0.5, 1.0]).mean == 0.75
+    with pytest.raises(MetricError, match="expected predictions for the metric harmonic-mean"):
+        HarmonicMean((Losses(), Given([1.0]))).evaluate(losses=[0.5])
 
 
 def test_what_a_metric_requires():

@@ -17,8 +17,7 @@ LOSSES = st.lists(st.floats(0, 700), min_size=1, max_size=20)
 
 
 def evaluate(losses, **arguments):
-    texts = ["a fever"] * len(losses)
-    return Perplexity().evaluate(texts, texts, losses=losses, **arguments)
+    return Perplexity().evaluate(losses=losses, **arguments)
 
 
 def test_a_uniform_guess_has_the_perplexity_of_the_vocabulary():
@@ -41,7 +40,7 @@ def test_the_average_is_not_that_of_perplexities():
     assert evaluate([0.0, math.log(100)]).mean == pytest.approx(10)
 
 
-def test_it_does_not_look_at_the_answers():
+def test_texts_may_be_given_and_change_nothing():
     losses = [0.5, 1.5]
     one = Perplexity().evaluate(["", ""], ["a", "b"], losses=losses)
     np.testing.assert_array_equal(one.values, evaluate(losses).values)

@@ -17,12 +17,14 @@ from rankselect.metrics.questeval import (
     AnswerSimilarity,
     FoundAnswer,
     QuestEval,
+    QuestEvalCloze,
     QuestionAnswerer,
     QuestionGenerator,
     T5QuestionAnswerer,
     T5QuestionGenerator,
 )
 from rankselect.registry import create
+from rankselect.training.generation import GeneratedAnswer
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ def test_a_text_against_itself_has_equal_precision_and_recall(text):
         ({"hypotheses": ["a"], "references": "a"}, "a sequence of rows of references, got one string"),
         ({"hypotheses": ["a"], "references": ["a"]}, "references at index 0, got one string"),
         ({"hypotheses": ["a"], "references": [3]}, "references at index 0, got int"),
-        ({"hypotheses": 3, "references": [["a"]]}, "a sequence as hypotheses, got int"),
+        ({"hypotheses": 3, "references": [["a"]]}, "a sequence of texts as hypotheses, got int"),
         ({"hypotheses": [None], "references": [["a"]]}, "text in hypotheses, got NoneType at index 0"),
         ({"hypotheses": ["a"], "sources": [b"a"]}, "text in sources, got bytes at index 0"),
         ({"hypotheses": ["a"], "references": [["a", 1]]}, "text in the references at index 0, got int at index 1"),
@@ -270,6 +272,13 @@ def test_models_can_be_named():
     assert metric.answerer == T5QuestionAnswerer("models/qa")
     assert metric.generator == T5QuestionGenerator("models/qg")
     assert metric == QuestEval(answerer="models/qa", generator="models/qg")
+
+
+def test_generated_answers_are_hypotheses():
+    written = GeneratedAnswer("Insulin lowers sugar.", seconds=0.1, n_tokens=4, stopped_by="end")
+    texts = ["Insulin lowers sugar."]
+    assert QuestEvalCloze().score([written], sources=texts).score == QuestEvalCloze().score(texts, sources=texts).score
+    assert QuestEvalCloze().evaluate([written], texts).mean == 1
 
 
 def test_making_one_by_name_loads_no_library():

@@ -19,7 +19,7 @@ from rankselect.metrics.questeval import (
     QuestionAnswerer,
     QuestionGenerator,
 )
-from rankselect.metrics.questeval.cache import AnswerCache
+from rankselect.metrics.questeval.result_cache import ResultCache
 from rankselect.metrics.questeval.stages import answering
 
 TEXTS = ["Insulin lowers blood sugar.", "Metformin lowers blood sugar, Zoë says."]
@@ -92,7 +92,7 @@ def test_a_damaged_entry_is_made_again(tmp_path, value, caplog):
 
 
 def test_an_intact_entry_that_is_no_result_is_made_again(tmp_path):
-    with closing(AnswerCache(tmp_path / "questeval.sqlite")) as cache:
+    with closing(ResultCache(tmp_path / "questeval.sqlite")) as cache:
         cache.write("answers", "x", {("question", "text"): ["fever", float("nan")], ("other", "text"): ["fever", 1]})
         found = cache.read("answers", "x", [("question", "text"), ("other", "text")], answering(Counted()).checked)
     assert found == {("other", "text"): FoundAnswer("fever", 1.0)}

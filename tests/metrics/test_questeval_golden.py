@@ -19,7 +19,7 @@ from rankselect.metrics.questeval import (
     QuestionAnswerer,
     QuestionGenerator,
 )
-from rankselect.metrics.questeval.sentences import first_sentences, pseudo_sentences
+from rankselect.metrics.questeval.spacy_selector import first_sentences, pseudo_sentences
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "questeval.json.xz"
 CASES = {case["id"]: case for case in json.loads(lzma.decompress(GOLDEN.read_bytes()))["cases"]}

@@ -13,8 +13,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 from rankselect.data.medical_qa import medical_qa
 from rankselect.errors import ArgumentError, MissingExtraError, ModelError
 from rankselect.metrics.questeval import FoundAnswer, QuestEval, T5QuestionAnswerer, T5QuestionGenerator
-from rankselect.metrics.questeval.pieces import Pieces
-from rankselect.metrics.questeval.t5 import T5
+from rankselect.metrics.questeval.t5 import T5, T5Vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +47,11 @@ def recorded(request):
 @pytest.mark.assets
 def test_ids_are_the_original_s(recorded):
     folder, golden = recorded
-    pieces = Pieces.read(folder / "spiece.model")
+    vocabulary = T5Vocabulary.read(folder / "spiece.model")
     for item in golden["items"]:
-        assert pieces.encode(item["input"], 512) == item["input_ids"]
+        assert vocabulary.encode(item["input"], 512) == item["input_ids"]
     for item in golden["decode"]:
-        assert pieces.decode(item["ids"]) == item["out"]
+        assert vocabulary.decode(item["ids"]) == item["out"]
 
 
 @pytest.mark.assets
@@ -80,17 +79,17 @@ def test_the_parts_write_the_original_s_inputs(recorded):
 
 
 def test_a_question_and_a_text_are_encoded_as_each_alone(tiny_t5):
-    pieces = Pieces.read(tiny_t5 / "spiece.model")
-    question, text = pieces.encode("What is fever?", 512), pieces.encode("Fever is a symptom.", 512)
-    assert pieces.encode("What is fever? </s> Fever is a symptom.", 512) == question + text
-    assert pieces.encode("What is fever? </s>", 512) == question
-    assert pieces.encode("", 512) == pieces.encode("…"[:0], 1) == [1]
+    vocabulary = T5Vocabulary.read(tiny_t5 / "spiece.model")
+    question, text = vocabulary.encode("What is fever?", 512), vocabulary.encode("Fever is a symptom.", 512)
+    assert vocabulary.encode("What is fever? </s> Fever is a symptom.", 512) == question + text
+    assert vocabulary.encode("What is fever? </s>", 512) == question
+    assert vocabulary.encode("", 512) == vocabulary.encode("…"[:0], 1) == [1]
 
 
 def test_long_inputs_lose_their_tail_and_keep_their_end(tiny_t5):
-    pieces = Pieces.read(tiny_t5 / "spiece.model")
-    whole = pieces.encode("fever " * 600, 10_000)
-    assert pieces.encode("fever " * 600, 512) == [*whole[:511], 1]
+    vocabulary = T5Vocabulary.read(tiny_t5 / "spiece.model")
+    whole = vocabulary.encode("fever " * 600, 10_000)
+    assert vocabulary.encode("fever " * 600, 512) == [*whole[:511], 1]
 
 
 def test_questions_and_answers_end_after_so_many_tokens(tiny_t5):
@@ -102,7 +101,7 @@ def test_questions_and_answers_end_after_so_many_tokens(tiny_t5):
 
 
 def pieces_of(t5, text):
-    return t5.pieces.encode(text, 512)
+    return t5.vocabulary.encode(text, 512)
 
 
 def test_order_and_batches_do_not_matter(tiny_t5):
@@ -125,8 +124,8 @@ def test_weights_stored_in_half_precision_run_in_float32(tiny_t5, tmp_path):
 
 
 def test_the_vocabulary_says_where_unanswerable_begins(tiny_t5):
-    pieces = Pieces.read(tiny_t5 / "spiece.model")
-    assert pieces.unanswerable() == pieces.vocabulary.encode("unanswerable")[0]
+    vocabulary = T5Vocabulary.read(tiny_t5 / "spiece.model")
+    assert vocabulary.unanswerable() == vocabulary.processor.encode("unanswerable")[0]
 
 
 def test_a_vocabulary_of_t5_s_size_must_be_t5_s():
@@ -137,7 +136,7 @@ def test_a_vocabulary_of_t5_s_size_must_be_t5_s():
     with pytest.raises(
         ModelError, match=r"expected id 73 at the beginning of 'unanswerable', got 74. .*unanswerable_id="
     ):
-        Pieces(Other(range(32_000))).unanswerable()
+        T5Vocabulary(Other(range(32_000))).unanswerable()
 
 
 def test_it_scores_with_models_from_folders(tiny_t5):
@@ -183,7 +182,7 @@ def test_a_folder_without_vocabulary_is_named(tiny_t5, tmp_path):
 def test_a_damaged_vocabulary_is_named(tmp_path):
     (tmp_path / "spiece.model").write_bytes(b"garbage")
     with pytest.raises(ModelError, match=r"a sentencepiece vocabulary, got the damaged .*spiece\.model"):
-        Pieces.read(tmp_path / "spiece.model")
+        T5Vocabulary.read(tmp_path / "spiece.model")
 
 
 def test_a_vocabulary_of_another_family_is_refused(tmp_path):
@@ -195,7 +194,7 @@ def test_a_vocabulary_of_another_family_is_refused(tmp_path):
         minloglevel=2,
     )
     with pytest.raises(ModelError, match=r"T5's ids 0, 1, 2 for pad, end, unknown, got \(-1, 2, 0\)"):
-        Pieces.read(tmp_path / "spiece.model")
+        T5Vocabulary.read(tmp_path / "spiece.model")
 
 
 def test_a_device_that_is_not_there_is_named(tiny_t5):
@@ -206,7 +205,7 @@ def test_a_device_that_is_not_there_is_named(tiny_t5):
 def test_without_sentencepiece_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "sentencepiece", None)
     with pytest.raises(MissingExtraError, match=r'pip install "rankselect\[questeval\]"'):
-        Pieces.read(tmp_path)
+        T5Vocabulary.read(tmp_path)
 
 
 @pytest.mark.parametrize("settings", [{"batch_size": 0}, {"max_new_tokens": 0}])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, final
@@ -11,6 +10,7 @@ import numpy as np
 
 from rankselect.errors import MetricError, first_sentence
 from rankselect.metrics.bootstrap import average_of, bootstrap_interval, check_bootstrap
+from rankselect.metrics.metric_input import checked_input
 from rankselect.registry import instance
 
 if TYPE_CHECKING:
@@ -18,87 +18,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Answers", "Metric", "MetricResult", "checked_answers", "metric"]
+    from rankselect.metrics.metric_input import GeneratedText, MetricInput
 
-
-@final
-@dataclass(frozen=True)
-class Answers:
-    """What a metric scores: generated answers, and what is known of each.
-
-    Attributes:
-        predictions: The generated answers.
-        references: The right answer to each question.
-        questions: The questions, or nothing if none were given.
-        losses: The model's mean loss on each reference, in nats per token, or nothing if none were given.
-
-    Example:
-        >>> Answers(("a rare fever",), ("a fever",)).questions
-        ()
-    """
-
-    predictions: tuple[str, ...]
-    references: tuple[str, ...]
-    questions: tuple[str, ...] = ()
-    losses: tuple[float, ...] = ()
-
-
-def checked_answers(
-    predictions: Iterable[str],
-    references: Iterable[str],
-    questions: Iterable[str] | None = None,
-    losses: Iterable[float] | None = None,
-) -> Answers:
-    """What was given, as `Answers`, or one precise error.
-
-    Raises:
-        MetricError: If there are no answers, lengths differ, something is not text, or a loss is not finite.
-
-    Example:
-        >>> checked_answers(["a fever", None], ["a fever", "a rash"])
-        Traceback (most recent call last):
-            ...
-        rankselect.errors.MetricError: expected text in predictions, got NoneType at index 1. Leave such answers out.
-    """
-    answers = Answers(
-        predictions=_texts(predictions, "predictions"),
-        references=_texts(references, "references"),
-        questions=() if questions is None else _texts(questions, "questions"),
-        losses=() if losses is None else _finite(losses),
-    )
-    n = len(answers.predictions)
-    if n == 0:
-        raise MetricError("at least one prediction", "none", "Generate answers first.")
-    lengths = {"references": references, "questions": questions, "losses": losses}
-    for name, given in lengths.items():
-        length = len(getattr(answers, name))
-        if given is not None and length != n:
-            raise MetricError(f"{n} {name}, one for each prediction", str(length), "Give both in the same order.")
-    return answers
-
-
-def _texts(texts: Iterable[str], name: str) -> tuple[str, ...]:
-    if isinstance(texts, str):
-        raise MetricError(f"a sequence of {name}", "one string", "Put it into a list.")
-    try:
-        found = tuple(texts)
-    except TypeError:
-        raise MetricError(f"a sequence of {name}", type(texts).__name__, "Give a list of texts.") from None
-    for index, text in enumerate(found):
-        if not isinstance(text, str):
-            raise MetricError(f"text in {name}", f"{type(text).__name__} at index {index}", "Leave such answers out.")
-    return found
-
-
-def _finite(losses: Iterable[float]) -> tuple[float, ...]:
-    try:
-        found = tuple(float(loss) for loss in losses)
-    except (TypeError, ValueError):
-        raise MetricError("losses that are numbers", "something else", "Give one number for each answer.") from None
-    for index, loss in enumerate(found):
-        if not math.isfinite(loss):
-            raise MetricError("finite losses", f"{loss} at index {index}", "Check the model on that answer.")
-    return found
+__all__ = ["Metric", "MetricResult", "metric"]
 
 
 @final
@@ -146,7 +68,8 @@ class Metric(ABC):
     Attributes:
         name: The name under which scores are recorded.
         higher_is_better: Whether a higher score is a better one.
-        requires: What `values` needs beyond predictions and references: ``"questions"``, ``"losses"``.
+        needs_texts: Whether `values` needs predictions and references; where it is False, both may be left out.
+        requires: What `values` needs besides: ``"questions"``, ``"losses"``.
 
     Example:
         >>> class Length(Metric):
@@ -160,10 +83,11 @@ class Metric(ABC):
 
     name: ClassVar[str]
     higher_is_better: ClassVar[bool] = True
+    needs_texts: ClassVar[bool] = True
     requires: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
-    def values(self, answers: Answers) -> ArrayLike:
+    def values(self, answers: MetricInput) -> ArrayLike:
         """One finite score for each answer, in their order: (n,).
 
         A metric whose average is not one of scores of single answers may give k scores of each, (k, n), and say in
@@ -180,8 +104,8 @@ class Metric(ABC):
     @final
     def evaluate(
         self,
-        predictions: Iterable[str],
-        references: Iterable[str],
+        predictions: Iterable[str | GeneratedText] | None = None,
+        references: Iterable[str] | None = None,
         *,
         questions: Iterable[str] | None = None,
         losses: Iterable[float] | None = None,
@@ -196,7 +120,8 @@ class Metric(ABC):
         narrow.
 
         Args:
-            predictions: n generated answers; an empty string is an answer.
+            predictions: n generated answers, as `generate_answers` returns them or as texts; an empty string is an
+                answer. Both they and the references may be left out for a metric that does not need them.
             references: n right answers.
             questions: n questions, for metrics that need them.
             losses: n mean losses of the references under the model, in nats per token, for metrics that need them.
@@ -210,10 +135,11 @@ class Metric(ABC):
             ArgumentError: If `confidence`, `n_resamples` or `seed` is out of range.
         """
         check_bootstrap(confidence, n_resamples, seed)
-        answers = checked_answers(predictions, references, questions, losses)
-        for what in self.requires:
-            if not getattr(answers, what):
+        given = {"predictions": predictions, "references": references, "questions": questions, "losses": losses}
+        for what in (*(("predictions", "references") if self.needs_texts else ()), *self.requires):
+            if given[what] is None:
                 raise MetricError(f"{what} for the metric {self.name}", "none", f"Pass {what}=, one for each answer.")
+        answers = checked_input(predictions, references, questions, losses)
         values = self.checked_values(answers)
         mean = float(average_of(self.aggregate, values, ()))
         low, high = bootstrap_interval(
@@ -222,13 +148,13 @@ class Metric(ABC):
         return MetricResult(self.name, values, mean, low, high, confidence, self.higher_is_better, self)
 
     @final
-    def checked_values(self, answers: Answers) -> NDArray[np.float64]:
+    def checked_values(self, answers: MetricInput) -> NDArray[np.float64]:
         """What `values` answers, as a read-only array: for metrics that build on others.
 
         Raises:
             MetricError: If it is not one finite score for each answer.
         """
-        n = len(answers.predictions)
+        n = len(answers)
         remedy = "This is an error in the metric: check its values()."
         answered = self.values(answers)
         try:

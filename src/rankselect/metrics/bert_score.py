@@ -7,16 +7,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
+from safetensors import SafetensorError
 
 from rankselect.errors import MetricError, MissingExtraError, first_sentence
 from rankselect.metrics._base import Metric
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
-    from rankselect.metrics._base import Answers
+    from rankselect.metrics.metric_input import MetricInput
 
-__all__ = ["BertScore"]
+__all__ = ["BertScore", "f1_scores", "load_scorer", "needs_prefix_space", "require_bert_score"]
+
+# What bert-score and transformers raise for a model that is not there, is damaged or of another kind, or has too few
+# layers (which bert-score asserts).
+_NOT_LOADED = (AssertionError, KeyError, OSError, SafetensorError, ValueError)
 
 
 @final
@@ -51,7 +58,7 @@ class BertScore(Metric):
     model: str = "roberta-large"
     num_layers: int | None = None
 
-    def values(self, answers: Answers) -> NDArray[np.float64]:
+    def values(self, answers: MetricInput) -> NDArray[np.float64]:
         """The F1 of each answer, at most 1; below 0 only for odd models.
 
         Raises:
@@ -59,41 +66,78 @@ class BertScore(Metric):
             MissingExtraError: If bert-score is not installed.
         """
         scorer = _scorer(self.model, self.num_layers)
-        pairs = zip(answers.predictions, answers.references, strict=True)
-        with_text = [index for index, pair in enumerate(pairs) if all(text.strip() for text in pair)]
-        scores = np.zeros(len(answers.predictions))
-        if with_text:
-            predictions = [answers.predictions[index] for index in with_text]
-            references = [answers.references[index] for index in with_text]
-            scores[with_text] = scorer.score(predictions, references)[2].double().numpy()
+        scores = f1_scores(scorer, list(zip(answers.predictions, answers.references, strict=True)))
         return np.minimum(scores, 1.0)  # equal texts come out a rounding error above 1
 
 
 @functools.lru_cache(maxsize=1)
 def _scorer(model: str, num_layers: int | None) -> Any:
-    """The package's scorer with the model loaded."""
-    try:
-        from bert_score import BERTScorer  # optional
-        from bert_score.utils import model2layers
-    except ImportError as error:
-        raise MissingExtraError("bert-score", "metrics") from error
-    if num_layers is None and model not in model2layers:
+    return load_scorer(model, num_layers)
+
+
+def load_scorer(model: str, num_layers: int | None, *, batch_size: int = 64, device: str | None = None) -> Any:
+    """The package's scorer with the model loaded, and with a tokenizer as bert-score means it.
+
+    Args:
+        model: The name or folder of an encoder.
+        num_layers: The layer whose states are compared; None for bert-score's choice.
+        batch_size: Texts encoded at once.
+        device: Where the model runs; None for the GPU if there is one.
+
+    Raises:
+        MetricError: If the model cannot be loaded or has no such layer, or if `num_layers` is needed.
+        MissingExtraError: If bert-score is not installed.
+    """
+    bert_score = require_bert_score()
+    if num_layers is None and model not in bert_score.utils.model2layers:
         remedy = "bert-score knows the best layer of some models only: pass num_layers=."
         raise MetricError(f"num_layers for the model {model}", "none", remedy)
     try:
-        scorer = BERTScorer(model, num_layers=num_layers)
-        _mend_tokenizer(scorer)
-    except Exception as error:  # whatever another package may raise
+        scorer = bert_score.BERTScorer(model, num_layers=num_layers, batch_size=batch_size, device=device)
+    except _NOT_LOADED as error:
         remedy = "Give the name or folder of an encoder that transformers can load, and one of its layers."
         raise MetricError(f"a model for bert-score in {model}", first_sentence(error), remedy) from error
+    _mend_tokenizer(scorer)
     return scorer
+
+
+def f1_scores(scorer: Any, pairs: Sequence[tuple[str, str]]) -> list[float]:
+    """The F1 of each pair of texts; 0 where one is blank, which bert-score does not take."""
+    with_text = [index for index, pair in enumerate(pairs) if all(text.strip() for text in pair)]
+    scores = [0.0] * len(pairs)
+    if with_text:
+        candidates, references = zip(*(pairs[index] for index in with_text), strict=True)
+        found = scorer.score(list(candidates), list(references))[2].tolist()
+        for index, score in zip(with_text, found, strict=True):
+            scores[index] = score
+    return scores
+
+
+def require_bert_score() -> Any:
+    """The package.
+
+    Raises:
+        MissingExtraError: If it is not installed.
+    """
+    try:
+        import bert_score.utils  # optional
+    except ImportError as error:
+        raise MissingExtraError("bert-score", "metrics") from error
+    return bert_score
+
+
+def needs_prefix_space(tokenizer: Any) -> bool:
+    """Whether bert-score asks this tokenizer to treat the first word as any other: RoBERTa's and GPT-2's."""
+    from transformers import GPT2Tokenizer, RobertaTokenizer
+
+    return isinstance(tokenizer, GPT2Tokenizer | RobertaTokenizer)
 
 
 def _mend_tokenizer(scorer: Any) -> None:
     """What bert-score passes to tokenizers and transformers 5 does not take."""
-    from transformers import AutoTokenizer, GPT2Tokenizer, RobertaTokenizer
+    from transformers import AutoTokenizer
 
-    if isinstance(scorer._tokenizer, GPT2Tokenizer | RobertaTokenizer):  # noqa: SLF001
+    if needs_prefix_space(scorer._tokenizer):  # noqa: SLF001
         scorer._tokenizer = AutoTokenizer.from_pretrained(scorer.model_type, add_prefix_space=True)  # noqa: SLF001
     tokenizer, config = scorer._tokenizer, scorer._model.config  # noqa: SLF001
     if tokenizer.model_max_length > 1_000_000:  # not known, and too large a number for tokenizers

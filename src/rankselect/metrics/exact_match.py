@@ -9,7 +9,7 @@ from rankselect.metrics._base import Metric
 from rankselect.metrics.token_f1 import normalized_tokens
 
 if TYPE_CHECKING:
-    from rankselect.metrics._base import Answers
+    from rankselect.metrics.metric_input import MetricInput
 
 __all__ = ["ExactMatch", "exact_match"]
 
@@ -31,7 +31,7 @@ class ExactMatch(Metric):
 
     name: ClassVar[str] = "exact-match"
 
-    def values(self, answers: Answers) -> list[float]:
+    def values(self, answers: MetricInput) -> list[float]:
         """1 or 0 for each answer."""
         return [exact_match(*pair) for pair in zip(answers.predictions, answers.references, strict=True)]
 

@@ -13,7 +13,7 @@ from rankselect.metrics._base import Metric
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from rankselect.metrics._base import Answers
+    from rankselect.metrics.metric_input import MetricInput
 
 __all__ = ["HarmonicMean", "HarmonicMeanOfMeans", "harmonic_mean"]
 
@@ -30,9 +30,10 @@ class _OfSeveral(Metric):
         requires = dict.fromkeys(what for metric in metrics for what in metric.requires)
         object.__setattr__(self, "metrics", metrics)
         object.__setattr__(self, "name", f"{self.name}({parts})")
+        object.__setattr__(self, "needs_texts", any(metric.needs_texts for metric in metrics))
         object.__setattr__(self, "requires", tuple(requires))
 
-    def _scores(self, answers: Answers) -> NDArray[np.float64]:
+    def _scores(self, answers: MetricInput) -> NDArray[np.float64]:
         """(k, n) scores between 0 and 1."""
         scores = []
         for metric in self.metrics:
@@ -68,7 +69,7 @@ class HarmonicMean(_OfSeveral):
 
     metrics: tuple[Metric, ...]
 
-    def values(self, answers: Answers) -> NDArray[np.float64]:
+    def values(self, answers: MetricInput) -> NDArray[np.float64]:
         """The harmonic mean of each answer's scores.
 
         Raises:
@@ -103,7 +104,7 @@ class HarmonicMeanOfMeans(_OfSeveral):
 
     metrics: tuple[Metric, ...]
 
-    def values(self, answers: Answers) -> NDArray[np.float64]:
+    def values(self, answers: MetricInput) -> NDArray[np.float64]:
         """(k, n): the scores of each answer under the k metrics.
 
         Raises:

@@ -13,7 +13,7 @@ from rankselect.metrics._base import Metric
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from rankselect.metrics._base import Answers
+    from rankselect.metrics.metric_input import MetricInput
 
 __all__ = ["Perplexity"]
 
@@ -28,19 +28,20 @@ class Perplexity(Metric):
 
     With the mean loss :math:`\ell_i` of reference i in nats per token, its perplexity is :math:`e^{\ell_i}` and the
     average :math:`e^{\bar\ell}`, with the mean :math:`\bar\ell` over references: every answer counts the same, whatever
-    its length. Predictions are not looked at. Perplexities can only be compared between models with the same tokenizer.
+    its length. Only the losses are needed, no texts. Perplexities can only be compared between models with the same
+    tokenizer.
 
     Example:
-        >>> losses = np.log([2, 8])
-        >>> print(Perplexity().evaluate(["", ""], ["a fever", "a rash"], losses=losses))
+        >>> print(Perplexity().evaluate(losses=np.log([2, 8])))
         perplexity 4.0000 (95% interval 2.0000 to 8.0000)
     """
 
     name: ClassVar[str] = "perplexity"
     higher_is_better: ClassVar[bool] = False
+    needs_texts: ClassVar[bool] = False
     requires: ClassVar[tuple[str, ...]] = ("losses",)
 
-    def values(self, answers: Answers) -> NDArray[np.float64]:
+    def values(self, answers: MetricInput) -> NDArray[np.float64]:
         """The perplexity of each reference answer.
 
         Raises:

@@ -9,7 +9,7 @@ from rankselect.errors import MetricError, MissingExtraError
 from rankselect.metrics._base import Metric
 
 if TYPE_CHECKING:
-    from rankselect.metrics._base import Answers
+    from rankselect.metrics.metric_input import MetricInput
 
 __all__ = ["RougeL"]
 
@@ -41,7 +41,7 @@ class RougeL(Metric):
 
     stemming: bool = False
 
-    def values(self, answers: Answers) -> list[float]:
+    def values(self, answers: MetricInput) -> list[float]:
         """The F-measure of each answer, from 0 to 1.
 
         Raises:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, final
 from rankselect.metrics._base import Metric
 
 if TYPE_CHECKING:
-    from rankselect.metrics._base import Answers
+    from rankselect.metrics.metric_input import MetricInput
 
 __all__ = ["TokenF1", "normalized_tokens", "token_f1"]
 
@@ -37,7 +37,7 @@ class TokenF1(Metric):
 
     name: ClassVar[str] = "token-f1"
 
-    def values(self, answers: Answers) -> list[float]:
+    def values(self, answers: MetricInput) -> list[float]:
         """The F1 of each answer, from 0 to 1."""
         return [token_f1(*pair) for pair in zip(answers.predictions, answers.references, strict=True)]
 

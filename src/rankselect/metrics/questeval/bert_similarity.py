@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, final
 
-from rankselect.errors import MissingExtraError
-from rankselect.metrics.questeval.parts import AnswerSimilarity
-from rankselect.metrics.questeval.weights import missing_model, weights_identity
+from rankselect.errors import MetricError
+from rankselect.metrics.bert_score import f1_scores, load_scorer, needs_prefix_space, require_bert_score
+from rankselect.metrics.questeval.parts import AnswerSimilarity, missing_model, weights_identity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,35 +45,27 @@ class BertSimilarity(AnswerSimilarity):
     device: str = "auto"
 
     def identity(self) -> str:
-        """The weights, the layer and the version of bert-score."""
-        return f"BertSimilarity {weights_identity(self.model)} {self.layer} bert-score {_bert_score().__version__}"
+        """The weights, the layer, the version of bert-score, and how the first word is tokenized."""
+        version, prefix = require_bert_score().__version__, " add_prefix_space" if self._prefix_space else ""
+        return f"BertSimilarity {weights_identity(self.model)} {self.layer} bert-score {version}{prefix}"
 
     def compare(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """The F1 of each (found answer, wanted answer); 0 where one is blank."""
-        rows = [row for row, pair in enumerate(pairs) if all(text.strip() for text in pair)]
-        values = [0.0] * len(pairs)
-        if rows:
-            scores = self._scorer.score([pairs[row][0] for row in rows], [pairs[row][1] for row in rows])
-            for row, value in zip(rows, scores[2].tolist(), strict=True):
-                values[row] = value
-        return values
+        return f1_scores(self._scorer, pairs)
 
     @cached_property
     def _scorer(self) -> Any:
+        device = None if self.device == "auto" else self.device
         try:
-            return _bert_score().BERTScorer(
-                model_type=self.model,
-                num_layers=self.layer,
-                batch_size=self.batch_size,
-                device=None if self.device == "auto" else self.device,
-            )
+            return load_scorer(self.model, self.layer, batch_size=self.batch_size, device=device)
+        except MetricError as error:
+            raise missing_model(self.model, error.__cause__ or error) from error
+
+    @cached_property
+    def _prefix_space(self) -> bool:
+        from transformers import AutoTokenizer
+
+        try:
+            return needs_prefix_space(AutoTokenizer.from_pretrained(self.model))
         except (OSError, ValueError) as error:
             raise missing_model(self.model, error) from error
-
-
-def _bert_score() -> Any:
-    try:
-        import bert_score  # optional
-    except ImportError as error:
-        raise MissingExtraError("bert-score", "metrics") from error
-    return bert_score

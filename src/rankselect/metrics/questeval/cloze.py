@@ -6,15 +6,18 @@ import math
 import re
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, ClassVar, final
 
-from rankselect.metrics.questeval.content_spans import FUNCTION_WORDS, Span, content_spans
+from rankselect.metrics.questeval.content_spans import FUNCTION_WORDS, ContentSpans, Span, content_spans
 from rankselect.metrics.questeval.parts import FoundAnswer, QuestionAnswerer, QuestionGenerator
+from rankselect.metrics.questeval.question_metric import QuestionMetric
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ClozeAnswerer", "ClozeGenerator"]
+    from rankselect.metrics.questeval.parts import AnswerSelector, AnswerSimilarity
+
+__all__ = ["ClozeAnswerer", "ClozeGenerator", "QuestEvalCloze"]
 
 _GAP = "_____"
 _REACH = 12  # words that a question shows on each side of its gap
@@ -133,3 +136,30 @@ def _surroundings(question: str) -> dict[str, float]:
                 weight *= _DECAY
     length = math.hypot(*weights.values())
     return {feature: weight / length for feature, weight in weights.items()}
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class QuestEvalCloze(QuestionMetric):
+    """QuestEval with gaps for questions: content words are cut out of one text and looked for in the other.
+
+    It rewards the same words among the same words. It knows no synonyms and no meaning, and its scores cannot be
+    compared with those of `QuestEval`, published or not.
+
+    Raises:
+        ArgumentError: If no score is chosen.
+        UnknownNameError: If a score or the reduction is unknown.
+
+    Example:
+        >>> metric = QuestEvalCloze()
+        >>> print(metric.evaluate(["Insulin lowers blood sugar."], ["Insulin lowers blood sugar."]))
+        questeval-cloze 1.0000 (95% interval 1.0000 to 1.0000)
+    """
+
+    name: ClassVar[str] = "questeval-cloze"
+    known_scores: ClassVar[tuple[str, ...]] = ("answerability", "f1")
+    scores: tuple[str, ...] = ("f1",)
+
+    def parts(self) -> tuple[AnswerSelector, QuestionGenerator, QuestionAnswerer, AnswerSimilarity | None]:
+        """The rule-based parts."""
+        return ContentSpans(), ClozeGenerator(), ClozeAnswerer(), None

@@ -1,4 +1,4 @@
-"""The base of metrics that ask questions: settings, the full call, and the identity of a score."""
+"""The base of metrics that ask questions: settings, the full call, its result, and the identity of a score."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, final
 
+import numpy as np
+
 from rankselect.errors import ArgumentError, UnknownNameError
 from rankselect.metrics._base import Metric
-from rankselect.metrics.questeval.asking import Interviewers
-from rankselect.metrics.questeval.cache import opened
-from rankselect.metrics.questeval.examples import checked_examples
-from rankselect.metrics.questeval.results import QuestEvalResult
-from rankselect.metrics.questeval.scoring import REDUCTIONS, SCORES, example_score
+from rankselect.metrics.questeval.questions import QuestionPipeline, checked_examples
+from rankselect.metrics.questeval.result_cache import open_cache
+from rankselect.metrics.questeval.scoring import REDUCTIONS, SCORES, ExampleScore, example_score
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
 
-    import numpy as np
     from numpy.typing import NDArray
 
-    from rankselect.metrics._base import Answers
+    from rankselect.metrics.metric_input import GeneratedText, MetricInput
     from rankselect.metrics.questeval.parts import (
         AnswerSelector,
         AnswerSimilarity,
@@ -30,7 +29,49 @@ if TYPE_CHECKING:
         QuestionGenerator,
     )
 
-__all__ = ["QuestionMetric"]
+__all__ = ["QuestEvalResult", "QuestionMetric"]
+
+
+@final
+@dataclass(frozen=True)
+class QuestEvalResult:
+    """The scores of a set of hypotheses.
+
+    Attributes:
+        metric: The name of the metric: scores of different names cannot be compared.
+        examples: One entry for each hypothesis.
+        scored_by: The metric itself; its `signature()` names all settings and parts.
+
+    Example:
+        >>> from rankselect.metrics.questeval import QuestEvalCloze
+        >>> result = QuestEvalCloze().score(["Insulin lowers blood sugar."], references=[["Insulin lowers sugar."]])
+        >>> result.metric, len(result.examples), result.examples[0].comparisons[0].against
+        ('questeval-cloze', 1, 'reference 1')
+    """
+
+    metric: str
+    examples: tuple[ExampleScore, ...]
+    scored_by: QuestionMetric
+
+    @property
+    def score(self) -> float:
+        """The mean of the examples' scores."""
+        return float(np.average(self.values))
+
+    @property
+    def recall(self) -> float:
+        """The mean of the examples' recalls."""
+        return float(np.average([example.recall for example in self.examples]))
+
+    @property
+    def precision(self) -> float:
+        """The mean of the examples' precisions."""
+        return float(np.average([example.precision for example in self.examples]))
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """(n,) the examples' scores."""
+        return np.array([example.score for example in self.examples], dtype=np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +122,7 @@ class QuestionMetric(Metric):
     @final
     def score(
         self,
-        hypotheses: Iterable[str],
+        hypotheses: Iterable[str | GeneratedText],
         *,
         sources: Iterable[str] | None = None,
         references: Iterable[Iterable[str]] | None = None,
@@ -89,7 +130,7 @@ class QuestionMetric(Metric):
         """Score texts against their sources, their references, or both.
 
         Args:
-            hypotheses: n texts to score; an empty text scores 0.
+            hypotheses: n texts to score, or answers of `generate_answers`; an empty text scores 0.
             sources: n texts they were made from.
             references: n rows of right texts, all rows of the same length.
 
@@ -101,13 +142,12 @@ class QuestionMetric(Metric):
             SaveError: If the cache cannot be written.
         """
         examples = checked_examples(hypotheses, sources, references)
-        with opened(self.cache) as cache:
-            interviewers = Interviewers(*self.parts(), self.consistency, cache, self.progress)
-            interview = interviewers.interview(examples)
-        rows = [example_score(example, interview, self.scores, self.reduction) for example in examples]
+        with open_cache(self.cache) as cache:
+            asked = QuestionPipeline(*self.parts(), self.consistency, cache, self.progress).run(examples)
+        rows = [example_score(example, asked, self.scores, self.reduction) for example in examples]
         return QuestEvalResult(self.name, tuple(rows), self)
 
     @final
-    def values(self, answers: Answers) -> NDArray[np.float64]:
+    def values(self, answers: MetricInput) -> NDArray[np.float64]:
         """The score of each answer against its reference, from 0 to 1."""
         return self.score(answers.predictions, references=[[each] for each in answers.references]).values

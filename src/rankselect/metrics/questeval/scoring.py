@@ -2,35 +2,74 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 
-from rankselect.metrics.questeval.results import ExampleScore, TextComparison
 from rankselect.metrics.token_f1 import token_f1
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rankselect.metrics.questeval.asking import Interview
-    from rankselect.metrics.questeval.examples import Example
+    from rankselect.metrics.questeval.questions import Example, QuestionAnswers
 
-__all__ = ["REDUCTIONS", "SCORES", "example_score"]
+__all__ = ["REDUCTIONS", "SCORES", "ExampleScore", "TextComparison", "example_score"]
 
 SCORES = ("answerability", "bertscore", "f1")
 REDUCTIONS = ("max", "mean", "min")
 
 
-def example_score(example: Example, interview: Interview, scores: Sequence[str], reduction: str) -> ExampleScore:
+@final
+@dataclass(frozen=True)
+class TextComparison:
+    """One hypothesis against its source or one of its references.
+
+    Attributes:
+        against: ``"source"``, or ``"reference 1"``, ``"reference 2"``, …
+        recall: How well the hypothesis answers the questions of the other text, from 0 to 1.
+        precision: How well the other text answers the questions of the hypothesis.
+        score: The arithmetic mean of both; 0 if either text is empty.
+        n_recall_questions: How many questions `recall` rests on; without any it is 0.
+        n_precision_questions: How many `precision` rests on.
+    """
+
+    against: str
+    recall: float
+    precision: float
+    score: float
+    n_recall_questions: int
+    n_precision_questions: int
+
+
+@final
+@dataclass(frozen=True)
+class ExampleScore:
+    """One hypothesis against all that it was compared with.
+
+    Attributes:
+        score: The comparisons' scores, reduced (by default, the best of them).
+        recall: The recall that goes with it: that of the chosen comparison, or the mean.
+        precision: The precision that goes with it.
+        comparisons: The source first, if there is one, then the references in their order.
+    """
+
+    score: float
+    recall: float
+    precision: float
+    comparisons: tuple[TextComparison, ...]
+
+
+def example_score(example: Example, asked: QuestionAnswers, scores: Sequence[str], reduction: str) -> ExampleScore:
     """The score of one example.
 
     Args:
         example: The hypothesis and the texts it is compared with.
-        interview: The questions of all texts and who answered what.
+        asked: The questions of all texts, and what was answered.
         scores: Which scores of a question are pooled.
         reduction: ``"max"``, ``"mean"`` or ``"min"`` over the comparisons.
     """
-    rows = tuple(_comparison(name, example.hypothesis, text, interview, scores) for name, text in example.compared())
+    rows = tuple(_comparison(name, example.hypothesis, text, asked, scores) for name, text in example.compared())
     if reduction == "mean":
         score, recall, precision = (
             float(np.average(values)) for values in zip(*((r.score, r.recall, r.precision) for r in rows), strict=True)
@@ -41,32 +80,30 @@ def example_score(example: Example, interview: Interview, scores: Sequence[str],
     return ExampleScore(chosen.score, chosen.recall, chosen.precision, rows)
 
 
-def _comparison(name: str, hypothesis: str, text: str, interview: Interview, scores: Sequence[str]) -> TextComparison:
+def _comparison(name: str, hypothesis: str, text: str, asked: QuestionAnswers, scores: Sequence[str]) -> TextComparison:
     if not hypothesis or not text:
         return TextComparison(name, recall=0.0, precision=0.0, score=0.0, n_recall_questions=0, n_precision_questions=0)
-    recall = _side_score(hypothesis, text, interview, scores)
-    precision = _side_score(text, hypothesis, interview, scores)
+    recall = _side_score(text, hypothesis, asked, scores)
+    precision = _side_score(hypothesis, text, asked, scores)
     score = float(np.average([recall, precision]))
-    return TextComparison(
-        name, recall, precision, score, len(interview.questions[text]), len(interview.questions[hypothesis])
-    )
+    return TextComparison(name, recall, precision, score, len(asked.questions[text]), len(asked.questions[hypothesis]))
 
 
-def _side_score(asked: str, questioning: str, interview: Interview, scores: Sequence[str]) -> float:
-    """How well the text `asked` answers the questions of the text `questioning`."""
-    questions = interview.questions[questioning]
+def _side_score(source: str, target: str, asked: QuestionAnswers, scores: Sequence[str]) -> float:
+    """How well the text `target` answers the questions of the text `source`."""
+    questions = asked.questions[source]
     if not questions:
         return 0.0
-    weights = interview.weights(questioning)
+    weights = asked.weights(source)
     pooled: list[float] = []
     for score in scores:
         for (question, wanted), weight in zip(questions, weights, strict=True):
-            found = interview.answers[question, asked]
+            found = asked.answers[question, target]
             if score == "answerability":
                 value = found.answerability
             elif score == "f1":
                 value = token_f1(found.text, wanted)
             else:
-                value = interview.similarities[found.text, wanted]
+                value = asked.similarities[found.text, wanted]
             pooled.append(min(max(value, 0.0), 1.0) * weight)
     return float(np.average(pooled))

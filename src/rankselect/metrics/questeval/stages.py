@@ -14,7 +14,6 @@ from rankselect.metrics.questeval.parts import FoundAnswer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from rankselect.metrics.questeval.cache import AnswerCache
     from rankselect.metrics.questeval.parts import (
         AnswerSelector,
         AnswerSimilarity,
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
         QuestionAnswerer,
         QuestionGenerator,
     )
+    from rankselect.metrics.questeval.result_cache import ResultCache
 
 __all__ = ["Stage", "answering", "comparing", "generating", "selecting"]
 
@@ -49,7 +49,7 @@ class Stage(Generic[Input, Output]):
     run: Callable[[Sequence[Input]], Sequence[Any]]
     checked: Callable[[Any], Output]
 
-    def results(self, inputs: Iterable[Input], cache: AnswerCache | None, *, progress: bool) -> dict[Input, Output]:
+    def results(self, inputs: Iterable[Input], cache: ResultCache | None, *, progress: bool) -> dict[Input, Output]:
         """The part's result for each distinct input."""
         wanted = list(dict.fromkeys(inputs))
         if not wanted:
@@ -61,19 +61,19 @@ class Stage(Generic[Input, Output]):
         with tqdm(total=len(missing), desc=f"QuestEval {self.name}", disable=hidden) as bar:
             for start in range(0, len(missing), _CHUNK):
                 chunk = missing[start : start + _CHUNK]
-                made = dict(zip(chunk, self._run(chunk), strict=True))
+                new = dict(zip(chunk, self._run(chunk), strict=True))
                 if cache is not None:
-                    cache.write(self.name, identity, made)
-                found.update(made)
+                    cache.write(self.name, identity, new)
+                found.update(new)
                 bar.update(len(chunk))
         return found
 
     def _run(self, chunk: Sequence[Input]) -> list[Output]:
-        made = list(self.run(chunk))
-        if len(made) != len(chunk):
-            raise self._error(f"{len(chunk)} {self.name}, one for each input", str(len(made)))
+        outputs = list(self.run(chunk))
+        if len(outputs) != len(chunk):
+            raise self._error(f"{len(chunk)} {self.name}, one for each input", str(len(outputs)))
         results = []
-        for each in made:
+        for each in outputs:
             try:
                 results.append(self.checked(each))
             except (ValueError, TypeError) as error:

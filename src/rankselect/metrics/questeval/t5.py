@@ -6,16 +6,87 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from rankselect.errors import ArgumentError, RankSelectError, first_sentence
-from rankselect.metrics.questeval.pieces import Pieces
-from rankselect.metrics.questeval.weights import missing_model
+from rankselect.errors import ArgumentError, MissingExtraError, ModelError, RankSelectError, first_sentence
+from rankselect.metrics.questeval.parts import missing_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["T5"]
+__all__ = ["T5", "T5Vocabulary"]
 
 _MAX_INPUT = 512
+_PAD, _END, _UNKNOWN = 0, 1, 2
+_STOCK_SIZE, _STOCK_UNANSWERABLE = 32_000, 73
+_DETACHED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
+
+
+@final
+@dataclass(frozen=True)
+class T5Vocabulary:
+    """T5's sentencepiece vocabulary, used as QuestEval's original tokenizer (transformers 4.8.1) used it.
+
+    Newer tokenizers differ from one another around ``</s>``, in texts that end in it, and at unknown pieces; here
+    the vocabulary file is read directly, so that ids do not depend on the version of another library.
+
+    Attributes:
+        processor: The vocabulary, a ``sentencepiece.SentencePieceProcessor``.
+    """
+
+    processor: Any
+
+    @classmethod
+    def read(cls, path: Path) -> T5Vocabulary:
+        """Read a vocabulary file (``spiece.model``).
+
+        Raises:
+            MissingExtraError: If sentencepiece is not installed.
+            ModelError: If the file is not one of T5.
+        """
+        try:
+            from sentencepiece import SentencePieceProcessor  # optional
+        except ImportError as error:
+            raise MissingExtraError("sentencepiece", "questeval") from error
+        try:
+            processor = SentencePieceProcessor(model_file=str(path))
+        except (OSError, RuntimeError) as error:
+            raise ModelError(
+                "a sentencepiece vocabulary", f"the damaged {path}", "Download the model again."
+            ) from error
+        special = (processor.pad_id(), processor.eos_id(), processor.unk_id())
+        if special != (_PAD, _END, _UNKNOWN):
+            raise ModelError("T5's ids 0, 1, 2 for pad, end, unknown", str(special), "Use a model of the T5 family.")
+        return cls(processor)
+
+    def encode(self, text: str, max_length: int) -> list[int]:
+        """The ids of a text, always with an end; ``</s>`` within it is one id, and what is too long loses its tail."""
+        ids: list[int] = []
+        for index, part in enumerate(text.split("</s>")):
+            ids += [_END] * (index > 0) + self.processor.encode(part.strip())
+        ids = ids[: max_length - 1]
+        return ids if ids[-1:] == [_END] else [*ids, _END]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, without special ids, and with punctuation and clitics joined to the word before."""
+        size = len(self.processor)  # ids from there on are T5's sentinels
+        text: str = self.processor.decode([each for each in ids if _UNKNOWN < each < size]).strip()
+        for each in _DETACHED:
+            text = text.replace(each, each.strip())
+        return text
+
+    def unanswerable(self) -> int:
+        """The id with which the answer "unanswerable" begins.
+
+        Raises:
+            ModelError: If a vocabulary of T5's size does not begin it with T5's id, 73.
+        """
+        first: int = self.processor.encode("unanswerable")[0]
+        if len(self.processor) == _STOCK_SIZE and first != _STOCK_UNANSWERABLE:
+            raise ModelError(
+                f"id {_STOCK_UNANSWERABLE} at the beginning of 'unanswerable'",
+                str(first),
+                "If this vocabulary is not T5's own, set unanswerable_id=.",
+            )
+        return first
 
 
 @final
@@ -25,11 +96,11 @@ class T5:
 
     Attributes:
         model: The ``T5ForConditionalGeneration``, in float32 and eval mode.
-        pieces: Its vocabulary.
+        vocabulary: Its vocabulary.
     """
 
     model: Any
-    pieces: Pieces
+    vocabulary: T5Vocabulary
 
     @classmethod
     def load(cls, name: str, revision: str, device: str) -> T5:
@@ -45,8 +116,7 @@ class T5:
         from transformers.utils.hub import cached_file
 
         try:
-            vocabulary = cached_file(name, "spiece.model", revision=revision)
-            pieces = Pieces.read(Path(str(vocabulary)))
+            vocabulary = T5Vocabulary.read(Path(str(cached_file(name, "spiece.model", revision=revision))))
             model = T5ForConditionalGeneration.from_pretrained(name, revision=revision, dtype=torch.float32)
         except (OSError, ValueError) as error:
             if isinstance(error, RankSelectError):
@@ -54,7 +124,7 @@ class T5:
             raise missing_model(name, error) from error
         chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         try:
-            return cls(model.eval().to(chosen), pieces)
+            return cls(model.eval().to(chosen), vocabulary)
         except (RuntimeError, AssertionError) as error:
             got = f"{chosen} ({first_sentence(error)})"
             raise ArgumentError("a device that can hold the model", got, 'Set device="cpu".') from error
@@ -64,7 +134,7 @@ class T5:
         found = [""] * len(inputs)
         for rows, output in self._batches(inputs, batch_size, max_new_tokens, output_logits=False):
             for row, ids in zip(rows, output.sequences.tolist(), strict=True):
-                found[row] = self.pieces.decode(ids)
+                found[row] = self.vocabulary.decode(ids)
         return found
 
     def texts_unless(
@@ -75,7 +145,7 @@ class T5:
         for rows, output in self._batches(inputs, batch_size, max_new_tokens, output_logits=True):
             others = 1 - output.logits[0].softmax(dim=-1)[:, first_id]
             for row, ids, other in zip(rows, output.sequences.tolist(), others.tolist(), strict=True):
-                found[row] = (self.pieces.decode(ids), other)
+                found[row] = (self.vocabulary.decode(ids), other)
         return found
 
     def _batches(
@@ -84,7 +154,7 @@ class T5:
         """(rows of the batch, what was generated for them), inputs of similar length together."""
         import torch
 
-        encoded = [self.pieces.encode(text, _MAX_INPUT) for text in inputs]
+        encoded = [self.vocabulary.encode(text, _MAX_INPUT) for text in inputs]
         order = sorted(range(len(inputs)), key=lambda row: len(encoded[row]))
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]

@@ -7,9 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, final
 
 from rankselect.errors import ArgumentError
-from rankselect.metrics.questeval.parts import FoundAnswer, QuestionAnswerer, QuestionGenerator
+from rankselect.metrics.questeval.parts import FoundAnswer, QuestionAnswerer, QuestionGenerator, weights_identity
 from rankselect.metrics.questeval.t5 import T5
-from rankselect.metrics.questeval.weights import weights_identity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,7 +112,7 @@ class T5QuestionAnswerer(QuestionAnswerer):
     def answer(self, pairs: Sequence[tuple[str, str]]) -> list[FoundAnswer]:
         """The answer to each (question, text)."""
         inputs = [f"{question} </s> {text}" for question, text in pairs]
-        first_id = self._t5.pieces.unanswerable() if self.unanswerable_id is None else self.unanswerable_id
+        first_id = self._t5.vocabulary.unanswerable() if self.unanswerable_id is None else self.unanswerable_id
         found = self._t5.texts_unless(inputs, first_id, batch_size=self.batch_size, max_new_tokens=self.max_new_tokens)
         return [FoundAnswer(*each) for each in found]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rankselect.metrics._base import Answers
+    from rankselect.metrics.metric_input import MetricInput
     from rankselect.study.run import UnitResult
 
 __all__ = ["TEST_LOSS", "ArmScores", "arm_scores", "metric_of", "metrics_of"]
@@ -33,7 +33,7 @@ class _ReferenceLoss(Metric):
     higher_is_better: ClassVar[bool] = False
     requires: ClassVar[tuple[str, ...]] = ("losses",)
 
-    def values(self, answers: Answers) -> Sequence[float]:
+    def values(self, answers: MetricInput) -> Sequence[float]:
         """The losses as they are."""
         return answers.losses
 

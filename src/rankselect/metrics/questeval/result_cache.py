@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-__all__ = ["AnswerCache", "opened"]
+__all__ = ["ResultCache", "open_cache"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ Output = TypeVar("Output")
 
 
 @final
-class AnswerCache:
+class ResultCache:
     """Results under the SHA-256 of the stage, the part's identity and the input; values are JSON.
 
     Args:
@@ -88,19 +88,19 @@ class AnswerCache:
 
 
 @contextmanager
-def opened(folder: str | os.PathLike[str] | None) -> Iterator[AnswerCache | None]:
+def open_cache(folder: str | os.PathLike[str] | None) -> Iterator[ResultCache | None]:
     """The cache in a folder while the block runs; None without a folder."""
     if folder is None:
         yield None
         return
-    with closing(AnswerCache(Path(folder) / "questeval.sqlite")) as cache:
+    with closing(ResultCache(Path(folder) / "questeval.sqlite")) as cache:
         yield cache
 
 
 def _sound(path: Path) -> sqlite3.Connection:
     try:
         return _connected(path)
-    except sqlite3.OperationalError:  # locked, full, not to be opened: not the file's fault
+    except sqlite3.OperationalError:  # locked, full, not to be open_cache: not the file's fault
         raise
     except sqlite3.DatabaseError as error:
         logger.warning("%s is damaged (%s); it is begun anew.", path, error)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, cast, final
 
 from rankselect.metrics.questeval.bert_similarity import BertSimilarity
 from rankselect.metrics.questeval.question_metric import QuestionMetric
-from rankselect.metrics.questeval.selection import SpacySelector
+from rankselect.metrics.questeval.spacy_selector import SpacySelector
 from rankselect.metrics.questeval.t5_parts import T5QuestionAnswerer, T5QuestionGenerator
 
 if TYPE_CHECKING:
