@@ -20,6 +20,7 @@ import rankselect as rs
 from rankselect.metrics.judge import LLMJudge
 from rankselect.metrics.judge.failures import NoReplyError
 from rankselect.metrics.judge.pairings import pairings
+from rankselect.training.generation import GeneratedAnswer
 
 QUESTIONS = [f"What helps against ailment {n}?" for n in range(12)]
 ANSWERS = {
@@ -68,6 +69,13 @@ def rank(complete, questions=QUESTIONS, answers=ANSWERS, *references, **argument
 
 
 class TestRanking:
+    def test_generated_answers_are_answers(self):
+        written = {
+            arm: [GeneratedAnswer(text, seconds=0.1, n_tokens=3, stopped_by="end") for text in texts]
+            for arm, texts in ANSWERS.items()
+        }
+        assert rank(Scripted(), answers=written).to_dict() == rank(Scripted()).to_dict()
+
     def test_a_judge_that_prefers_length(self):
         model = Scripted()
         result = rank(model)
@@ -394,9 +402,9 @@ class TestBadInput:
             ("Why?", {"x": ["a"] * 4, "y": ["b"] * 4}, None, "a sequence of texts as questions, got one string"),
             (["Why?"], {"x": "a", "y": ["b"]}, None, "a sequence of texts as answers of 'x', got one string"),
             (["Why?"], {"x": ["a"], "y": ["b", "c"]}, None, "1 answers of 'y', one for each question, got 2"),
-            (["Why?"], {"x": ["a"], "y": [None]}, None, "text in the answers of 'y', got NoneType at index 0"),
+            (["Why?"], {"x": ["a"], "y": [None]}, None, "text in answers of 'y', got NoneType at index 0"),
             (["Why?"], {"x": ["a"], "y": ["b"]}, [], "1 references, one for each question, got 0"),
-            ([3], {"x": ["a"], "y": ["b"]}, None, "text in the questions, got int at index 0"),
+            ([3], {"x": ["a"], "y": ["b"]}, None, "text in questions, got int at index 0"),
         ],
     )
     def test_texts(self, questions, answers, references, message):

@@ -197,7 +197,10 @@ def test_any_iterable_of_texts_will_do(texts):
         ((None, ["b"]), "expected predictions for the metric given, got none. Pass predictions=, one for each answer."),
         ((["a"],), "expected references for the metric given, got none."),
         ((7, ["b"]), "expected a sequence of texts as predictions, got int. Give a list of texts."),
-        ((["a", None], ["b", "c"]), "expected text in predictions, got NoneType at index 1. Leave such answers out."),
+        (
+            (["a", None], ["b", "c"]),
+            "expected text in predictions, got NoneType at index 1. Leave it out or give text.",
+        ),
         ((["a"], [3]), "expected text in references, got int at index 0."),
     ],
 )

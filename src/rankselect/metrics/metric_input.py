@@ -65,7 +65,7 @@ def checked_input(
         >>> checked_input(["a fever", None], ["a fever", "a rash"])
         Traceback (most recent call last):
             ...
-        rankselect.errors.MetricError: expected text in predictions, got NoneType at index 1. Leave such answers out.
+        rankselect.errors.MetricError: expected text in predictions, got NoneType at index 1. Leave it out or give text.
     """
     given: dict[str, tuple[Any, ...]] = {}
     if predictions is not None:
@@ -118,7 +118,9 @@ def checked_texts(texts: Iterable[str], name: str) -> tuple[str, ...]:
     found = _listed(texts, name)
     for index, text in enumerate(found):
         if not isinstance(text, str):
-            raise MetricError(f"text in {name}", f"{type(text).__name__} at index {index}", "Leave such answers out.")
+            raise MetricError(
+                f"text in {name}", f"{type(text).__name__} at index {index}", "Leave it out or give text."
+            )
     return found
 
 

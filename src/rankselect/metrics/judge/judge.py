@@ -8,20 +8,19 @@ from dataclasses import KW_ONLY, InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any, final
 
 from rankselect.errors import ArgumentError, MetricError, RankSelectWarning
-from rankselect.metrics.judge.asking import ask_all
 from rankselect.metrics.judge.endpoint import open_endpoint
-from rankselect.metrics.judge.pairings import checked_judged_answers, pairings
-from rankselect.metrics.judge.prompt import DEFAULT_CRITERIA
+from rankselect.metrics.judge.pairings import DEFAULT_CRITERIA, checked_judge_input, pairings
+from rankselect.metrics.judge.preferences import Comparison, Preference, parse_verdict
 from rankselect.metrics.judge.ranking import ranked
-from rankselect.metrics.judge.replies import ReplyCache
+from rankselect.metrics.judge.replies import ReplyCache, ask_all
 from rankselect.metrics.judge.result import JudgeResult
-from rankselect.metrics.judge.verdicts import Comparison, Verdict, parse_verdict
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping, Sequence
 
-    from rankselect.metrics.judge.pairings import JudgedAnswers, Pairing
+    from rankselect.metrics.judge.pairings import JudgeInput, Pairing
+    from rankselect.metrics.metric_input import GeneratedText
 
 __all__ = ["LLMJudge"]
 
@@ -126,7 +125,7 @@ class LLMJudge:
     def n_calls(
         self,
         questions: Sequence[str],
-        answers: Mapping[str, Sequence[str]],
+        answers: Mapping[str, Sequence[str | GeneratedText]],
         references: Sequence[str] | None = None,
     ) -> int:
         """How many calls `rank` would make now: those whose reply is not kept yet.
@@ -139,14 +138,14 @@ class LLMJudge:
             >>> judge.n_calls(["Why?"] * 80, {arm: [f"{arm} {n}" for n in range(80)] for arm in "xyz"})
             300
         """
-        judged = checked_judged_answers(questions, answers, references)
-        requests = self._requests(judged, self._pairings(judged))
+        given = checked_judge_input(questions, answers, references)
+        requests = self._requests(given, self._pairings(given))
         return sum(self._replies.get(request) is None for request in requests.values())
 
     def rank(
         self,
         questions: Sequence[str],
-        answers: Mapping[str, Sequence[str]],
+        answers: Mapping[str, Sequence[str | GeneratedText]],
         references: Sequence[str] | None = None,
         *,
         confidence: float = 0.95,
@@ -157,7 +156,8 @@ class LLMJudge:
 
         Args:
             questions: n questions.
-            answers: ``{arm: its n answers}``, at least two arms. An empty string is an answer.
+            answers: ``{arm: its n answers}``, at least two arms: texts, or what `generate_answers` returns. An empty
+                string is an answer.
             references: n right answers, which the judge is then shown.
             confidence: The level of the intervals, between 0 and 1.
             n_resamples: Draws of the Bayesian bootstrap over the questions.
@@ -178,14 +178,14 @@ class LLMJudge:
             raise ArgumentError("a confidence between 0 and 1", repr(confidence), "For example 0.95.")
         if n_resamples < 1:
             raise ArgumentError("at least 1 resample", repr(n_resamples), "For example 2000.")
-        judged = checked_judged_answers(questions, answers, references)
-        chosen = self._pairings(judged)
-        requests = self._requests(judged, chosen)
+        given = checked_judge_input(questions, answers, references)
+        chosen = self._pairings(given)
+        requests = self._requests(given, chosen)
         replies = ask_all(requests, self._call, self._replies, concurrency=self.concurrency, progress=progress)
         comparisons = sorted(
-            (self._comparison(judged, pairing, replies) for pairing in chosen), key=lambda each: each.question
+            (self._comparison(given, pairing, replies) for pairing in chosen), key=lambda each: each.question
         )
-        arms = tuple(judged.answers)
+        arms = tuple(given.answers)
         try:
             ranking, unranked = ranked(arms, comparisons, confidence, n_resamples, self.seed), ""
         except MetricError as error:
@@ -194,26 +194,26 @@ class LLMJudge:
         _warn(result)
         return result
 
-    def _pairings(self, judged: JudgedAnswers) -> list[Pairing]:
-        return pairings(tuple(judged.answers), len(judged.questions), self.max_questions, self.seed)
+    def _pairings(self, given: JudgeInput) -> list[Pairing]:
+        return pairings(tuple(given.answers), len(given.questions), self.max_questions, self.seed)
 
-    def _requests(self, judged: JudgedAnswers, chosen: Sequence[Pairing]) -> dict[str, dict[str, Any]]:
+    def _requests(self, given: JudgeInput, chosen: Sequence[Pairing]) -> dict[str, dict[str, Any]]:
         """``{prompt: request}`` of every call that the pairings need; equal prompts are one call."""
         prompts = [
-            judged.prompt(pairing.question, first, second, self.criteria)
+            given.prompt(pairing.question, first, second, self.criteria)
             for pairing in chosen
-            if not judged.identical(pairing)
+            if not given.identical(pairing)
             for first, second in pairing.orders
         ]
         asked = {"base_url": self.base_url, "model": self.model, **self._settings}
         # one message from the user: not every chat template knows a system role
         return {prompt: {**asked, "messages": [{"role": "user", "content": prompt}]} for prompt in prompts}
 
-    def _comparison(self, judged: JudgedAnswers, pairing: Pairing, replies: Mapping[str, str]) -> Comparison:
+    def _comparison(self, given: JudgeInput, pairing: Pairing, replies: Mapping[str, str]) -> Comparison:
         verdicts = []
-        for first, second in () if judged.identical(pairing) else pairing.orders:
-            reply = replies[judged.prompt(pairing.question, first, second, self.criteria)]
-            verdicts.append(Verdict(pairing.question, first, second, parse_verdict(reply), reply))
+        for first, second in () if given.identical(pairing) else pairing.orders:
+            reply = replies[given.prompt(pairing.question, first, second, self.criteria)]
+            verdicts.append(Preference(pairing.question, first, second, parse_verdict(reply), reply))
         return Comparison(pairing.question, pairing.arms, tuple(verdicts))
 
 
@@ -229,9 +229,11 @@ def _check(judge: LLMJudge) -> None:
             raise ArgumentError(f"a whole number of at least {least} for {name}", repr(value), "Choose another.")
     if not (isinstance(judge.timeout, (int, float)) and math.isfinite(judge.timeout) and judge.timeout > 0):
         raise ArgumentError("a timeout of seconds above 0", repr(judge.timeout), "For example 60.")
-    heat = judge.temperature
-    if heat is not None and not (isinstance(heat, (int, float)) and math.isfinite(heat) and heat >= 0):
-        raise ArgumentError("a temperature of at least 0, or None", repr(heat), "0 is the most repeatable.")
+    temperature = judge.temperature
+    if temperature is not None and not (
+        isinstance(temperature, (int, float)) and math.isfinite(temperature) and temperature >= 0
+    ):
+        raise ArgumentError("a temperature of at least 0, or None", repr(temperature), "0 is the most repeatable.")
 
 
 def _warn(result: JudgeResult) -> None:

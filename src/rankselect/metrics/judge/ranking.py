@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
 from rankselect.errors import MetricError
 from rankselect.metrics.judge.bradley_terry import bradley_terry, strength_draws, win_probabilities
-from rankselect.metrics.judge.result import RankedArm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from rankselect.metrics.judge.verdicts import Comparison
+    from rankselect.metrics.judge.preferences import Comparison
 
-__all__ = ["ranked", "wins_per_question"]
+__all__ = ["RankedArm", "ranked", "wins_per_question"]
+
+
+@final
+@dataclass(frozen=True)
+class RankedArm:
+    """An arm's place.
+
+    Attributes:
+        arm: Its name.
+        probability: The probability that the judge prefers it to another arm, averaged over the others; a tie is half.
+        low: The lower end of the interval of `probability`.
+        high: Its upper end.
+        strength: The Bradley-Terry strength in log odds; their mean over the arms is 0.
+
+    Example:
+        >>> RankedArm("rank 64", 0.7, 0.6, 0.8, 0.42).arm
+        'rank 64'
+    """
+
+    arm: str
+    probability: float
+    low: float
+    high: float
+    strength: float
 
 
 def ranked(
@@ -30,10 +54,10 @@ def ranked(
         MetricError: If every comparison abstained, or nothing connects two groups of arms.
 
     Example:
-        >>> from rankselect.metrics.judge.verdicts import Comparison, Verdict
+        >>> from rankselect.metrics.judge.preferences import Comparison, Preference
         >>> def won(question, winner, loser):
-        ...     verdicts = Verdict(question, winner, loser, "first", ""), Verdict(question, loser, winner, "second", "")
-        ...     return Comparison(question, (winner, loser), verdicts)
+        ...     first = Preference(question, winner, loser, "first", "")
+        ...     return Comparison(question, (winner, loser), (first, Preference(question, loser, winner, "second", "")))
         >>> [arm.arm for arm in ranked("xy", [won(0, "y", "x"), won(1, "y", "x"), won(2, "x", "y")], 0.95, 100, 0)]
         ['y', 'x']
     """
@@ -58,7 +82,7 @@ def wins_per_question(arms: Sequence[str], comparisons: Sequence[Comparison]) ->
     """(n, k, k): on each question, the wins of the row's arm over the column's; ties are half wins for both.
 
     Example:
-        >>> from rankselect.metrics.judge.verdicts import Comparison
+        >>> from rankselect.metrics.judge.preferences import Comparison
         >>> wins_per_question(["x", "y"], [Comparison(7, ("x", "y"), ())]).tolist()
         [[[0.0, 0.5], [0.5, 0.0]]]
     """

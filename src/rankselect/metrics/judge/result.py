@@ -10,33 +10,10 @@ from typing import TYPE_CHECKING, Any, final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rankselect.metrics.judge.verdicts import Comparison, Outcome, Verdict
+    from rankselect.metrics.judge.preferences import Comparison, Outcome, Preference
+    from rankselect.metrics.judge.ranking import RankedArm
 
-__all__ = ["JudgeResult", "PairRecord", "RankedArm"]
-
-
-@final
-@dataclass(frozen=True)
-class RankedArm:
-    """An arm's place.
-
-    Attributes:
-        arm: Its name.
-        probability: The probability that the judge prefers it to another arm, averaged over the others; a tie is half.
-        low: The lower end of the interval of `probability`.
-        high: Its upper end.
-        strength: The Bradley-Terry strength in log odds; their mean over the arms is 0.
-
-    Example:
-        >>> RankedArm("rank 64", 0.7, 0.6, 0.8, 0.42).arm
-        'rank 64'
-    """
-
-    arm: str
-    probability: float
-    low: float
-    high: float
-    strength: float
+__all__ = ["JudgeResult", "PairRecord"]
 
 
 @final
@@ -102,7 +79,7 @@ class JudgeResult:
     comparisons: tuple[Comparison, ...] = field(repr=False)
 
     @property
-    def verdicts(self) -> tuple[Verdict, ...]:
+    def verdicts(self) -> tuple[Preference, ...]:
         """Every verdict, two for each comparison of different texts."""
         return tuple(verdict for comparison in self.comparisons for verdict in comparison.verdicts)
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, final
 
-__all__ = ["Choice", "Comparison", "Outcome", "Verdict", "parse_verdict"]
+__all__ = ["Choice", "Comparison", "Outcome", "Preference", "parse_verdict"]
 
 Choice = Literal["first", "second", "tie", "abstained"]
 Outcome = Literal["won", "tie", "disagreement", "identical", "abstained"]
@@ -38,7 +38,7 @@ def parse_verdict(reply: str) -> Choice:
 
 @final
 @dataclass(frozen=True)
-class Verdict:
+class Preference:
     """One call: what the judge said of two answers in one order.
 
     Attributes:
@@ -49,7 +49,7 @@ class Verdict:
         reply: What the judge wrote, word for word; of a call that brought no reply, why.
 
     Example:
-        >>> Verdict(0, "rank 8", "rank 64", "second", "[[B]]").winner
+        >>> Preference(0, "rank 8", "rank 64", "second", "[[B]]").winner
         'rank 64'
     """
 
@@ -76,7 +76,7 @@ class Comparison:
         verdicts: The two verdicts; none if the answers are the same text, which no judge needs to read.
 
     Example:
-        >>> both = Verdict(0, "x", "y", "first", "[[A]]"), Verdict(0, "y", "x", "first", "[[A]]")
+        >>> both = Preference(0, "x", "y", "first", "[[A]]"), Preference(0, "y", "x", "first", "[[A]]")
         >>> comparison = Comparison(0, ("x", "y"), both)
         >>> comparison.outcome, comparison.winner
         ('disagreement', None)
@@ -84,7 +84,7 @@ class Comparison:
 
     question: int
     arms: tuple[str, str]
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[Preference, ...]
 
     @property
     def outcome(self) -> Outcome:

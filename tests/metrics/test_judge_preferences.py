@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankselect.metrics.judge.verdicts import Comparison, Verdict, parse_verdict
+from rankselect.metrics.judge.preferences import Comparison, Preference, parse_verdict
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_any_text_is_read_and_a_choice_always_has_its_mark(text):
 
 
 def compared(one, other):
-    verdicts = Verdict(0, "x", "y", one, ""), Verdict(0, "y", "x", other, "")
+    verdicts = Preference(0, "x", "y", one, ""), Preference(0, "y", "x", other, "")
     comparison = Comparison(0, ("x", "y"), verdicts)
     return comparison.outcome, comparison.winner
 
