@@ -88,13 +88,13 @@ def test_deltas_are_those_of_peft(architecture, tmp_path):
         ours = adapter.delta(module)
         torch.testing.assert_close(ours.T if getattr(layer, "fan_in_fan_out", False) else ours, theirs)
     saved_along = {"llama": ["model.embed_tokens.weight"], "gpt2": []}  # PEFT knows an embedding by its name
-    assert list(adapter.whole) == saved_along[architecture]
+    assert list(adapter.full_parameters) == saved_along[architecture]
 
 
 def test_modules_are_what_the_config_says(saved):
     adapter = read_adapter(saved)
     assert [module.name.split(".")[-1] for module in adapter.modules] == ["q_proj", "v_proj"] * 2
-    assert adapter.whole == {} == adapter.record
+    assert adapter.full_parameters == {} == adapter.record
     assert adapter.config.target_modules == {"q_proj", "v_proj"}
 
 

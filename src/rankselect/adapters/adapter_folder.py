@@ -37,8 +37,8 @@ class AdapterFolder:
         path: The folder.
         config: PEFT's config.
         modules: The adapted modules, in the order of their names.
-        whole: ``{name of a parameter of the base model: key in the file}`` of what the adapter holds beside A and B:
-            biases, modules to save, embeddings.
+        full_parameters: ``{name of a parameter of the base model: key in the file}`` of what the adapter holds beside A
+            and B: biases, modules to save, embeddings.
         record: The training record that stands beside the weights (`rankselect.json`), or an empty dict.
 
     Example:
@@ -55,7 +55,7 @@ class AdapterFolder:
     path: Path
     config: LoraConfig
     modules: tuple[LoraModule, ...]
-    whole: dict[str, str]
+    full_parameters: dict[str, str]
     record: dict[str, Any]
 
     def tensor(self, key: str) -> torch.Tensor:
@@ -117,10 +117,10 @@ def read_adapter(path: str | os.PathLike[str]) -> AdapterFolder:
     check_supported(config, besides=("bias", "modules_to_save"), remedy="Use PEFT itself (merge_and_unload).")
     _check_files(folder)
     shapes = _shapes(folder)
-    modules, whole = _modules(folder, config, shapes)
+    modules, full = _modules(folder, config, shapes)
     record = folder / RECORD
     document = read_document(record, "rankselect.training_record", version=1) if record.is_file() else {}
-    return AdapterFolder(folder, config, modules, whole, document)
+    return AdapterFolder(folder, config, modules, full, document)
 
 
 def _read_config(folder: Path) -> LoraConfig:
@@ -178,21 +178,21 @@ def _modules(
     folder: Path, config: LoraConfig, shapes: dict[str, tuple[int, ...]]
 ) -> tuple[tuple[LoraModule, ...], dict[str, str]]:
     factors: dict[tuple[str, Kind], dict[str, tuple[int, ...]]] = {}
-    whole: dict[str, str] = {}
+    full: dict[str, str] = {}
     for key, shape in shapes.items():
         name = key.removeprefix(PREFIX)
         match = _FACTOR.match(name)
         if not key.startswith(PREFIX) or (match is None and "lora_" in name):
             raise _extra(folder, key, "whose name is not one that PEFT gives to plain LoRA")
         if match is None:
-            whole[name.replace(".base_layer.", ".")] = key
+            full[name.replace(".base_layer.", ".")] = key
             continue
         kind: Kind = "embedding" if match["embedding"] else "linear"
         factors.setdefault((match["name"], kind), {})[match["factor"]] = shape
     if not factors:
         raise AdapterError("an adapter with LoRA weights", f"none in {folder / WEIGHTS}", "Save the adapter again.")
     modules = tuple(_module(folder, config, name, kind, pair) for (name, kind), pair in factors.items())
-    return modules, whole
+    return modules, full
 
 
 def _module(folder: Path, config: LoraConfig, name: str, kind: Kind, pair: dict[str, tuple[int, ...]]) -> LoraModule:

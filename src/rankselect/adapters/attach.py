@@ -55,7 +55,10 @@ def attach_adapter(model: nn.Module, path: str | os.PathLike[str]) -> PeftModel:
     absent = [module.name for module in adapter.modules if module.name not in names]
     if absent:
         raise _other_base(path, f"the model has no module {absent[0]}")
-    lacking = _trained(attached) - {*adapter.whole.values(), *(key for each in adapter.modules for key in each.keys)}
+    lacking = _trained(attached) - {
+        *adapter.full_parameters.values(),
+        *(key for each in adapter.modules for key in each.keys),
+    }
     if lacking:
         raise _other_base(path, f"it has no {min(lacking)}")
     return attached.eval()

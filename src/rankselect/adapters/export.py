@@ -179,7 +179,9 @@ def export_adapter(
 def _check_plain(adapter: AdapterFolder) -> None:
     remedy = "Merge the adapter (rankselect merge) and serve the merged model."
     check_supported(adapter.config, besides=(), remedy=remedy)
-    embeddings = [name for name in adapter.whole if not any(name == f"{m.name}.weight" for m in adapter.modules)]
+    embeddings = [
+        name for name in adapter.full_parameters if not any(name == f"{m.name}.weight" for m in adapter.modules)
+    ]
     if embeddings:
         raise AdapterError(
             "a plain LoRA adapter",
@@ -245,7 +247,9 @@ def _copy_files(source: Path, folder: Path) -> None:
 
 
 def _notes(adapter: AdapterFolder) -> tuple[str, ...]:
-    notes = [f"{name}, a weight of the base that PEFT had saved along, was left out" for name in adapter.whole]
+    notes = [
+        f"{name}, a weight of the base that PEFT had saved along, was left out" for name in adapter.full_parameters
+    ]
     outside = sorted(
         {
             module.name

@@ -16,7 +16,7 @@ from rankselect.files import as_json
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from rankselect.adapters.merge.report import MergeReport
+    from rankselect.adapters.merge.merge import MergeReport
 
 __all__ = ["merge"]
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import warnings
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, final
 
 from rankselect.adapters.adapter_folder import read_adapter
 from rankselect.adapters.merge.base_model import BaseModel, open_base, quantized_modules
 from rankselect.adapters.merge.logits import LogitDifference, compare, logits, token_sequences
 from rankselect.adapters.merge.output import copy_files, merged_config, merged_model, write_config, write_weights
 from rankselect.adapters.merge.reference import load_factors, peft_model
-from rankselect.adapters.merge.report import MergeReport
-from rankselect.adapters.merge.settings import MergeSettings, settle
+from rankselect.adapters.merge.settings import MergeSettings, decide_settings
 from rankselect.adapters.merge.shards import Checkpoint, size_in_bytes
 from rankselect.adapters.merge.weights import BaseWeights, MergedWeights, StoredWeights
 from rankselect.errors import ModelError, RankSelectWarning, first_sentence
@@ -27,6 +27,70 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 __all__ = ["MergeReport", "merge_adapter"]
+
+
+@final
+@dataclass(frozen=True)
+class MergeReport:
+    """What a merge has done.
+
+    Attributes:
+        out: The merged model's folder.
+        adapter: The adapter's folder.
+        base: The base model.
+        onto: ``"dequantized"``, ``"original"`` or ``"requantized"``.
+        quantization: What the base was quantized to in training: ``"none"``, ``"nf4"`` or ``"int8"``.
+        quantization_source: How that is known.
+        n_modules: Modules merged.
+        n_replaced: Parameters put in the place of the base's: modules to save, biases.
+        n_files: Files of weights.
+        untied: Whether tied embeddings had to be written as two weights.
+        difference: How far the logits are from those of the unmerged adapter on the base that it was trained on; None
+            if not measured.
+        not_measured: Why not, if the measurement was asked for.
+
+    Example:
+        >>> from rankselect.adapters.merge.logits import LogitDifference
+        >>> difference = LogitDifference(max_abs=1e-6, relative=1e-7, same_token=1.0, n_tokens=128)
+        >>> report = MergeReport("merged", "adapter", "base", "original", "none", "as you said", 8, 0, 1, False,
+        ...                      difference, "")
+        >>> print(report)
+        merged 8 modules of adapter onto base (original weights) in merged
+        trained on: none (as you said)
+        logits, to the unmerged adapter: at most 1e-06 (1e-07 of the greatest logit), same next token at 100.0% of 128 \
+positions
+    """
+
+    out: str
+    adapter: str
+    base: str
+    onto: str
+    quantization: str
+    quantization_source: str
+    n_modules: int
+    n_replaced: int
+    n_files: int
+    untied: bool
+    difference: LogitDifference | None
+    not_measured: str
+
+    def __str__(self) -> str:
+        lines = [
+            f"merged {self.n_modules} modules of {self.adapter} onto {self.base} ({self.onto} weights) in {self.out}",
+            f"trained on: {self.quantization} ({self.quantization_source})",
+        ]
+        if self.n_replaced:
+            lines.append(f"replaced: {self.n_replaced} whole parameters")
+        if self.untied:
+            lines.append("tied embeddings are two weights now, as the adapter changes one of them")
+        reason = f" ({self.not_measured})" if self.not_measured else ""
+        lines.append(f"logits, to the unmerged adapter: {self.difference or f'not measured{reason}'}")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        return {"format": "rankselect.merge_report", "version": 1, **asdict(self)}
+
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +172,7 @@ def merge_adapter(
     size = size_in_bytes(max_shard_size)
     named = base or lora.config.base_model_name_or_path or lora.record.get("base_model") or ""
     found = open_base(str(named), trust_remote_code=trust_remote_code)
-    settings = settle(lora, found, onto=onto, quantization=quantization, dtype=dtype)
+    settings = decide_settings(lora, found, onto=onto, quantization=quantization, dtype=dtype)
     peft = peft_model(lora, found)
     sequences = token_sequences(found, check_texts, trust_remote_code=trust_remote_code) if measure else []
     quantized = _quantized(found, settings)
@@ -135,7 +199,7 @@ def merge_adapter(
         quantization=settings.quantization,
         quantization_source=settings.source,
         n_modules=len(lora.modules),
-        n_replaced=len(lora.whole),
+        n_replaced=len(lora.full_parameters),
         n_files=n_files,
         untied=untied,
         difference=difference,
@@ -166,8 +230,8 @@ def _measured(
 
     def unmerged(name: str) -> torch.Tensor:
         plain = parameter_name(name)
-        if plain in adapter.whole and ".original_module." not in name:
-            return adapter.tensor(adapter.whole[plain])
+        if plain in adapter.full_parameters and ".original_module." not in name:
+            return adapter.tensor(adapter.full_parameters[plain])
         return trained.tensor(plain)
 
     try:

@@ -33,7 +33,7 @@ def peft_model(adapter: AdapterFolder, base: BaseModel) -> PeftModel:
         PEFT's model, all parameters on the meta device.
 
     Raises:
-        AdapterError: If PEFT cannot put it there, a module or whole parameter of the adapter is not in the base or has
+        AdapterError: If PEFT cannot put it there, a module or full parameter of the adapter is not in the base or has
             another shape, weights for an adapted module are missing, or a module cannot be merged.
     """
     model = copy.deepcopy(base.model)
@@ -52,7 +52,7 @@ def peft_model(adapter: AdapterFolder, base: BaseModel) -> PeftModel:
     _check_modules(adapter, base, layers)
     for module in adapter.modules:
         _check_shapes(adapter, base, module, layers[module.name])
-    _check_whole(adapter, base, peft)
+    _check_full_parameters(adapter, base, peft)
     return peft
 
 
@@ -118,9 +118,9 @@ def _check_shapes(adapter: AdapterFolder, base: BaseModel, module: LoraModule, l
         )
 
 
-def _check_whole(adapter: AdapterFolder, base: BaseModel, peft: PeftModel) -> None:
+def _check_full_parameters(adapter: AdapterFolder, base: BaseModel, peft: PeftModel) -> None:
     parameters: dict[str, torch.Tensor] = base.model.state_dict()
-    for name, key in adapter.whole.items():
+    for name, key in adapter.full_parameters.items():
         shape = adapter.shape(key)
         if name not in parameters or tuple(parameters[name].shape) != shape:
             got = f"{tuple(parameters[name].shape)}" if name in parameters else "missing"
@@ -130,7 +130,7 @@ def _check_whole(adapter: AdapterFolder, base: BaseModel, peft: PeftModel) -> No
                 "It was trained on another model, or on an enlarged vocabulary: give its own base with base (--base).",
             )
     wanted = {parameter_name(name) for name, _ in peft.named_parameters() if f".modules_to_save.{ADAPTER}." in name}
-    missing = sorted(wanted - set(adapter.whole))
+    missing = sorted(wanted - set(adapter.full_parameters))
     if missing:
         raise AdapterError(
             f"the modules that modules_to_save names ({', '.join(adapter.config.modules_to_save or ())})",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rankselect.adapters.adapter_folder import AdapterFolder
     from rankselect.adapters.merge.base_model import BaseModel
 
-__all__ = ["MergeSettings", "Onto", "dtype_of", "settle"]
+__all__ = ["MergeSettings", "Onto", "decide_settings", "dtype_of"]
 
 Onto = Literal["dequantized", "original", "requantized"]
 
@@ -51,7 +51,7 @@ class MergeSettings:
     dtype: torch.dtype | None
 
 
-def settle(
+def decide_settings(
     adapter: AdapterFolder, base: BaseModel, *, onto: str, quantization: str | None, dtype: str | torch.dtype
 ) -> MergeSettings:
     """Decide how to merge.

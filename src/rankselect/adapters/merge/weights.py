@@ -127,7 +127,7 @@ class MergedWeights:
 
     def changed(self, name: str) -> bool:
         """Whether the adapter changes a parameter."""
-        return name in self.changes or name in self.adapter.whole
+        return name in self.changes or name in self.adapter.full_parameters
 
     def tensor(self, name: str) -> torch.Tensor:
         """One parameter; a changed one in float32.
@@ -135,8 +135,8 @@ class MergedWeights:
         Raises:
             AdapterError: If the sum is not finite.
         """
-        if name in self.adapter.whole:
-            tensor = self.adapter.tensor(self.adapter.whole[name])
+        if name in self.adapter.full_parameters:
+            tensor = self.adapter.tensor(self.adapter.full_parameters[name])
         else:
             tensor = self.weights.tensor(name)
         if name not in self.changes:
