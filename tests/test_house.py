@@ -20,9 +20,6 @@ ALONE = {
     "cli.interrupt": "to be merged",
     "study.analysis.caveats": "to be merged",
     "study.analysis.grid_table": "to be merged",
-    "training.levers": "to be merged",
-    "training.micro_batches": "to be merged",
-    "training.stop_texts": "to be merged",
 }
 
 

@@ -17,9 +17,8 @@ from rankselect.errors import ArgumentError, DataError, ModelError, OutOfMemoryE
 from rankselect.models.evaluation_mode import evaluating
 from rankselect.models.loading import load_model, load_tokenizer
 from rankselect.testing import tiny_model, tiny_tokenizer
-from rankselect.training.generation import _end_of, generate_answers
-from rankselect.training.shrinking_batches import shrinking_batches
-from rankselect.training.stop_texts import StopTexts, before_stop
+from rankselect.training.generation import StopTexts, _end_of, before_stop, generate_answers
+from rankselect.training.out_of_memory import shrinking_batches
 
 QUESTIONS = ["what is a heart", "is a fever rare", "may a new drug treat pain of the old lung", "what"]
 

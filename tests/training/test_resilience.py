@@ -50,7 +50,7 @@ class RunOut(torch.autograd.Function):
 
 @pytest.mark.parametrize("in_backward", [False, True])
 @pytest.mark.parametrize("accumulation", [1, 3])
-def test_memory_that_runs_out_changes_the_pieces_and_not_what_is_learned(tmp_path, accumulation, in_backward):
+def test_memory_that_runs_out_changes_the_batches_and_not_what_is_learned(tmp_path, accumulation, in_backward):
     changes = {"gradient_accumulation_steps": accumulation, "max_steps": 3}
     whole = make_trainer(tmp_path, changes=changes)
     whole.train()
@@ -165,12 +165,12 @@ def test_a_full_disk_leaves_no_half_checkpoint(tmp_path):
 
 
 def test_rows_in_a_batch_of_any_kind_are_cut_alike():
-    from rankselect.training.micro_batches import pieces, share
+    from rankselect.training.out_of_memory import loss_share, micro_batches
 
     labels = torch.tensor([[-100, 1], [-100, -100], [-100, 2]])
     batch = {"labels": labels, "input_ids": torch.arange(6).view(3, 2), "scale": torch.tensor(2.0), "name": "x"}
-    parts = list(pieces(batch, 2))
+    parts = list(micro_batches(batch, 2))
     assert [len(part["labels"]) for part in parts] == [2, 1]
     assert torch.equal(torch.cat([part["input_ids"] for part in parts]), batch["input_ids"])
     assert all(part["scale"] == 2 and part["name"] == "x" for part in parts)
-    assert [share(part, batch) for part in parts] == [0.5, 0.5]
+    assert [loss_share(part, batch) for part in parts] == [0.5, 0.5]

@@ -24,8 +24,8 @@ from rankselect.study.folder import StudyFolder
 from rankselect.study.rows import study_rows
 from rankselect.study.run import UnitResult
 from rankselect.training.answer_losses import answer_losses
+from rankselect.training.callbacks import StepProgress
 from rankselect.training.generation import generate_answers
-from rankselect.training.progress import StepProgress
 from rankselect.training.trainer import RankSelectTrainer
 
 if TYPE_CHECKING:

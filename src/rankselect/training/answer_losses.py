@@ -11,7 +11,7 @@ from rankselect.data.prompt_tokens import pad_token_id
 from rankselect.models.evaluation_mode import evaluating
 from rankselect.models.layers import unwrapped
 from rankselect.models.trunk import input_device
-from rankselect.training.shrinking_batches import shrinking_batches
+from rankselect.training.out_of_memory import shrinking_batches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -22,7 +22,7 @@ from rankselect.errors import (
 )
 from rankselect.models.processes import Processes
 from rankselect.training.checkpoints import last_checkpoint
-from rankselect.training.micro_batches import n_rows, pieces, share
+from rankselect.training.out_of_memory import loss_share, micro_batches, n_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -90,7 +90,7 @@ class ResilientTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], torch.Tensor | int | None]:
-        """The micro-batches of one optimizer step; kept, so that they can be run again in smaller pieces."""
+        """The micro-batches of one optimizer step; kept, so that they can be run again in smaller ones."""
         batches, n_items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._step_batches, self._n_done = batches, 0
         return batches, n_items
@@ -98,11 +98,11 @@ class ResilientTrainer(Trainer):
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        """One forward and backward pass, in as many pieces as memory needs."""
+        """One forward and backward pass, in as many micro-batches as memory needs."""
         todo: Sequence[dict[str, Any]] = [inputs]
         while True:
             try:
-                losses = [self._in_pieces(model, batch, num_items_in_batch) for batch in todo]
+                losses = [self._in_micro_batches(model, batch, num_items_in_batch) for batch in todo]
                 break
             except torch.OutOfMemoryError as error:
                 self._halve(inputs, error)
@@ -119,7 +119,7 @@ class ResilientTrainer(Trainer):
             raise self._not_finite("a finite training loss", f"{everywhere.item()} at step {step}")
         return losses[-1]
 
-    def _in_pieces(
+    def _in_micro_batches(
         self, model: torch.nn.Module, inputs: dict[str, Any], n_items: torch.Tensor | int | None
     ) -> torch.Tensor:
         size = self.micro_batch_size or n_rows(inputs)
@@ -129,12 +129,12 @@ class ResilientTrainer(Trainer):
         losses = []
         n_accumulated = self.current_gradient_accumulation_steps
         try:
-            for piece in pieces(inputs, size):
-                weight = 1.0 if counted else share(piece, inputs)
-                if weight:  # a piece without labels has no mean loss
+            for micro_batch in micro_batches(inputs, size):
+                weight = 1.0 if counted else loss_share(micro_batch, inputs)
+                if weight:  # without labels there is no mean loss
                     # without a count of items the trainer divides the mean loss by this number
                     self.current_gradient_accumulation_steps = n_accumulated / weight
-                    losses.append(super().training_step(model, piece, n_items))
+                    losses.append(super().training_step(model, micro_batch, n_items))
         finally:
             self.current_gradient_accumulation_steps = n_accumulated
         return torch.stack(losses).sum()

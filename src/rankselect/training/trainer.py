@@ -21,9 +21,8 @@ from rankselect.models.layers import unwrapped
 from rankselect.models.loading import load_model, quantization_of
 from rankselect.models.processes import Processes
 from rankselect.training.adapt import Choice, adapt, choose_ranks
-from rankselect.training.levers import out_of_memory
-from rankselect.training.meter import Meter
-from rankselect.training.progress import StepProgress
+from rankselect.training.callbacks import Meter, StepProgress
+from rankselect.training.out_of_memory import out_of_memory_error
 from rankselect.training.record import TrainingRecord
 from rankselect.training.resilience import ResilientTrainer
 
@@ -53,8 +52,8 @@ class RankSelectTrainer(ResilientTrainer):
 
     * Ranks: a strategy measures what it needs before training, or a plan is given; PEFT must build exactly the plan.
     * Question-answer rows are encoded, with the loss on the answers; datasets that are tokens already pass through.
-    * Running out of memory halves the micro-batch and goes on with the same effective batch: the pieces' gradients
-      add up to those of the whole. When one row is too much, the error says what would save how much. (On one
+    * Running out of memory halves the micro-batch and goes on with the same effective batch: the gradients add
+      up to those of the batch. When one row is too much, the error says what would save how much. (On one
       process; under a distributed launcher the error comes at once, for the processes must stay in step.)
     * A loss or weights that are not finite stop training; the last good checkpoint stays.
     * Under ``torchrun`` or ``accelerate launch`` the processes profile together, train the same plan, and the first
@@ -207,7 +206,7 @@ class RankSelectTrainer(ResilientTrainer):
         return super().training_step(model, inputs, num_items_in_batch)
 
     def _out_of_memory(self, inputs: Mapping[str, Any], n_rows_at_once: int) -> OutOfMemoryError:
-        return out_of_memory(
+        return out_of_memory_error(
             unwrapped(self.model),
             self.plan,
             batch_size=n_rows_at_once,
