@@ -79,6 +79,49 @@ def test_measured_evidence_and_a_finished_plan_are_taken_as_they_are(tmp_path):
     assert again.record.trainable_parameters == trainer.model.get_nb_trainable_parameters()[0]
 
 
+def test_a_strategy_by_its_name_is_that_strategy(tmp_path):
+    named, made = (make_trainer(tmp_path, strategy=each) for each in ("fixed:rank=4", rs.Fixed(4)))
+    assert named.plan == made.plan
+    assert make_trainer(tmp_path, strategy="per-layer-id").plan.strategy == "PerLayerID()"
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "message"),
+    [
+        (
+            {"strategy": rs.Fixed},
+            rs.errors.ArgumentError,
+            "expected a strategy, or the name of one, got the class Fixed.",
+        ),
+        ({"strategy": 8}, rs.errors.ArgumentError, "a strategy, or the name of one, got 8."),
+        ({"strategy": "fixd:rank=4"}, rs.errors.UnknownNameError, "got 'fixd'. Did you mean fixed?"),
+        ({"strategy": "fixed:ranks=4"}, rs.errors.ArgumentError, "expected arguments that fixed takes, got 'ranks=4'."),
+        ({"plan": "plan.json"}, rs.errors.ArgumentError, "expected a RankPlan, got 'plan.json'. Load a saved one with"),
+        (
+            {"processing_class": "gpt2"},
+            rs.errors.ArgumentError,
+            "a tokenizer as processing_class, got 'gpt2'.",
+        ),
+        ({"template": "{question}"}, rs.errors.ArgumentError, "expected a PromptTemplate, got '{question}'."),
+        ({"evidence": "profile.json"}, rs.errors.EvidenceError, "expected evidence of the class IDProfile"),
+    ],
+)
+def test_what_stands_in_the_place_of_something_else(tmp_path, keywords, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        make_trainer(tmp_path, **{"strategy": rs.PerLayerID(), **keywords} if "plan" not in keywords else keywords)
+
+
+@pytest.mark.parametrize("model", ["gpt2", torch.nn.Linear, None])
+def test_a_model_that_is_not_loaded(tmp_path, model):
+    with pytest.raises(rs.errors.ModelError, match="rankselect.load_model"):
+        rs.RankSelectTrainer(model, arguments(tmp_path), strategy=rs.Fixed(4), train_dataset=ROWS)
+
+
+def test_the_output_folder_alone_is_no_training_arguments(tmp_path):
+    with pytest.raises(rs.errors.ArgumentError, match="expected TrainingArguments, got"):
+        rs.RankSelectTrainer(tiny_model(), str(tmp_path), strategy=rs.Fixed(4), train_dataset=ROWS)
+
+
 def test_profiling_after_training_measures_the_adapted_model_on_the_same_texts(tmp_path):
     trainer = make_trainer(tmp_path, strategy=rs.IntrinsicMax(), profile_after=True)
     trainer.train()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, final
 
 import torch
@@ -11,17 +11,20 @@ from peft import PeftModel, get_peft_model
 
 from rankselect.calibration.evidence import Calibration
 from rankselect.calibration.id_profile import IDProfile
-from rankselect.errors import ModelError
+from rankselect.errors import ArgumentError, ModelError
 from rankselect.models._transformers import old_names_allowed
+from rankselect.plan.rank_plan import RankPlan
+from rankselect.registry import create
+from rankselect.strategies._base import RankStrategy
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from transformers import PreTrainedModel
 
     from rankselect.calibration.evidence import Evidence
-    from rankselect.plan.rank_plan import RankPlan
-    from rankselect.strategies._base import RankStrategy
 
-__all__ = ["Choice", "adapt", "choose_ranks"]
+__all__ = ["Choice", "adapt", "choose_ranks", "strategy_or_plan"]
 
 
 @final
@@ -42,7 +45,7 @@ class Choice:
 
 def choose_ranks(
     model: PreTrainedModel,
-    strategy: RankStrategy,
+    strategy: RankStrategy | str,
     evidence: Evidence | Calibration | None = None,
     **plan_arguments: Any,
 ) -> Choice:
@@ -50,11 +53,13 @@ def choose_ranks(
 
     Args:
         model: The model without an adapter.
-        strategy: What chooses the ranks.
+        strategy: What chooses the ranks, or its name with arguments, as `rankselect.registry.create` takes it.
         evidence: Evidence measured before, or the calibration to measure it from.
         **plan_arguments: `target_modules`, `alpha_ratio`, … as `RankStrategy.plan` takes them.
 
     Raises:
+        ArgumentError: If it is no strategy.
+        UnknownNameError: If no strategy of the name given is installed.
         EvidenceError: If the strategy needs evidence and there is none.
 
     Example:
@@ -66,11 +71,54 @@ def choose_ranks(
         ('model.layers.0', 'model.layers.1')
     """
     began = time.perf_counter()
+    strategy = _strategy(strategy)
     if isinstance(evidence, Calibration):
         evidence = strategy.evidence.measure(evidence) if strategy.evidence is not None else None
     plan = strategy.plan(model, evidence, **plan_arguments)
     profile = evidence if isinstance(evidence, IDProfile) else None
     return Choice(plan, profile, time.perf_counter() - began)
+
+
+def strategy_or_plan(
+    model: PreTrainedModel,
+    strategy: RankStrategy | str | None,
+    plan: RankPlan | None,
+    evidence: Evidence | Calibration | None,
+    plan_arguments: Mapping[str, Any],
+    *,
+    profiled: bool,
+) -> Choice:
+    """The ranks of exactly one of strategy and plan; with a profile of the model as it is now, if that is wanted.
+
+    Raises:
+        ArgumentError: If both or none are given, or one that is neither.
+    """
+    if plan is not None and not isinstance(plan, RankPlan):
+        raise ArgumentError("a RankPlan", repr(plan)[:80], "Load a saved one with RankPlan.load.")
+    if plan is not None and plan_arguments:
+        raise ArgumentError(
+            "a finished plan alone", f"plan_arguments {sorted(plan_arguments)} beside it", "Leave one of them out."
+        )
+    if strategy is not None and plan is None:
+        choice = choose_ranks(model, strategy, evidence, **plan_arguments)
+    elif plan is not None and strategy is None:
+        choice = Choice(plan, evidence if isinstance(evidence, IDProfile) else None, 0.0)
+    else:
+        got = "neither" if plan is None else "both"
+        raise ArgumentError("a strategy or a plan", got, "Give strategy= or plan=, one of them.")
+    if profiled and choice.profile is None and isinstance(evidence, Calibration):
+        return replace(choice, profile=IDProfile.measure(evidence))
+    return choice
+
+
+def _strategy(given: RankStrategy | str) -> RankStrategy:
+    strategy = create("strategy", given) if isinstance(given, str) else given
+    if isinstance(strategy, RankStrategy):
+        return strategy
+    if isinstance(strategy, type):
+        name = strategy.__name__
+        raise ArgumentError("a strategy, or the name of one", f"the class {name}", f"Make an instance of it: {name}().")
+    raise ArgumentError("a strategy, or the name of one", repr(strategy)[:80], 'For example "fixed:rank=8".')
 
 
 def adapt(model: PreTrainedModel, plan: RankPlan, *, seed: int, **lora_arguments: Any) -> PeftModel:

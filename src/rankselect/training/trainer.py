@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from copy import copy
 from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, final
 
+from torch import nn
 from transformers import PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, TrainingArguments
 
 from rankselect.calibration.evidence import Calibration
@@ -14,20 +16,19 @@ from rankselect.calibration.id_profile import IDProfile
 from rankselect.data.datasets import training_data
 from rankselect.data.prompt_tokens import row_length
 from rankselect.data.prompts import PromptTemplate
-from rankselect.errors import ArgumentError
+from rankselect.errors import ArgumentError, ModelError
 from rankselect.files import new_folder
 from rankselect.models._transformers import align_special_tokens, recomputes_activations
 from rankselect.models.layers import unwrapped
 from rankselect.models.loading import load_model, quantization_of
 from rankselect.models.processes import Processes
-from rankselect.training.adapt import Choice, adapt, choose_ranks
+from rankselect.training.adapt import adapt, strategy_or_plan
 from rankselect.training.callbacks import Meter, StepProgress
 from rankselect.training.out_of_memory import out_of_memory_error
 from rankselect.training.record import TrainingRecord
 from rankselect.training.resilience import ResilientTrainer
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping
 
     import torch
@@ -65,7 +66,7 @@ class RankSelectTrainer(ResilientTrainer):
         model: A model without an adapter, as `rankselect.load_model` or `from_pretrained` returns it. It is adapted in
             place; a quantised one is prepared for training.
         args: `transformers.TrainingArguments`.
-        strategy: What chooses the ranks; give this or `plan`.
+        strategy: What chooses the ranks, or its name with arguments (``"fixed:rank=8"``); give this or `plan`.
         plan: Ranks that were chosen before.
         train_dataset: `QuestionAnswer` rows (see `load_rows`), or anything that Trainer takes.
         eval_dataset: Likewise. A warning says how many of its questions stand in the training rows too.
@@ -88,8 +89,11 @@ class RankSelectTrainer(ResilientTrainer):
         micro_batch_size: Rows in one forward pass, once memory ran out; None before.
 
     Raises:
-        ArgumentError: If not exactly one of `strategy` and `plan` is given, rows come without a tokenizer, or a
-            launcher started several processes of which `args` know nothing.
+        ArgumentError: If not exactly one of `strategy` and `plan` is given, an argument is of another kind (a name or a
+            class in the place of an object), rows come without a tokenizer, or a launcher started several processes of
+            which `args` know nothing.
+        UnknownNameError: If no strategy of the name given is installed.
+        ModelError: If the model is none, or has an adapter already.
         EvidenceError: If the strategy needs evidence and there is nothing to measure it from.
         PlanMismatchError: If PEFT built something else than the plan.
 
@@ -113,7 +117,7 @@ class RankSelectTrainer(ResilientTrainer):
         model: PreTrainedModel,
         args: TrainingArguments | None = None,
         *,
-        strategy: RankStrategy | None = None,
+        strategy: RankStrategy | str | None = None,
         plan: RankPlan | None = None,
         train_dataset: Any,
         eval_dataset: Any = None,
@@ -128,6 +132,7 @@ class RankSelectTrainer(ResilientTrainer):
         **trainer_arguments: Any,
     ) -> None:
         args = args or TrainingArguments("trainer_output")
+        _check_arguments(model, args, processing_class, template)
         processes = Processes.current()
         _require_in_step(args, processes)
         template = template or PromptTemplate()
@@ -161,7 +166,7 @@ class RankSelectTrainer(ResilientTrainer):
         self._profiles_after = profile_after
         evidence = self.calibration if evidence is None else evidence
         with processes.warning_once():
-            choice = _choice(model, strategy, plan, evidence, plan_arguments or {}, profiled=profile_after)
+            choice = strategy_or_plan(model, strategy, plan, evidence, plan_arguments or {}, profiled=profile_after)
         choice = processes.from_first(choice)
         self.plan, self.profile, self._selection_seconds = choice.plan, choice.profile, choice.seconds
         self.profile_after: IDProfile | None = None
@@ -274,6 +279,33 @@ class RankSelectTrainer(ResilientTrainer):
                     profile.save(folder / f"{name}.json")
 
 
+def _check_arguments(model: Any, args: Any, tokenizer: Any, template: Any) -> None:
+    """Refuse names and classes in the place of what they stand for."""
+    if not isinstance(model, nn.Module):
+        raise ModelError("a model", _described(model), "Load it first, for example with rankselect.load_model.")
+    for value, kind, valid, remedy in (
+        (args, "TrainingArguments", isinstance(args, TrainingArguments), "For example TrainingArguments('out')."),
+        (
+            tokenizer,
+            "a tokenizer as processing_class",
+            not isinstance(tokenizer, (str, os.PathLike, type)),
+            "Load it first, for example with rankselect.load_tokenizer.",
+        ),
+        (
+            template,
+            "a PromptTemplate",
+            template is None or isinstance(template, PromptTemplate),
+            "For example PromptTemplate('{question} {answer}').",
+        ),
+    ):
+        if not valid:
+            raise ArgumentError(kind, _described(value), remedy)
+
+
+def _described(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else repr(value)[:80]
+
+
 def _require_in_step(args: TrainingArguments, processes: Processes) -> None:
     """Refuse processes that were launched to train together but would each train alone."""
     if args.world_size != processes.count:
@@ -290,32 +322,6 @@ def _pinning_for_accelerators(args: TrainingArguments) -> TrainingArguments:
         args = copy(args)
         args.dataloader_pin_memory = False
     return args
-
-
-def _choice(
-    model: PreTrainedModel,
-    strategy: RankStrategy | None,
-    plan: RankPlan | None,
-    evidence: Evidence | Calibration | None,
-    plan_arguments: Mapping[str, Any],
-    *,
-    profiled: bool,
-) -> Choice:
-    """The ranks of exactly one of strategy and plan; with a profile of the model as it is now, if that is wanted."""
-    if plan is not None and plan_arguments:
-        raise ArgumentError(
-            "a finished plan alone", f"plan_arguments {sorted(plan_arguments)} beside it", "Leave one of them out."
-        )
-    if strategy is not None and plan is None:
-        choice = choose_ranks(model, strategy, evidence, **plan_arguments)
-    elif plan is not None and strategy is None:
-        choice = Choice(plan, evidence if isinstance(evidence, IDProfile) else None, 0.0)
-    else:
-        got = "neither" if plan is None else "both"
-        raise ArgumentError("a strategy or a plan", got, "Give strategy= or plan=, one of them.")
-    if profiled and choice.profile is None and isinstance(evidence, Calibration):
-        return replace(choice, profile=IDProfile.measure(evidence))
-    return choice
 
 
 def _curve(history: list[dict[str, float]], name: str) -> tuple[tuple[int, float], ...]:
