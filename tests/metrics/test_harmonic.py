@@ -128,12 +128,16 @@ def test_it_requires_what_its_parts_require():
         both.evaluate(["a"], ["b"])
 
 
+def test_metrics_by_name_are_those_metrics():
+    assert HarmonicMean(("token-f1", ExactMatch())) == HarmonicMean((TokenF1(), ExactMatch()))
+
+
 @pytest.mark.parametrize("kind", [HarmonicMean, HarmonicMeanOfMeans])
 def test_metrics_that_cannot_take_part(kind):
     for metrics, message in (
         ((), "expected at least two metrics, got ()."),
         (TokenF1(), "expected at least two metrics, got (TokenF1(),). For example (TokenF1(), ExactMatch())."),
-        ((TokenF1(), ExactMatch), "expected instances of Metric, got <class 'rankselect.metrics.exact_match"),
+        ((TokenF1(), ExactMatch), "expected a metric, or the name of one, got the class ExactMatch."),
         ((TokenF1(), Perplexity()), "expected metrics for which higher is better, got perplexity. Leave it out"),
     ):
         with pytest.raises(ArgumentError, match=re.escape(message)):

@@ -113,7 +113,7 @@ def test_what_stands_in_the_place_of_something_else(tmp_path, keywords, error, m
 
 @pytest.mark.parametrize("model", ["gpt2", torch.nn.Linear, None])
 def test_a_model_that_is_not_loaded(tmp_path, model):
-    with pytest.raises(rs.errors.ModelError, match="rankselect.load_model"):
+    with pytest.raises(rs.errors.ModelError, match="expected a model"):
         rs.RankSelectTrainer(model, arguments(tmp_path), strategy=rs.Fixed(4), train_dataset=ROWS)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, cast, final
 
 import numpy as np
 
 from rankselect.errors import ArgumentError, MetricError
-from rankselect.metrics._base import Metric
+from rankselect.metrics._base import Metric, metric
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -21,24 +21,31 @@ __all__ = ["HarmonicMean", "HarmonicMeanOfMeans", "harmonic_mean"]
 class _OfSeveral(Metric):
     """What both harmonic means share: metrics that can be averaged so, and their scores."""
 
-    metrics: tuple[Metric, ...]
+    metrics: tuple[Metric | str, ...]
 
     def __post_init__(self) -> None:
-        metrics = tuple(self.metrics) if isinstance(self.metrics, tuple | list) else (self.metrics,)
+        given = tuple(self.metrics) if isinstance(self.metrics, tuple | list) else (self.metrics,)
+        if len(given) < 2:
+            raise ArgumentError("at least two metrics", repr(given), "For example (TokenF1(), ExactMatch()).")
+        metrics = tuple(metric(each) for each in given)
         _check_metrics(metrics)
-        parts = ", ".join(metric.name for metric in metrics)
-        requires = dict.fromkeys(what for metric in metrics for what in metric.requires)
+        parts = ", ".join(each.name for each in metrics)
+        requires = dict.fromkeys(what for each in metrics for what in each.requires)
         object.__setattr__(self, "metrics", metrics)
         object.__setattr__(self, "name", f"{self.name}({parts})")
-        object.__setattr__(self, "needs_texts", any(metric.needs_texts for metric in metrics))
+        object.__setattr__(self, "needs_texts", any(each.needs_texts for each in metrics))
         object.__setattr__(self, "requires", tuple(requires))
+
+    @property
+    def _instances(self) -> tuple[Metric, ...]:
+        return cast("tuple[Metric, ...]", self.metrics)  # names were replaced at the beginning
 
     def _scores(self, answers: MetricInput) -> NDArray[np.float64]:
         """(k, n) scores between 0 and 1."""
         scores = []
-        for metric in self.metrics:
-            values = metric.checked_values(answers)
-            _check_scores(values, metric.name)
+        for each in self._instances:
+            values = each.checked_values(answers)
+            _check_scores(values, each.name)
             scores.append(values)
         return np.stack(scores)
 
@@ -52,22 +59,20 @@ class HarmonicMean(_OfSeveral):
     takes the harmonic mean of the metrics' averages, and never above it.
 
     Attributes:
-        metrics: At least two metrics with scores between 0 and 1, for which higher is better.
+        metrics: At least two metrics, or their names, with scores between 0 and 1, for which higher is better.
 
     Raises:
         ArgumentError: If there are fewer than two, or one is no metric, or one for which lower is better.
 
     Example:
-        >>> from rankselect.metrics.exact_match import ExactMatch
-        >>> from rankselect.metrics.token_f1 import TokenF1
-        >>> both = HarmonicMean((TokenF1(), ExactMatch()))
+        >>> both = HarmonicMean(("token-f1", "exact-match"))
         >>> print(both.evaluate(["The heart.", "a rare fever"], ["heart", "fever"]))
         harmonic-mean(token-f1, exact-match) 0.5000 (95% interval 0.0000 to 1.0000)
     """
 
     name: ClassVar[str] = "harmonic-mean"
 
-    metrics: tuple[Metric, ...]
+    metrics: tuple[Metric | str, ...]
 
     def values(self, answers: MetricInput) -> NDArray[np.float64]:
         """The harmonic mean of each answer's scores.
@@ -87,7 +92,7 @@ class HarmonicMeanOfMeans(_OfSeveral):
     For the interval, answers are drawn with all their scores.
 
     Attributes:
-        metrics: At least two metrics with scores between 0 and 1, for which higher is better.
+        metrics: At least two metrics, or their names, with scores between 0 and 1, for which higher is better.
 
     Raises:
         ArgumentError: If there are fewer than two, or one is no metric, or one for which lower is better.
@@ -102,7 +107,7 @@ class HarmonicMeanOfMeans(_OfSeveral):
 
     name: ClassVar[str] = "harmonic-mean-of-means"
 
-    metrics: tuple[Metric, ...]
+    metrics: tuple[Metric | str, ...]
 
     def values(self, answers: MetricInput) -> NDArray[np.float64]:
         """(k, n): the scores of each answer under the k metrics.
@@ -114,7 +119,7 @@ class HarmonicMeanOfMeans(_OfSeveral):
 
     def aggregate(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """From (..., k, n) scores to (...) harmonic means of the k averages."""
-        averages = [metric.aggregate(values[..., part, :]) for part, metric in enumerate(self.metrics)]
+        averages = [each.aggregate(values[..., part, :]) for part, each in enumerate(self._instances)]
         return harmonic_mean(*averages)
 
 
@@ -148,14 +153,10 @@ def harmonic_mean(*scores: ArrayLike) -> NDArray[np.float64]:
 
 
 def _check_metrics(metrics: tuple[Metric, ...]) -> None:
-    if len(metrics) < 2:
-        raise ArgumentError("at least two metrics", repr(metrics), "For example (TokenF1(), ExactMatch()).")
-    for metric in metrics:
-        if not isinstance(metric, Metric):
-            raise ArgumentError("instances of Metric", repr(metric), "For example (TokenF1(), ExactMatch()).")
-        if not metric.higher_is_better:
+    for each in metrics:
+        if not each.higher_is_better:
             remedy = "Leave it out: a harmonic mean is for scores of which higher is better."
-            raise ArgumentError("metrics for which higher is better", metric.name, remedy)
+            raise ArgumentError("metrics for which higher is better", each.name, remedy)
 
 
 def _check_scores(values: NDArray[np.float64], name: str) -> None:

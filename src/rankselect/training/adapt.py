@@ -14,8 +14,7 @@ from rankselect.calibration.id_profile import IDProfile
 from rankselect.errors import ArgumentError, ModelError
 from rankselect.models._transformers import old_names_allowed
 from rankselect.plan.rank_plan import RankPlan
-from rankselect.registry import create
-from rankselect.strategies._base import RankStrategy
+from rankselect.strategies._base import strategy as named_strategy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from rankselect.calibration.evidence import Evidence
+    from rankselect.strategies._base import RankStrategy
 
 __all__ = ["Choice", "adapt", "choose_ranks", "strategy_or_plan"]
 
@@ -71,7 +71,7 @@ def choose_ranks(
         ('model.layers.0', 'model.layers.1')
     """
     began = time.perf_counter()
-    strategy = _strategy(strategy)
+    strategy = named_strategy(strategy)
     if isinstance(evidence, Calibration):
         evidence = strategy.evidence.measure(evidence) if strategy.evidence is not None else None
     plan = strategy.plan(model, evidence, **plan_arguments)
@@ -109,16 +109,6 @@ def strategy_or_plan(
     if profiled and choice.profile is None and isinstance(evidence, Calibration):
         return replace(choice, profile=IDProfile.measure(evidence))
     return choice
-
-
-def _strategy(given: RankStrategy | str) -> RankStrategy:
-    strategy = create("strategy", given) if isinstance(given, str) else given
-    if isinstance(strategy, RankStrategy):
-        return strategy
-    if isinstance(strategy, type):
-        name = strategy.__name__
-        raise ArgumentError("a strategy, or the name of one", f"the class {name}", f"Make an instance of it: {name}().")
-    raise ArgumentError("a strategy, or the name of one", repr(strategy)[:80], 'For example "fixed:rank=8".')
 
 
 def adapt(model: PreTrainedModel, plan: RankPlan, *, seed: int, **lora_arguments: Any) -> PeftModel:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, final
 
-from torch import nn
 from transformers import PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, TrainingArguments
 
 from rankselect.calibration.evidence import Calibration
@@ -16,10 +15,10 @@ from rankselect.calibration.id_profile import IDProfile
 from rankselect.data.datasets import training_data
 from rankselect.data.prompt_tokens import row_length
 from rankselect.data.prompts import PromptTemplate
-from rankselect.errors import ArgumentError, ModelError
+from rankselect.errors import ArgumentError
 from rankselect.files import new_folder
 from rankselect.models._transformers import align_special_tokens, recomputes_activations
-from rankselect.models.layers import unwrapped
+from rankselect.models.layers import require_model, unwrapped
 from rankselect.models.loading import load_model, quantization_of
 from rankselect.models.processes import Processes
 from rankselect.training.adapt import adapt, strategy_or_plan
@@ -281,25 +280,15 @@ class RankSelectTrainer(ResilientTrainer):
 
 def _check_arguments(model: Any, args: Any, tokenizer: Any, template: Any) -> None:
     """Refuse names and classes in the place of what they stand for."""
-    if not isinstance(model, nn.Module):
-        raise ModelError("a model", _described(model), "Load it first, for example with rankselect.load_model.")
-    for value, kind, valid, remedy in (
-        (args, "TrainingArguments", isinstance(args, TrainingArguments), "For example TrainingArguments('out')."),
-        (
-            tokenizer,
-            "a tokenizer as processing_class",
-            not isinstance(tokenizer, (str, os.PathLike, type)),
-            "Load it first, for example with rankselect.load_tokenizer.",
-        ),
-        (
-            template,
-            "a PromptTemplate",
-            template is None or isinstance(template, PromptTemplate),
-            "For example PromptTemplate('{question} {answer}').",
-        ),
-    ):
-        if not valid:
-            raise ArgumentError(kind, _described(value), remedy)
+    require_model(model)
+    if not isinstance(args, TrainingArguments):
+        raise ArgumentError("TrainingArguments", _described(args), "For example TrainingArguments('out').")
+    if isinstance(tokenizer, (str, os.PathLike, type)):
+        remedy = "Load it first, for example with rankselect.load_tokenizer."
+        raise ArgumentError("a tokenizer as processing_class", _described(tokenizer), remedy)
+    if not (template is None or isinstance(template, PromptTemplate)):
+        remedy = "For example PromptTemplate('{question} {answer}')."
+        raise ArgumentError("a PromptTemplate", _described(template), remedy)
 
 
 def _described(value: Any) -> str:

@@ -1,8 +1,8 @@
 """QuestEval: scores by questions asked and answered, with parts that can be replaced."""
 
-from rankselect.metrics.questeval.bert_similarity import BertSimilarity
 from rankselect.metrics.questeval.cloze import ClozeAnswerer, ClozeGenerator, QuestEvalCloze
 from rankselect.metrics.questeval.content_spans import ContentSpans
+from rankselect.metrics.questeval.model_parts import BertSimilarity, T5QuestionAnswerer, T5QuestionGenerator
 from rankselect.metrics.questeval.parts import (
     AnswerSelector,
     AnswerSimilarity,
@@ -14,7 +14,6 @@ from rankselect.metrics.questeval.questeval import QuestEval
 from rankselect.metrics.questeval.question_metric import QuestEvalResult
 from rankselect.metrics.questeval.scoring import ExampleScore, TextComparison
 from rankselect.metrics.questeval.spacy_selector import SpacySelector
-from rankselect.metrics.questeval.t5_parts import T5QuestionAnswerer, T5QuestionGenerator
 
 __all__ = [
     "AnswerSelector",

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, cast, final
 
-from rankselect.metrics.questeval.bert_similarity import BertSimilarity
+from rankselect.metrics.questeval.model_parts import BertSimilarity, T5QuestionAnswerer, T5QuestionGenerator
 from rankselect.metrics.questeval.question_metric import QuestionMetric
 from rankselect.metrics.questeval.spacy_selector import SpacySelector
-from rankselect.metrics.questeval.t5_parts import T5QuestionAnswerer, T5QuestionGenerator
 
 if TYPE_CHECKING:
     from rankselect.metrics.questeval.parts import (
