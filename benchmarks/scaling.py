@@ -202,7 +202,7 @@ def study() -> None:
         shares = [counting_seconds(2) / counting_seconds(1) / 2]
         for workers in (0, 1, 2):
             name = f"Ray, {workers} worker{'s' * (workers > 1)}" if workers else "one after the other"
-            executor: Executor = RayExecutor(gpus_per_unit=0) if workers else Sequential()
+            executor: Executor = RayExecutor(gpus_per_run=0) if workers else Sequential()
             if workers:
                 ray.init("local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=40)
                 study_seconds(Path(temporary), workers, executor)  # the workers load their libraries

@@ -38,7 +38,7 @@ from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from rankselect.study.run import Unit, UnitResult
+    from rankselect.study.run import Run, RunResult
 
 BY_CLOCK = {"seconds", "selection_seconds", "tokens_per_second", "peak_memory_bytes"}
 LOG = "begun.txt"
@@ -47,17 +47,17 @@ LONGEST = 0.4  # a process is killed after at most this part of the time that th
 
 @final
 class Noting(Executor):
-    """One unit after the other, each noted in a file as it begins."""
+    """One run after the other, each noted in a file as it begins."""
 
     def __init__(self, log: Path) -> None:
         self.log = log
 
-    def run(self, work: Callable[[Unit], UnitResult], units: Sequence[Unit]) -> Iterator[UnitResult]:
-        """Do all units in their order."""
-        for unit in units:
+    def run(self, work: Callable[[Run], RunResult], runs: Sequence[Run]) -> Iterator[RunResult]:
+        """Do all runs in their order."""
+        for run in runs:
             with self.log.open("a", encoding="utf-8") as file:
-                file.write(f"{unit.id}\n")
-            yield work(unit)
+                file.write(f"{run.id}\n")
+            yield work(run)
 
 
 def prepare(folder: Path) -> None:

@@ -136,7 +136,7 @@ def test_everything_from_the_model_to_the_report(quick, capsys, monkeypatch, tmp
     assert ranks["least-id"] <= ranks["per-layer-id"] <= ranks["greatest-id"]
     trained = results.summary.set_index("arm")["trainable_parameters"]
     assert trained["per-layer-id-control"] == pytest.approx(trained["per-layer-id"], rel=0.1)
-    assert all(each.profile_after for each in results.final if each.unit.arm != "base")
+    assert all(each.profile_after for each in results.final if each.run.arm != "base")
     assert "the longer answer" in results.judge["judge"]
     assert "judge" in results.rankings
     assert (results.folder / "report.html").is_file()

@@ -75,12 +75,12 @@ config = rs.StudyConfig(
 # Run it
 # ------
 #
-# Each training is a unit with a file of its own: of each arm with each seed. The test decides nothing, it is for
+# Each training is a run with a file of its own: of each arm with each seed. The test decides nothing, it is for
 # scoring only.
 
 
 def run() -> int:
-    """Do what is missing of the study, and count the units that this took."""
+    """Do what is missing of the study, and count the runs that this took."""
     before = written()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -92,21 +92,21 @@ def run() -> int:
 
 
 def written() -> set[tuple[str, int]]:
-    """The units' files, with the time when each was written."""
+    """The runs' files, with the time when each was written."""
     files = (folder / "study" / "units").glob("*.json")
     return {(file.name, file.stat().st_mtime_ns) for file in files}
 
 
-print(f"The first run did {run()} units.")
+print(f"The first call did {run()} runs.")
 
 # %%
 # It goes on where it stopped
 # ---------------------------
 #
-# Run again, a study does nothing twice. As if it had been stopped before its end, one unit's file is taken away: then
-# this unit is done, and no other.
+# Run again, a study does nothing twice. As if it had been stopped before its end, one run's file is taken away: then
+# this run is done, and no other.
 
-print(f"Run again, it did {run()} units.")
+print(f"Called again, it did {run()} runs.")
 
 last = max((folder / "study" / "units").glob("*.json"))
 last.unlink()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from rankselect.study.run import Unit, UnitResult
+    from rankselect.study.run import Run, RunResult
 
 TEMPLATE = rs.PromptTemplate("Q: {question}\nA: {answer}")
 BEST = (5e-3, 4.0)
@@ -75,10 +75,10 @@ def unusual_config(folder: Path) -> StudyConfig:
 
 @dataclass
 class Call:
-    """A call: of what, in which unit (None before the first), with which arguments, and what came of it."""
+    """A call: of what, in which run (None before the first), with which arguments, and what came of it."""
 
     what: str
-    unit: Unit | None
+    run: Run | None
     arguments: dict[str, Any]
     returned: Any = None
 
@@ -96,13 +96,13 @@ class Spied:
     config: StudyConfig
     folder: Path
     calls: list[Call] = field(default_factory=list)
-    results: list[UnitResult] = field(default_factory=list)
-    unit: Unit | None = None
+    results: list[RunResult] = field(default_factory=list)
+    run: Run | None = None
 
-    def of(self, what: str, **unit: Any) -> list[Call]:
-        """The calls of one kind, within units that have these values."""
+    def of(self, what: str, **run: Any) -> list[Call]:
+        """The calls of one kind, within runs that have these values."""
         calls = [call for call in self.calls if call.what == what]
-        return [call for call in calls if all(getattr(call.unit, name, None) == unit[name] for name in unit)]
+        return [call for call in calls if all(getattr(call.run, name, None) == run[name] for name in run)]
 
     def watch(self, what: str, real: Callable[..., Any], instead: Callable[..., Any] | None = None) -> Any:
         """A function that notes how it is called, by the names of `real`'s arguments, and does what `real` does."""
@@ -111,7 +111,7 @@ class Spied:
         def watched(*args: Any, **kwargs: Any) -> Any:
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
-            call = Call(what, self.unit, dict(bound.arguments))
+            call = Call(what, self.run, dict(bound.arguments))
             self.calls.append(call)
             call.returned = (instead or real)(*args, **kwargs)
             return call.returned
@@ -120,15 +120,15 @@ class Spied:
 
 
 class Announcing(rs.Executor):
-    """One unit after the other, each announced before it is done."""
+    """One run after the other, each announced before it is done."""
 
     def __init__(self, spied: Spied) -> None:
         self.spied = spied
 
-    def run(self, work: Callable[[Unit], UnitResult], units: Any) -> Iterator[UnitResult]:
-        for unit in units:
-            self.spied.unit = unit
-            yield work(unit)
+    def run(self, work: Callable[[Run], RunResult], runs: Any) -> Iterator[RunResult]:
+        for run in runs:
+            self.spied.run = run
+            yield work(run)
 
 
 @contextmanager
@@ -140,7 +140,7 @@ def spies(spied: Spied) -> Iterator[None]:
         return real_load(name, quantization="none", dtype=dtype, device_map=device_map)
 
     def answer_losses(model: Any, tokenizer: Any, rows: list[Any], **_: Any) -> list[float]:
-        is_best = spied.unit is not None and (spied.unit.learning_rate, spied.unit.alpha_ratio) == BEST
+        is_best = spied.run is not None and (spied.run.learning_rate, spied.run.alpha_ratio) == BEST
         is_test = rows[0].question.startswith("why test")
         return [1.0 + 0.5 * (is_best == is_test) + 0.01 * index for index in range(len(rows))]
 

@@ -12,7 +12,7 @@ from rankselect.calibration.id_profile import IDProfile
 from rankselect.files import write_document
 from rankselect.study.arm import Arm
 from rankselect.study.config import StudyConfig
-from rankselect.study.run import Unit, UnitResult
+from rankselect.study.run import Run, RunResult
 from rankselect.training.record import TrainingRecord
 
 if TYPE_CHECKING:
@@ -74,21 +74,21 @@ def write_synthetic_study(
     worst_loss: float | None = None,
     random_seed: int = 0,
 ) -> StudyConfig:
-    """Write config, profile, test rows, choice, and every unit (grid and final) of a study.
+    """Write config, profile, test rows, choice, and every run (grid and final) of a study.
 
     Args:
         folder: The results folder; it is made.
         arms: The arms; their names are keys of `RANKS`.
-        seeds: The training seeds. The base model has a unit for each, all with the same scores.
+        seeds: The training seeds. The base model has a run for each, all with the same scores.
         n_questions: The number of test rows.
         effects: ``{arm: shift of its scores}``; `EFFECTS` by default.
         seed_spread: The standard deviation of a training's own luck.
         dropout_too: Whether there is a second condition, in which scores are a little lower.
-        profile: Whether a profile is written, and one after training in every unit.
+        profile: Whether a profile is written, and one after training in every run.
         judge: Whether an LLM judge's result is written.
         level: What every answer of every arm scores, so that all tie; 0 for answers that are all wrong.
         alike: Arms that have the answers, scores and losses of the first of them, seed by seed.
-        unscored: Arms whose final units have neither answers nor scores.
+        unscored: Arms whose final runs have neither answers nor scores.
         worst_loss: The losses of the last arm's test answers: a training that diverged, but not to NaN.
         random_seed: Decides the scores.
     """
@@ -116,7 +116,7 @@ def write_synthetic_study(
     chosen = {arm.name: _write_grid(folder, config, arm) for arm in arms}
     write_document(folder / "chosen.json", {"format": "rankselect.study_choice", "version": 1, "chosen": chosen})
     difficulty = generator.uniform(0.3, 0.7, n_questions)
-    finals: list[UnitResult] = []
+    finals: list[RunResult] = []
     for arm in arms:
         effect = (effects or EFFECTS).get(arm.name, 0.0)
         choice = chosen[arm.name]
@@ -124,16 +124,16 @@ def write_synthetic_study(
             luck = generator.normal(0.0, seed_spread)
             if arm.strategy is not None or seed == seeds[0]:
                 quality = difficulty + effect + luck + generator.normal(0.0, 0.08, n_questions)
-            unit = Unit("final", arm.name, seed, **choice)
+            run = Run("final", arm.name, seed, **choice)
             shown = quality if level is None else np.full(n_questions, level)
             losses = np.clip(2.0 - shown, 0.01, None)
             if level is None and RANKS[arm.name]:
                 losses = np.clip(2.0 - quality + generator.normal(0.0, 0.02, n_questions), 0.01, None)
             if worst_loss is not None and arm is arms[-1]:
                 losses = np.full(n_questions, worst_loss)
-            result = _final(config, unit, shown, losses, rows, profile=profile)
+            result = _final(config, run, shown, losses, rows, profile=profile)
             if arm.name in alike[1:]:
-                twin = next(each for each in finals if (each.unit.arm, each.unit.seed) == (alike[0], seed))
+                twin = next(each for each in finals if (each.run.arm, each.run.seed) == (alike[0], seed))
                 result = replace(result, **{name: getattr(twin, name) for name in _SCORED})
             if arm.name in unscored:
                 result = replace(result, test_losses=[], answers={}, scores={})
@@ -144,30 +144,30 @@ def write_synthetic_study(
     return config
 
 
-def save(folder: Path, result: UnitResult) -> Path:
-    """Write a unit where the runner does."""
-    path = folder / "units" / f"{result.unit.id}.json"
+def save(folder: Path, result: RunResult) -> Path:
+    """Write a run where the runner does."""
+    path = folder / "units" / f"{result.run.id}.json"
     result.save(path)
     return path
 
 
-def fail(folder: Path, unit_id: str, error: str = "expected memory, got none. Buy some.") -> None:
-    """Turn a unit into one that failed."""
-    path = folder / "units" / f"{unit_id}.json"
-    UnitResult(UnitResult.load(path).unit, "failed", error).save(path)
+def fail(folder: Path, run_id: str, error: str = "expected memory, got none. Buy some.") -> None:
+    """Turn a run into one that failed."""
+    path = folder / "units" / f"{run_id}.json"
+    RunResult(RunResult.load(path).run, "failed", error).save(path)
 
 
-def damage(folder: Path, unit_id: str) -> None:
-    """Cut a unit's file in half."""
-    path = folder / "units" / f"{unit_id}.json"
+def damage(folder: Path, run_id: str) -> None:
+    """Cut a run's file in half."""
+    path = folder / "units" / f"{run_id}.json"
     text = path.read_text()
     path.write_text(text[: len(text) // 2])
 
 
-def change(folder: Path, unit_id: str, **values: Any) -> None:
-    """Replace fields of a unit."""
-    path = folder / "units" / f"{unit_id}.json"
-    replace(UnitResult.load(path), **values).save(path)
+def change(folder: Path, run_id: str, **values: Any) -> None:
+    """Replace fields of a run."""
+    path = folder / "units" / f"{run_id}.json"
+    replace(RunResult.load(path), **values).save(path)
 
 
 def _row(index: int) -> dict[str, str]:
@@ -181,18 +181,18 @@ def _write_grid(folder: Path, config: StudyConfig, arm: Arm) -> dict[str, float]
         return {"learning_rate": 0.0, "alpha_ratio": 0.0}
     best = 1e-3 if arm.name == "rank-1" else 3e-4
     for rate, ratio in config.grid_of(arm):
-        unit = Unit("grid", arm.name, config.seeds[0], rate, ratio)
+        run = Run("grid", arm.name, config.seeds[0], rate, ratio)
         loss = 1.2 + 0.05 * abs(np.log10(rate / best))
-        save(folder, _trained(unit, config, validation_loss=float(loss)))
+        save(folder, _trained(run, config, validation_loss=float(loss)))
     return {"learning_rate": best, "alpha_ratio": config.alpha_ratios[0]}
 
 
-def _trained(unit: Unit, config: StudyConfig, **values: Any) -> UnitResult:
-    ranks = RANKS[unit.arm]
+def _trained(run: Run, config: StudyConfig, **values: Any) -> RunResult:
+    ranks = RANKS[run.arm]
     by_module = {f"model.layers.{layer}.self_attn.q_proj": rank for layer, rank in enumerate(ranks)}
     trainable = PER_RANK * sum(ranks) // N_LAYERS
     record = TrainingRecord(
-        unit.arm,
+        run.arm,
         config.model,
         config.quantization,
         "float32",
@@ -200,18 +200,18 @@ def _trained(unit: Unit, config: StudyConfig, **values: Any) -> UnitResult:
         trainable,
         BASE,
         steps=100,
-        seconds=60.0 + trainable / 2_000_000 + unit.seed,
-        selection_seconds=30.0 if unit.arm == "per-layer-id" else 0.0,
+        seconds=60.0 + trainable / 2_000_000 + run.seed,
+        selection_seconds=30.0 if run.arm == "per-layer-id" else 0.0,
         tokens=60_000,
         peak_memory_bytes=3_000_000_000 + 16 * trainable,
         micro_batch_size=8,
         losses=tuple((step, 1.1 + 1.5 * float(np.exp(-step / 30))) for step in range(10, 101, 10)),
-        seed=unit.seed,
+        seed=run.seed,
     ).to_dict()
-    return UnitResult(
-        unit,
+    return RunResult(
+        run,
         ranks=by_module,
-        alphas={name: unit.alpha_ratio * rank for name, rank in by_module.items()},
+        alphas={name: run.alpha_ratio * rank for name, rank in by_module.items()},
         trainable_parameters=trainable,
         base_parameters=BASE,
         stored_parameters=STORED,
@@ -223,20 +223,20 @@ def _trained(unit: Unit, config: StudyConfig, **values: Any) -> UnitResult:
 
 def _final(
     config: StudyConfig,
-    unit: Unit,
+    run: Run,
     quality: np.ndarray,
     losses: np.ndarray,
     rows: list[dict[str, str]],
     *,
     profile: bool,
-) -> UnitResult:
+) -> RunResult:
     answers, scores = {}, {}
     for condition in ("dropout_off", "dropout_on") if config.dropout_too else ("dropout_off",):
         shown = np.clip(quality - (0.05 if condition == "dropout_on" else 0.0), 0.0, 1.0)
         answers[condition] = [
             {
-                "text": f"{row['answer'][: max(8, int(len(row['answer']) * score))]} ({unit.arm})",
-                "seconds": 0.2 + 0.001 * max(unit.seed, 1),
+                "text": f"{row['answer'][: max(8, int(len(row['answer']) * score))]} ({run.arm})",
+                "seconds": 0.2 + 0.001 * max(run.seed, 1),
                 "n_tokens": 12,
                 "stopped_by": "end",
             }
@@ -250,19 +250,19 @@ def _final(
     after = [value * (1 - 0.1 * layer / N_LAYERS) for layer, value in enumerate(IDS)]
     names = [f"model.layers.{layer}" for layer in range(N_LAYERS)]
     return _trained(
-        unit,
+        run,
         config,
         test_losses=losses.tolist(),
         answers=answers,
         scores=scores,
         validation_loss=float(losses.mean()),
         profile_after={"layers": names, "values": after, "stderr": [0.6] * N_LAYERS}
-        if profile and RANKS[unit.arm]
+        if profile and RANKS[run.arm]
         else None,
     )
 
 
-def _write_judge(folder: Path, rows: list[dict[str, str]], finals: list[UnitResult]) -> None:
+def _write_judge(folder: Path, rows: list[dict[str, str]], finals: list[RunResult]) -> None:
     """The result of a judge who prefers the longer answer."""
     from rankselect.metrics.judge import LLMJudge
 
@@ -275,7 +275,7 @@ def _write_judge(folder: Path, rows: list[dict[str, str]], finals: list[UnitResu
     answers: dict[str, list[str]] = {}
     for final in finals:
         if final.answers:
-            answers.setdefault(final.unit.arm, [answer["text"] for answer in final.answers["dropout_off"]])
+            answers.setdefault(final.run.arm, [answer["text"] for answer in final.answers["dropout_off"]])
     judge = LLMJudge("a made-up judge", complete=complete)
     questions = [row["question"] for row in rows[:6]]
     result = judge.rank(questions, {arm: texts[:6] for arm, texts in answers.items()}, progress=False)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rankselect.study.analysis.results import StudyResults
 from rankselect.study.report.write import write_report
-from rankselect.study.run import UnitResult
+from rankselect.study.run import RunResult
 from study.synthetic_study import ARMS, change, fail, write_synthetic_study
 
 FEW = tuple(arm for arm in ARMS if arm.name in {"base", "rank-1", "rank-6"})
@@ -82,7 +82,7 @@ def test_another_metric_decides_where_the_first_ties(tmp_path):
     folder = tmp_path / "study"
     degenerate(folder, n_questions=40)
     for path in (folder / "units").glob("final.*.json"):
-        scores = UnitResult.load(path).scores
+        scores = RunResult.load(path).scores
         scores["dropout_off"]["token-f1"] = [0.0] * 40
         change(folder, path.stem, scores=scores)
     verdict = StudyResults.load(folder).verdict()
@@ -119,7 +119,7 @@ def test_an_arm_scored_by_one_metric_only_takes_part_where_it_can(tmp_path):
     folder = tmp_path / "study"
     degenerate(folder)
     for seed in (0, 1):
-        scores = UnitResult.load(folder / "units" / f"final.rank-1.seed{seed}.json").scores
+        scores = RunResult.load(folder / "units" / f"final.rank-1.seed{seed}.json").scores
         del scores["dropout_off"]["questeval-cloze"]
         change(folder, f"final.rank-1.seed{seed}", scores=scores)
     results = StudyResults.load(folder)

@@ -45,7 +45,7 @@ def test_the_ranking_is_in_the_results_and_in_the_report(folder):
 
 def test_every_seed_is_judged_each_on_its_questions(folder):
     results = StudyResults.load(folder)
-    seeds = sorted({each.unit.seed for each in results.final})
+    seeds = sorted({each.run.seed for each in results.final})
     assert len(seeds) > 1
     asked = {}
 
@@ -56,7 +56,7 @@ def test_every_seed_is_judged_each_on_its_questions(folder):
         return "[[tie]]"
 
     judge_answers(results, LLMJudge("a tie", complete=noting), progress=False)
-    written = {(each.unit.arm, each.unit.seed): each.answers["dropout_off"] for each in results.final}
+    written = {(each.run.arm, each.run.seed): each.answers["dropout_off"] for each in results.final}
     assert sorted(asked) == list(range(len(results.rows)))
     for number, prompts in asked.items():
         own = {written[arm, seeds[number % len(seeds)]][number]["text"].strip() for arm in results.arms}

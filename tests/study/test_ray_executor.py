@@ -1,4 +1,4 @@
-"""Units on Ray: workers that are killed, workers that do not see the folder, and Ctrl-C; with real worker processes."""
+"""Runs on Ray: workers that are killed, workers that do not see the folder, and Ctrl-C; with real worker processes."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from rankselect.study.arm import Arm
 from rankselect.study.config import StudyConfig
 from rankselect.study.executors import Executor
 from rankselect.study.ray_executor import RayExecutor
-from rankselect.study.run import Unit, UnitResult
+from rankselect.study.run import Run, RunResult
 from rankselect.study.study import Study
 from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore::rankselect.errors.RankSelectWarning")
 
-UNITS = [Unit("final", f"arm-{number}", 0, 0.001, 8.0) for number in range(5)]
+RUNS = [Run("final", f"arm-{number}", 0, 0.001, 8.0) for number in range(5)]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def config(tmp_path):
     )
 
 
-def without_clock(result: UnitResult) -> UnitResult:
+def without_clock(result: RunResult) -> RunResult:
     """A result without times, and without the memory of the process that made it."""
     by_clock = {"seconds", "selection_seconds", "tokens_per_second", "peak_memory_bytes"}
     training = result.training and {name: value for name, value in result.training.items() if name not in by_clock}
@@ -77,23 +77,23 @@ def without_clock(result: UnitResult) -> UnitResult:
     return replace(result, training=training, answers=answers, selection_seconds=0.0)
 
 
-def results_in(folder: Path) -> dict[str, UnitResult]:
-    found = (UnitResult.load(path) for path in (folder / "units").iterdir())
-    return {result.unit.id: without_clock(result) for result in found}
+def results_in(folder: Path) -> dict[str, RunResult]:
+    found = (RunResult.load(path) for path in (folder / "units").iterdir())
+    return {result.run.id: without_clock(result) for result in found}
 
 
 @dataclass(frozen=True)
 class Held(Executor):
-    """Ray, with one unit that waits between its training and its result until it is killed, the first time."""
+    """Ray, with one run that waits between its training and its result until it is killed, the first time."""
 
-    unit: str
+    held: str
     pids: Path
 
-    def run(self, work, units):
-        def held(unit: Unit, *, work: Any = work, name: str = self.unit, pids: Path = self.pids) -> UnitResult:
-            from rankselect.study.work import _UnderWay
+    def run(self, work, runs):
+        def held(run: Run, *, work: Any = work, name: str = self.held, pids: Path = self.pids) -> RunResult:
+            from rankselect.study.work import _RunInProgress
 
-            original = _UnderWay._train
+            original = _RunInProgress._train
 
             def train(self: Any, *arguments: Any) -> Any:
                 trained = original(self, *arguments)
@@ -104,13 +104,13 @@ class Held(Executor):
                     time.sleep(0.05)
                 return trained
 
-            _UnderWay._train = train if unit.id == name else original
+            _RunInProgress._train = train if run.id == name else original
             try:
-                return work(unit)
+                return work(run)
             finally:
-                _UnderWay._train = original
+                _RunInProgress._train = original
 
-        return RayExecutor(cpus_per_unit=1).run(held, units)
+        return RayExecutor(cpus_per_run=1).run(held, runs)
 
 
 def kill_when_written(path: Path, killed: list[int]) -> None:
@@ -124,7 +124,7 @@ def kill_when_written(path: Path, killed: list[int]) -> None:
         time.sleep(0.05)
 
 
-def test_a_study_whose_worker_is_killed_in_mid_unit_has_the_results_of_a_sequential_one(
+def test_a_study_whose_worker_is_killed_in_mid_run_has_the_results_of_a_sequential_one(
     two_workers, config, tmp_path, caplog
 ):
     import torch
@@ -160,71 +160,69 @@ def test_a_study_whose_worker_is_killed_in_mid_unit_has_the_results_of_a_sequent
 def test_results_come_as_they_are_made_and_relative_paths_mean_the_same(two_workers, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-    def work(folder: Path, unit: Unit, *, other: Path) -> UnitResult:
+    def work(folder: Path, run: Run, *, other: Path) -> RunResult:
         until = time.monotonic() + 300
-        while unit.arm == "arm-0" and not (folder / "arm-4").exists() and time.monotonic() < until:
+        while run.arm == "arm-0" and not (folder / "arm-4").exists() and time.monotonic() < until:
             time.sleep(0.05)
-        (other / unit.arm).touch()
-        return UnitResult(unit, error=str(folder))
+        (other / run.arm).touch()
+        return RunResult(run, error=str(folder))
 
-    results = list(RayExecutor().run(partial(work, Path(), other=tmp_path), UNITS))
-    assert [result.unit.arm for result in results] == ["arm-1", "arm-2", "arm-3", "arm-4", "arm-0"]
+    results = list(RayExecutor().run(partial(work, Path(), other=tmp_path), RUNS))
+    assert [result.run.arm for result in results] == ["arm-1", "arm-2", "arm-3", "arm-4", "arm-0"]
     assert {result.error for result in results} == {str(tmp_path)}
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"arm-{number}" for number in range(5)]
 
 
-def test_a_unit_whose_workers_keep_dying_has_failed_and_the_others_are_done(two_workers):
-    def work(unit: Unit) -> UnitResult:
-        if unit.arm == "arm-1":
+def test_a_run_whose_workers_keep_dying_has_failed_and_the_others_are_done(two_workers):
+    def work(run: Run) -> RunResult:
+        if run.arm == "arm-1":
             os.kill(os.getpid(), signal.SIGKILL)
-        return UnitResult(unit)
+        return RunResult(run)
 
-    results = {result.unit.arm: result for result in RayExecutor(max_retries=1).run(work, UNITS[:3])}
+    results = {result.run.arm: result for result in RayExecutor(max_retries=1).run(work, RUNS[:3])}
     assert results["arm-1"].status == "failed"
     assert results["arm-1"].error.startswith("its worker died 2 times (WorkerCrashedError: ")
     assert results["arm-0"].status == results["arm-2"].status == "done"
 
 
 def test_what_the_work_raises_ends_the_run_as_it_would_here(two_workers):
-    def work(unit: Unit) -> UnitResult:
+    def work(run: Run) -> RunResult:
         raise rs.errors.SaveError("a folder that can be written", "a full disk", "Free some space.")
 
     with pytest.raises(rs.errors.SaveError) as caught:
-        list(RayExecutor().run(work, UNITS))
+        list(RayExecutor().run(work, RUNS))
     assert type(caught.value) is rs.errors.SaveError
     assert caught.value.got == "a full disk"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a path that is another folder in another process")
 def test_a_folder_that_a_worker_does_not_see_is_said(two_workers, tmp_path):
-    def work(folder: Path, unit: Unit) -> UnitResult:
-        return UnitResult(unit)
+    def work(folder: Path, run: Run) -> RunResult:
+        return RunResult(run)
 
     descriptor = os.open(tmp_path, os.O_RDONLY)
     try:
         folder = Path(f"/proc/self/fd/{descriptor}")
         expected = f"expected a study folder that all workers share, got {folder}, which is another folder or none"
         with pytest.raises(rs.errors.ArgumentError, match=expected):
-            list(RayExecutor().run(partial(work, folder), UNITS))
+            list(RayExecutor().run(partial(work, folder), RUNS))
     finally:
         os.close(descriptor)
     assert not list(tmp_path.iterdir())
 
 
 def test_what_no_machine_has_is_said_instead_of_waited_for(two_workers):
-    with pytest.raises(
-        rs.errors.ArgumentError, match="expected a machine with 2 GPUs and 1 CPU cores for a unit, got mach"
-    ):
-        list(RayExecutor(gpus_per_unit=2).run(UnitResult, UNITS))
+    with pytest.raises(rs.errors.ArgumentError, match="expected a machine with 2 GPUs and 1 CPU cores for a run, got mach"):
+        list(RayExecutor(gpus_per_run=2).run(RunResult, RUNS))
     with pytest.raises(rs.errors.ArgumentError, match="a machine with 0 GPUs and 3 CPU cores .* machines with 0 and 2"):
-        list(RayExecutor(cpus_per_unit=3).run(UnitResult, UNITS))
+        list(RayExecutor(cpus_per_run=3).run(RunResult, RUNS))
 
 
 def test_arguments_that_mean_nothing_are_refused():
     pytest.importorskip("ray", reason="Ray is not installed")
     for arguments, said in (
-        ({"cpus_per_unit": -1}, "cpus_per_unit of at least 0, got -1"),
-        ({"gpus_per_unit": 1.5}, "a part of a GPU or whole ones, got 1.5"),
+        ({"cpus_per_run": -1}, "cpus_per_run of at least 0, got -1"),
+        ({"gpus_per_run": 1.5}, "a part of a GPU or whole ones, got 1.5"),
         ({"max_retries": -1}, "max_retries of at least 0"),
     ):
         with pytest.raises(rs.errors.ArgumentError, match=said):
@@ -242,20 +240,20 @@ import os, sys, time
 from pathlib import Path
 import ray
 from rankselect.study.ray_executor import RayExecutor
-from rankselect.study.run import Unit, UnitResult
+from rankselect.study.run import Run, RunResult
 
 folder = Path(sys.argv[1])
 
-def work(unit):
-    (folder / f"{unit.arm}.pid").write_text(str(os.getpid()))
-    while unit.arm != "quick":
+def work(run):
+    (folder / f"{run.arm}.pid").write_text(str(os.getpid()))
+    while run.arm != "quick":
         time.sleep(0.05)
-    return UnitResult(unit)
+    return RunResult(run)
 
-units = [Unit("final", arm, 0, 0.001, 8.0) for arm in ("quick", "slow", "slower")]
+runs = [Run("final", arm, 0, 0.001, 8.0) for arm in ("quick", "slow", "slower")]
 try:
-    for result in RayExecutor().run(work, units):
-        result.save(folder / "units.json")
+    for result in RayExecutor().run(work, runs):
+        result.save(folder / "runs.json")
 except KeyboardInterrupt:
     (folder / "interrupted").write_text(f"{ray.is_initialized()} {os.environ['RAY_USAGE_STATS_ENABLED']}")
     raise
@@ -271,7 +269,7 @@ def test_ctrl_c_stops_what_was_started_and_leaves_what_is_done(tmp_path):
     )
     try:
         until = time.monotonic() + 300
-        while time.monotonic() < until and not ((tmp_path / "units.json").exists() and slow(tmp_path)):
+        while time.monotonic() < until and not ((tmp_path / "runs.json").exists() and slow(tmp_path)):
             time.sleep(0.05)
         workers = [int(pid) for pid in slow(tmp_path)]
         assert workers
@@ -282,7 +280,7 @@ def test_ctrl_c_stops_what_was_started_and_leaves_what_is_done(tmp_path):
     assert "KeyboardInterrupt" in err
     assert not out
     assert (tmp_path / "interrupted").read_text() == "False 0"
-    assert UnitResult.load(tmp_path / "units.json").status == "done"
+    assert RunResult.load(tmp_path / "runs.json").status == "done"
     until = time.monotonic() + 60
     while any(map(psutil.pid_exists, workers)) and time.monotonic() < until:
         time.sleep(0.05)
@@ -295,7 +293,7 @@ def slow(folder: Path) -> list[str]:
 
 
 def run_elsewhere(address: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Two units on a cluster, from a process that has no connection to Ray yet."""
+    """Two runs on a cluster, from a process that has no connection to Ray yet."""
     code = (
         "import sys\n"
         "from rankselect.study.ray_executor import RayExecutor\n"
@@ -312,7 +310,7 @@ def test_a_cluster_that_runs_is_joined_and_left_running(two_workers):
     for done in (run_elsewhere(address), run_elsewhere("auto", RAY_ADDRESS=address)):
         assert done.stdout == "['a', 'b']\n"
         assert not done.returncode
-    assert [result.unit.arm for result in RayExecutor().run(UnitResult, UNITS[:1])] == ["arm-0"]
+    assert [result.run.arm for result in RayExecutor().run(RunResult, RUNS[:1])] == ["arm-0"]
 
 
 def test_an_address_without_a_cluster_is_said_at_once():

@@ -1,4 +1,4 @@
-"""Running a study: every unit once, whatever stops it, and errors before anything is trained."""
+"""Running a study: every run once, whatever stops it, and errors before anything is trained."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import rankselect as rs
 from rankselect.study.arm import Arm
 from rankselect.study.config import StudyConfig
 from rankselect.study.rows import study_rows
-from rankselect.study.run import UnitResult
+from rankselect.study.run import RunResult
 from rankselect.study.study import Study
 from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
 
@@ -74,7 +74,7 @@ def run_whole(sources, folder):
 def numbers(results):
     """What does not depend on the clock."""
     return {
-        result.unit.id: (
+        result.run.id: (
             result.ranks,
             result.test_losses,
             result.scores,
@@ -86,13 +86,13 @@ def numbers(results):
 
 def test_every_arm_is_trained_with_every_seed_and_the_rate_that_its_grid_chose(finished):
     folder, results = finished
-    assert [result.unit.id for result in results] == [f"final.{arm.name}.seed{seed}" for seed in (0, 1) for arm in ARMS]
+    assert [result.run.id for result in results] == [f"final.{arm.name}.seed{seed}" for seed in (0, 1) for arm in ARMS]
     assert all(result.status == "done" for result in results)
     grid = {path.name for path in (folder / "units").glob("grid.*")}
     assert grid == {f"grid.rank-2.seed0.lr{rate}.alpha8.json" for rate in ("0.001", "0.01")}
     losses = {
-        result.unit.learning_rate: result.validation_loss
-        for result in (UnitResult.load(folder / "units" / name) for name in grid)
+        result.run.learning_rate: result.validation_loss
+        for result in (RunResult.load(folder / "units" / name) for name in grid)
     }
     chosen = json.loads((folder / "chosen.json").read_text(encoding="utf-8"))["chosen"]
     assert chosen["rank-2"] == {"learning_rate": min(losses, key=losses.get), "alpha_ratio": 8.0}
@@ -110,13 +110,13 @@ def test_every_arm_is_trained_with_every_seed_and_the_rate_that_its_grid_chose(f
 def test_the_progress_bars_count_units_and_begin_with_what_is_done(config, tmp_path, monkeypatch, capsys):
     done = []
 
-    def at_once(config, folder, unit, *, progress):
-        done.append((unit.id, progress))
-        result = UnitResult(unit, validation_loss=1.0)
-        result.save(folder / "units" / f"{unit.id}.json")
+    def at_once(config, folder, run, *, progress):
+        done.append((run.id, progress))
+        result = RunResult(run, validation_loss=1.0)
+        result.save(folder / "units" / f"{run.id}.json")
         return result
 
-    monkeypatch.setattr("rankselect.study.study.do_unit", at_once)
+    monkeypatch.setattr("rankselect.study.study.do_run", at_once)
     config = replace(config, arms=ARMS[:2])
     Study(config, tmp_path / "study").run(progress=True)
     said = capsys.readouterr().err
@@ -138,21 +138,21 @@ def test_a_finished_study_does_nothing_again_and_answers_the_same(finished, conf
     def refuse(*_, **__):
         raise AssertionError("nothing is missing")
 
-    monkeypatch.setattr("rankselect.study.study.do_unit", refuse)
+    monkeypatch.setattr("rankselect.study.study.do_run", refuse)
     assert Study(config, folder).run(progress=False) == results
 
 
-def test_a_damaged_or_missing_unit_is_done_again_and_the_rest_is_kept(finished, config, tmp_path, caplog):
+def test_a_damaged_or_missing_run_is_done_again_and_the_rest_is_kept(finished, config, tmp_path, caplog):
     import shutil
 
     shutil.copytree(finished[0], tmp_path / "study")
-    units = tmp_path / "study" / "units"
-    (units / "final.rank-2.seed1.json").write_text("{", encoding="utf-8")
-    (units / "final.base.seed0.json").unlink()
-    times = {path.name: path.stat().st_mtime_ns for path in units.iterdir()}
+    runs = tmp_path / "study" / "units"
+    (runs / "final.rank-2.seed1.json").write_text("{", encoding="utf-8")
+    (runs / "final.base.seed0.json").unlink()
+    times = {path.name: path.stat().st_mtime_ns for path in runs.iterdir()}
     with caplog.at_level(logging.WARNING):
         again = Study(config, tmp_path / "study").run(progress=False)
-    changed = {path.name for path in units.iterdir() if path.stat().st_mtime_ns != times.get(path.name)}
+    changed = {path.name for path in runs.iterdir() if path.stat().st_mtime_ns != times.get(path.name)}
     assert changed == {"final.rank-2.seed1.json", "final.base.seed0.json"}
     assert "is damaged, and is done again" in caplog.text
     assert numbers(again) == numbers(finished[1])
@@ -162,10 +162,10 @@ def test_a_full_disk_stops_the_study_and_keeps_what_is_done(finished, config, tm
     import shutil
 
     shutil.copytree(finished[0], tmp_path / "study")
-    units = tmp_path / "study" / "units"
-    for path in units.glob("final.*"):
+    runs = tmp_path / "study" / "units"
+    for path in runs.glob("final.*"):
         path.unlink()
-    before = {path.name: path.stat().st_mtime_ns for path in units.iterdir()}
+    before = {path.name: path.stat().st_mtime_ns for path in runs.iterdir()}
     replace_file = Path.replace
 
     def full(path, target):
@@ -179,10 +179,10 @@ def test_a_full_disk_stops_the_study_and_keeps_what_is_done(finished, config, tm
             rs.errors.SaveError, match="No space left on device.*Free disk space and run the study again"
         ):
             Study(config, tmp_path / "study").run(progress=False)
-    kept = {path.name: path.stat().st_mtime_ns for path in units.iterdir()}
+    kept = {path.name: path.stat().st_mtime_ns for path in runs.iterdir()}
     assert set(kept) == {*before, "final.base.seed0.json"}
     again = Study(config, tmp_path / "study").run(progress=False)
-    assert all((units / name).stat().st_mtime_ns == then for name, then in kept.items())
+    assert all((runs / name).stat().st_mtime_ns == then for name, then in kept.items())
     assert numbers(again) == numbers(finished[1])
 
 
@@ -226,11 +226,11 @@ def test_a_study_killed_at_any_moment_ends_with_the_numbers_of_an_uninterrupted_
     assert numbers(Study(config, folder).run(progress=False)) == numbers(finished[1])
 
 
-def test_a_unit_that_fails_is_recorded_and_tried_again_at_the_next_run(finished, config, tmp_path, caplog):
+def test_a_run_that_fails_is_recorded_and_tried_again_at_the_next_run(finished, config, tmp_path, caplog):
     import shutil
 
     shutil.copytree(finished[0], tmp_path / "study")
-    failed = UnitResult.load(tmp_path / "study" / "units" / "final.rank-2.seed0.json")
+    failed = RunResult.load(tmp_path / "study" / "units" / "final.rank-2.seed0.json")
     replace(failed, status="failed", error="RuntimeError: out of luck").save(
         tmp_path / "study" / "units" / "final.rank-2.seed0.json"
     )
@@ -238,7 +238,7 @@ def test_a_unit_that_fails_is_recorded_and_tried_again_at_the_next_run(finished,
     broken = replace(config, arms=(*ARMS, Arm("too-hot", "fixed:rank=2", learning_rates=(1e38,))))
     with caplog.at_level(logging.WARNING):
         results = Study(broken, tmp_path / "other").run(progress=False)
-    found = {result.unit.id: result for result in results}
+    found = {result.run.id: result for result in results}
     assert found["final.too-hot.seed0"].status == "failed"
     assert "NonFiniteLossError" in found["final.too-hot.seed0"].error
     assert found["final.rank-2.seed1"].status == "done"

@@ -15,8 +15,8 @@ import pytest
 import rankselect as rs
 from rankselect.study.config import StudyConfig
 from rankselect.study.rows import study_rows
-from rankselect.study.run import UnitResult
-from rankselect.study.work import do_unit
+from rankselect.study.run import RunResult
+from rankselect.study.work import do_run
 from rankselect.testing import tiny_model
 from study.spied import BEST, TEMPLATE, run_spied
 
@@ -53,13 +53,13 @@ def test_how_long_and_in_what_portions_is_trained(spied, argument, value):
 
 def test_every_training_is_that_of_its_unit(spied):
     for call in spied.of("RankSelectTrainer"):
-        assert (call.args.seed, call.args.learning_rate) == (call.unit.seed, call.unit.learning_rate)
-        assert {call.plan.alphas[name] / rank for name, rank in call.plan.ranks.items()} == {call.unit.alpha_ratio}
+        assert (call.args.seed, call.args.learning_rate) == (call.run.seed, call.run.learning_rate)
+        assert {call.plan.alphas[name] / rank for name, rank in call.plan.ranks.items()} == {call.run.alpha_ratio}
         assert {name.rpartition(".")[2] for name in call.plan.ranks} == {"q_proj", "down_proj"}
         assert call.lora_arguments == {"lora_dropout": 0.25}
         assert call.returned.record.steps == 2
-        assert call.returned.record.seed == call.unit.seed
-    assert {call.unit.seed for call in spied.of("RankSelectTrainer", kind="grid")} == {3}
+        assert call.returned.record.seed == call.run.seed
+    assert {call.run.seed for call in spied.of("RankSelectTrainer", kind="grid")} == {3}
     for arm in ("rank-2", "by-layer"):
         assert {call.args.seed for call in spied.of("RankSelectTrainer", kind="final", arm=arm)} == {3, 11}
 
@@ -81,13 +81,13 @@ def test_the_rows_are_drawn_parted_and_used_for_one_thing_each(spied):
 
 
 def test_learning_rate_and_alpha_ratio_are_those_of_the_least_loss_on_the_validation_rows(spied):
-    points = {(call.unit.learning_rate, call.unit.alpha_ratio) for call in spied.of("answer_losses", kind="grid")}
+    points = {(call.run.learning_rate, call.run.alpha_ratio) for call in spied.of("answer_losses", kind="grid")}
     assert points == {(rate, ratio) for rate in (2e-3, 5e-3) for ratio in (2.0, 4.0)}
     for path in (spied.folder / "units").glob("grid.*.json"):
-        result = UnitResult.load(path)
-        is_best = (result.unit.learning_rate, result.unit.alpha_ratio) == BEST
+        result = RunResult.load(path)
+        is_best = (result.run.learning_rate, result.run.alpha_ratio) == BEST
         assert result.validation_loss == pytest.approx((1.0 if is_best else 1.5) + 0.04)
-    chosen = {result.unit.arm: (result.unit.learning_rate, result.unit.alpha_ratio) for result in spied.results}
+    chosen = {result.run.arm: (result.run.learning_rate, result.run.alpha_ratio) for result in spied.results}
     assert chosen == {"base": (0.0, 0.0), "rank-2": BEST, "by-layer": (4e-3, 3.0)}
 
 
@@ -122,14 +122,14 @@ def test_every_call_has_the_value_of_the_config(spied, what, argument, value):
 
 
 def test_every_unit_loads_its_own_model_and_asks_the_one_it_trained(spied):
-    units = {call.unit for call in spied.calls}
-    for unit in units - {None}:
-        of = {"kind": unit.kind, "arm": unit.arm, "seed": unit.seed, "learning_rate": unit.learning_rate}
-        of["alpha_ratio"] = unit.alpha_ratio
+    runs = {call.run for call in spied.calls}
+    for run in runs - {None}:
+        of = {"kind": run.kind, "arm": run.arm, "seed": run.seed, "learning_rate": run.learning_rate}
+        of["alpha_ratio"] = run.alpha_ratio
         (loaded,) = spied.of("load_model", **of)
         assert str(loaded.name_or_model) == spied.config.model
         asked = loaded.returned
-        if unit.arm != "base":
+        if run.arm != "base":
             (training,) = spied.of("RankSelectTrainer", **of)
             assert training.model is loaded.returned
             asked = training.returned.model
@@ -139,13 +139,13 @@ def test_every_unit_loads_its_own_model_and_asks_the_one_it_trained(spied):
 
 def test_answers_are_written_without_and_with_dropout_and_scored_against_the_references(spied):
     for result in spied.results:
-        calls = spied.of("generate_answers", kind="final", arm=result.unit.arm, seed=result.unit.seed)
-        assert [(call.dropout, call.seed) for call in calls] == [(False, result.unit.seed), (True, result.unit.seed)]
+        calls = spied.of("generate_answers", kind="final", arm=result.run.arm, seed=result.run.seed)
+        assert [(call.dropout, call.seed) for call in calls] == [(False, result.run.seed), (True, result.run.seed)]
         right = {"dropout_off": [1.0, 0.0, 1.0, 0.0], "dropout_on": [0.0, 1.0, 0.0, 1.0]}
         assert {name: scores["token-f1"] for name, scores in result.scores.items()} == right
         for name, call in zip(("dropout_off", "dropout_on"), calls, strict=True):
             assert [answer["text"] for answer in result.answers[name]] == [answer.text for answer in call.returned]
-        (losses,) = spied.of("answer_losses", kind="final", arm=result.unit.arm, seed=result.unit.seed)
+        (losses,) = spied.of("answer_losses", kind="final", arm=result.run.arm, seed=result.run.seed)
         assert result.test_losses == losses.returned
         assert all(each["perplexity"] == pytest.approx(np.exp(losses.returned)) for each in result.scores.values())
 
@@ -153,30 +153,30 @@ def test_answers_are_written_without_and_with_dropout_and_scored_against_the_ref
 def test_the_base_is_profiled_once_and_every_trained_model_after_training(spied):
     before = rs.IDProfile.load(spied.folder / "profile.json")
     assert before.measurement.n_texts == 20
-    (first,) = [call for call in spied.of("Calibration") if call.unit is None]
+    (first,) = [call for call in spied.of("Calibration") if call.run is None]
     assert first.model is spied.of("load_model")[0].returned
     for result in spied.results:
-        of = {"kind": "final", "arm": result.unit.arm, "seed": result.unit.seed}
-        if result.unit.arm == "base":
+        of = {"kind": "final", "arm": result.run.arm, "seed": result.run.seed}
+        if result.run.arm == "base":
             assert result.profile_after is None
             continue
         assert result.profile_after["layers"] == list(before.layers)
         assert result.profile_after["values"] != before.values.tolist()
         (training,) = spied.of("RankSelectTrainer", **of)
         assert spied.of("Calibration", **of)[-1].model is training.returned.model
-        if result.unit.arm == "by-layer":
+        if result.run.arm == "by-layer":
             plan = rs.PerLayerID().plan(tiny_model(), before, target_modules=["q_proj", "down_proj"])
             assert result.ranks == plan.ranks
 
 
 def test_a_bar_counts_the_steps_of_a_unit_if_progress_is_wanted(spied, tmp_path, capsys):
     (tmp_path / "units").mkdir()
-    unit = next(result.unit for result in spied.results if result.unit.arm == "rank-2")
+    run = next(result.run for result in spied.results if result.run.arm == "rank-2")
     config = replace(spied.config, quantization="none", dropout_too=False, profile_after=False)
     for progress in (True, False):
-        assert do_unit(config, tmp_path, unit, progress=progress).status == "done"
+        assert do_run(config, tmp_path, run, progress=progress).status == "done"
         said = capsys.readouterr().err
-        assert bool(re.search(rf"{unit.id}: 100%.* 2/2 .*loss=", said)) == progress
+        assert bool(re.search(rf"{run.id}: 100%.* 2/2 .*loss=", said)) == progress
 
 
 def test_test_questions_among_the_training_rows_are_warned_of(spied, tmp_path):

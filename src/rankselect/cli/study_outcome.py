@@ -29,7 +29,7 @@ def show_outcome(results: StudyResults, files: Sequence[Path], *, as_json: bool)
     verdict = verdict_or_error(results.verdict)
     show(console, str(verdict), wrap=True)
     for failed in results.failed:
-        show(console, f"{failed.unit.id} failed: {failed.error}")
+        show(console, f"{failed.run.id} failed: {failed.error}")
     if results.failed:
         show(console, "The same command tries again what failed.")
     show(console, f"Wrote {', '.join(map(str, files))}")
@@ -39,7 +39,7 @@ def show_outcome(results: StudyResults, files: Sequence[Path], *, as_json: bool)
             "files": [str(file) for file in files],
             "verdict": {name: getattr(verdict, name) for name in ("arm", "headline", "reasons", "caveats")},
             "summary": records(results.summary),
-            "failed": {result.unit.id: result.error for result in results.failed},
+            "failed": {result.run.id: result.error for result in results.failed},
         }
         typer.echo(json.dumps(document, indent=1))
 

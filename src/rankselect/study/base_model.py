@@ -1,4 +1,4 @@
-"""The base model of a study, loaded afresh for each unit, and how its parameters are counted."""
+"""The base model of a study, loaded afresh for each run, and how its parameters are counted."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def require_room(config: StudyConfig, folder: Path) -> None:
 
 
 def study_model(config: StudyConfig, folder: Path) -> PreTrainedModel:
-    """The base model, as every arm gets it; without a progress bar, as it is loaded once for each unit."""
+    """The base model, as every arm gets it; without a progress bar, as it is loaded once for each run."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

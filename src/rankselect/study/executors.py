@@ -1,4 +1,4 @@
-"""Where the units of a study are done: here, one after the other; a Ray cluster is in its own file."""
+"""Where the runs of a study are done: here, one after the other; a Ray cluster is in its own file."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import TYPE_CHECKING, final
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from rankselect.study.run import Unit, UnitResult
+    from rankselect.study.run import Run, RunResult
 
 __all__ = ["Executor", "Sequential"]
 
 
 class Executor(ABC):
-    """The base of everything that does units.
+    """The base of everything that does runs.
 
     Example:
         >>> class Reversed(Executor):
-        ...     def run(self, work, units):
-        ...         return map(work, reversed(units))
+        ...     def run(self, work, runs):
+        ...         return map(work, reversed(runs))
     """
 
     @abstractmethod
-    def run(self, work: Callable[[Unit], UnitResult], units: Sequence[Unit]) -> Iterator[UnitResult]:
-        """Do all units, in any order.
+    def run(self, work: Callable[[Run], RunResult], runs: Sequence[Run]) -> Iterator[RunResult]:
+        """Do all runs, in any order.
 
         Args:
-            work: Does a unit, saves its result, and returns it; it can be pickled.
-            units: What to do.
+            work: Does a run, saves its result, and returns it; it can be pickled.
+            runs: What to do.
 
         Yields:
             The results as they come.
@@ -37,13 +37,13 @@ class Executor(ABC):
 
 @final
 class Sequential(Executor):
-    """One unit after the other, in this process.
+    """One run after the other, in this process.
 
     Example:
         >>> list(Sequential().run(str, [1, 2]))
         ['1', '2']
     """
 
-    def run(self, work: Callable[[Unit], UnitResult], units: Sequence[Unit]) -> Iterator[UnitResult]:
-        """Do all units in their order."""
-        return map(work, units)
+    def run(self, work: Callable[[Run], RunResult], runs: Sequence[Run]) -> Iterator[RunResult]:
+        """Do all runs in their order."""
+        return map(work, runs)

@@ -1,4 +1,4 @@
-"""The folder of a study: its config, what has been measured and chosen, and the units that are done."""
+"""The folder of a study: its config, what has been measured and chosen, and the runs that are done."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from rankselect.errors import ArgumentError, FileFormatError
 from rankselect.files import field, read_document, write_document
-from rankselect.study.run import UnitResult
+from rankselect.study.run import RunResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rankselect.study.config import StudyConfig
     from rankselect.study.rows import StudyRows
-    from rankselect.study.run import Unit
+    from rankselect.study.run import Run
 
 __all__ = ["StudyFolder"]
 
@@ -105,21 +105,21 @@ class StudyFolder:
         plain = {arm: {"learning_rate": rate, "alpha_ratio": ratio} for arm, (rate, ratio) in chosen.items()}
         write_document(self.path / "chosen.json", {"format": _CHOICE, "version": _VERSION, "chosen": plain})
 
-    def result_of(self, unit: Unit) -> UnitResult | None:
-        """What came of a unit: None if it has not been done, or its file is damaged, so that it is done again."""
-        path = self.path / "units" / f"{unit.id}.json"
+    def result_of(self, run: Run) -> RunResult | None:
+        """What came of a run: None if it has not been done, or its file is damaged, so that it is done again."""
+        path = self.path / "units" / f"{run.id}.json"
         if not path.exists():
             return None
         try:
-            result = UnitResult.load(path)
+            result = RunResult.load(path)
         except (FileFormatError, TypeError) as error:
             logger.warning("%s is damaged, and is done again (%s).", path, error)
             return None
-        return result if result.unit == unit else None
+        return result if result.run == run else None
 
-    def is_done(self, unit: Unit) -> bool:
-        """Whether a unit has been done, and did not fail."""
-        result = self.result_of(unit)
+    def is_done(self, run: Run) -> bool:
+        """Whether a run has been done, and did not fail."""
+        result = self.result_of(run)
         return result is not None and result.status == "done"
 
     def profile_seconds(self, seconds: float | None = None) -> float:

@@ -41,8 +41,8 @@ def judge_answers(results: StudyResults, judge: LLMJudge, *, progress: bool = Tr
     by_seed: dict[int, dict[str, list[str]]] = {}
     for each in results.final:
         texts = [answer["text"] for answer in each.answers["dropout_off"]]
-        by_seed.setdefault(each.unit.seed, {})[each.unit.arm] = texts
-    arms = {each.unit.arm for each in results.final}
+        by_seed.setdefault(each.run.seed, {})[each.run.arm] = texts
+    arms = {each.run.arm for each in results.final}
     whole = [by_seed[seed] for seed in sorted(by_seed) if by_seed[seed].keys() == arms]
     if len(arms) < 2 or not whole:
         raise DataError(

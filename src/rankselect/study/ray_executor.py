@@ -1,4 +1,4 @@
-"""Does the units of a study on the workers of a Ray cluster, or on several workers of one machine."""
+"""Does the runs of a study on the workers of a Ray cluster, or on several workers of one machine."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, final
 
 from rankselect.errors import ArgumentError, MissingExtraError, first_sentence
 from rankselect.study.executors import Executor
-from rankselect.study.run import UnitResult
+from rankselect.study.run import RunResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from rankselect.study.run import Unit
+    from rankselect.study.run import Run
 
 __all__ = ["RayExecutor"]
 
@@ -36,98 +36,98 @@ _SECONDS_TO_STOP = 10.0
 @final
 @dataclass(frozen=True)
 class RayExecutor(Executor):
-    """Units side by side, each in a worker process of Ray.
+    """Runs side by side, each in a worker process of Ray.
 
     The study's folder must be shared: every machine of the cluster sees it under the same path, and has this version
     of rankselect and its packages installed. Paths relative to the directory of the calling process mean the same on
-    a worker that has that directory. A unit whose worker dies (killed, out of memory, its machine lost) is done again.
-    Ctrl-C cancels the units that run; those that are done stay done.
+    a worker that has that directory. A run whose worker dies (killed, out of memory, its machine lost) is done again.
+    Ctrl-C cancels the runs in progress; those that are done stay done.
 
     Attributes:
         address: None to start Ray on this machine; ``"host:port"`` to join a cluster that runs, or ``"auto"`` for the
             one in ``RAY_ADDRESS`` or on this machine. A connection to Ray that this process has already is used, and
             left open.
-        gpus_per_unit: GPUs for each unit, shared between units if it is below one; None for one if there are any.
-        cpus_per_unit: CPU cores for each unit; Ray sets its number of threads to this, unless ``OMP_NUM_THREADS`` is
-            set where Ray was started. A machine with 8 cores does 4 units at once if each takes 2.
-        max_retries: How many times a unit is done again after its worker died.
+        gpus_per_run: GPUs for each run, shared between runs if it is below one; None for one if there are any.
+        cpus_per_run: CPU cores for each run; Ray sets its number of threads to this, unless ``OMP_NUM_THREADS`` is
+            set where Ray was started. A machine with 8 cores does 4 runs at once if each takes 2.
+        max_retries: How many times a run is done again after its worker died.
 
     Raises:
         ArgumentError: If a number is out of range; in `run`, if there is no cluster at the address, none of its
-            machines has enough for a unit, or a worker does not see the study's folder.
+            machines has enough for a run, or a worker does not see the study's folder.
         MissingExtraError: If Ray is not installed.
 
     References:
         Moritz et al., "Ray: A Distributed Framework for Emerging AI Applications", OSDI 2018, arXiv:1712.05889.
 
     Example:
-        >>> executor = RayExecutor("10.0.0.1:6379", gpus_per_unit=1)  # doctest: +SKIP
+        >>> executor = RayExecutor("10.0.0.1:6379", gpus_per_run=1)  # doctest: +SKIP
         >>> study.run(executor=executor)  # doctest: +SKIP
     """
 
     address: str | None = None
     _: KW_ONLY
-    gpus_per_unit: float | None = None
-    cpus_per_unit: float = 1
+    gpus_per_run: float | None = None
+    cpus_per_run: float = 1
     max_retries: int = 3
 
     def __post_init__(self) -> None:
-        least = {"gpus_per_unit": self.gpus_per_unit or 0, "cpus_per_unit": self.cpus_per_unit}
+        least = {"gpus_per_run": self.gpus_per_run or 0, "cpus_per_run": self.cpus_per_run}
         for name, value in {**least, "max_retries": self.max_retries}.items():
             if not value >= 0:
                 raise ArgumentError(f"{name} of at least 0", repr(value), "Give a larger one.")
-        if self.gpus_per_unit is not None and self.gpus_per_unit > 1 and self.gpus_per_unit % 1:
-            raise ArgumentError("a part of a GPU or whole ones", repr(self.gpus_per_unit), "Round gpus_per_unit.")
+        if self.gpus_per_run is not None and self.gpus_per_run > 1 and self.gpus_per_run % 1:
+            raise ArgumentError("a part of a GPU or whole ones", repr(self.gpus_per_run), "Round gpus_per_run.")
         _ray()
 
-    def run(self, work: Callable[[Unit], UnitResult], units: Sequence[Unit]) -> Iterator[UnitResult]:
-        """Do all units, as many at once as there is room for.
+    def run(self, work: Callable[[Run], RunResult], runs: Sequence[Run]) -> Iterator[RunResult]:
+        """Do all runs, as many at once as there is room for.
 
         Args:
-            work: Does a unit; it can be pickled. Every `Path` that was given to it with `functools.partial` is a
+            work: Does a run; it can be pickled. Every `Path` that was given to it with `functools.partial` is a
                 folder that all workers share.
-            units: What to do.
+            runs: What to do.
 
         Yields:
-            The results as they come. A unit whose worker died once more than `max_retries` has failed.
+            The results as they come. A run whose worker died once more than `max_retries` has failed.
         """
-        if not units:
+        if not runs:
             return
         with _connected(self.address) as ray, _shared(work) as (shared, marks):
             resources = self._resources(ray)
             do = ray.remote(**resources, max_retries=0)(_do)
-            yield from _Queue(ray, partial(do.remote, shared, Path.cwd(), marks), self.max_retries).results(units)
+            yield from _Queue(ray, partial(do.remote, shared, Path.cwd(), marks), self.max_retries).results(runs)
 
     def _resources(self, ray: Any) -> dict[str, float]:
-        """What a unit asks of a machine; Ray would wait for ever for what no machine has."""
+        """What a run asks of a machine; Ray would wait for ever for what no machine has."""
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        gpus = self.gpus_per_unit
+        gpus = self.gpus_per_run
         if gpus is None:
             gpus = float(any(machine.get("GPU", 0) >= 1 for machine in machines))
         if not any(
-            machine.get("GPU", 0) >= gpus and machine.get("CPU", 0) >= self.cpus_per_unit for machine in machines
+            machine.get("GPU", 0) >= gpus and machine.get("CPU", 0) >= self.cpus_per_run for machine in machines
         ):
             found = "; ".join(f"{machine.get('GPU', 0):g} and {machine.get('CPU', 0):g}" for machine in machines)
             raise ArgumentError(
-                f"a machine with {gpus:g} GPUs and {self.cpus_per_unit:g} CPU cores for a unit",
+                f"a machine with {gpus:g} GPUs and {self.cpus_per_run:g} CPU cores for a run",
                 f"machines with {found}",
-                "Lower gpus_per_unit or cpus_per_unit, or add such a machine to the cluster first.",
+                "Lower gpus_per_run or cpus_per_run, or add such a machine to the cluster first.",
             )
-        return {"num_gpus": gpus, "num_cpus": self.cpus_per_unit}
+        return {"num_gpus": gpus, "num_cpus": self.cpus_per_run}
 
 
 @final
 class _Queue:
-    """The units that Ray has, by what it promised for them."""
+    """The runs that Ray has, by what it promised for them."""
 
-    def __init__(self, ray: Any, submit: Callable[[Unit], Any], max_retries: int) -> None:
+    def __init__(self, ray: Any, submit: Callable[[Run], Any], max_retries: int) -> None:
         self.ray, self.submit, self.max_retries = ray, submit, max_retries
-        self.waiting: dict[Any, Unit] = {}
+        self.waiting: dict[Any, Run] = {}
         self.deaths: Counter[str] = Counter()
 
-    def results(self, units: Sequence[Unit]) -> Iterator[UnitResult]:
+    def results(self, runs: Sequence[Run]) -> Iterator[RunResult]:
         try:
-            self.waiting = {self.submit(unit): unit for unit in units}
+            self.waiting = {self.submit(run): run for run in runs}
             while self.waiting:
                 (ready,), _ = self.ray.wait(list(self.waiting))
                 result = self._result(ready, self.waiting.pop(ready))
@@ -136,20 +136,20 @@ class _Queue:
         finally:
             self._cancel(list(self.waiting))
 
-    def _result(self, ready: Any, unit: Unit) -> UnitResult | None:
-        """What came of a unit, or None if it was handed out again."""
+    def _result(self, ready: Any, run: Run) -> RunResult | None:
+        """What came of a run, or None if it was handed out again."""
         try:
-            result: UnitResult = self.ray.get(ready)
+            result: RunResult = self.ray.get(ready)
         except self.ray.exceptions.RayTaskError as error:
             raise error.cause from error  # what the work itself raised
         except self.ray.exceptions.RayError as error:
-            self.deaths[unit.id] += 1
-            died = self.deaths[unit.id]
+            self.deaths[run.id] += 1
+            died = self.deaths[run.id]
             if died > self.max_retries:
                 text = f"its worker died {died} times ({type(error).__name__}: {first_sentence(error)})"
-                return UnitResult(unit, status="failed", error=text)
-            logger.warning("%s: its worker died; it is done again (%d of %d).", unit.id, died, self.max_retries)
-            self.waiting[self.submit(unit)] = unit
+                return RunResult(run, status="failed", error=text)
+            logger.warning("%s: its worker died; it is done again (%d of %d).", run.id, died, self.max_retries)
+            self.waiting[self.submit(run)] = run
             return None
         return result
 
@@ -164,8 +164,8 @@ class _Queue:
             self.ray.cancel(each, force=True)
 
 
-def _do(work: Callable[[Unit], UnitResult], directory: Path, marks: Sequence[Path], unit: Unit) -> UnitResult:
-    """Do a unit on a worker."""
+def _do(work: Callable[[Run], RunResult], directory: Path, marks: Sequence[Path], run: Run) -> RunResult:
+    """Do a run on a worker."""
     if directory.is_dir():
         os.chdir(directory)
     for mark in marks:
@@ -175,11 +175,11 @@ def _do(work: Callable[[Unit], UnitResult], directory: Path, marks: Sequence[Pat
                 f"{mark.parent}, which is another folder or none on the worker {platform.node()}",
                 "Put the study on a file system that every machine of the cluster mounts at the same place.",
             )
-    return work(unit)
+    return work(run)
 
 
 @contextmanager
-def _shared(work: Callable[[Unit], UnitResult]) -> Iterator[tuple[Callable[[Unit], UnitResult], list[Path]]]:
+def _shared(work: Callable[[Run], RunResult]) -> Iterator[tuple[Callable[[Run], RunResult], list[Path]]]:
     """The work with absolute paths, and a file in each of its folders by which workers recognise it."""
     if not isinstance(work, partial):
         yield work, []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 from rankselect.calibration.id_profile import IDProfile
 from rankselect.errors import FileFormatError, RankSelectError
 from rankselect.files import field, read_document
-from rankselect.study.run import UnitResult
+from rankselect.study.run import RunResult
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,7 @@ class StudyFiles:
         chosen: ``{arm: {"learning_rate", "alpha_ratio"}}``.
         profile: The profile, if there is one.
         judge: The judge's result in JSON values, if there is one.
-        units: The units whose files are whole.
+        runs: The runs whose files are whole.
         damaged: ``{file: what is wrong with it}``.
     """
 
@@ -56,15 +56,15 @@ class StudyFiles:
     chosen: dict[str, dict[str, float]]
     profile: IDProfile | None
     judge: dict[str, Any] | None
-    units: tuple[UnitResult, ...]
+    runs: tuple[RunResult, ...]
     damaged: dict[str, str]
 
 
 def read_study(folder: Path) -> StudyFiles:
-    """Read a study's folder. Units that are damaged are named; nothing else may be.
+    """Read a study's folder. Runs that are damaged are named; nothing else may be.
 
     Raises:
-        FileFormatError: If it is not a study's folder, or one of its files other than a unit is damaged.
+        FileFormatError: If it is not a study's folder, or one of its files other than a run is damaged.
     """
     path = folder / "config.json"
     if not path.is_file():
@@ -75,11 +75,11 @@ def read_study(folder: Path) -> StudyFiles:
     config = field(head, "config", dict, path)
     arms = [arm["name"] for arm in field(config, "arms", list, path)]
     rows = _rows(folder / "test_rows.json")
-    units: list[UnitResult] = []
+    runs: list[RunResult] = []
     damaged: dict[str, str] = {}
     for file in sorted((folder / "units").glob("[!.]*.json")):
         try:
-            units.append(_unit(file, arms, len(rows)))
+            runs.append(_run(file, arms, len(rows)))
         except (RankSelectError, TypeError, ValueError, AttributeError, KeyError) as error:
             damaged[file.name] = " ".join(str(error).split())
     return StudyFiles(
@@ -88,7 +88,7 @@ def read_study(folder: Path) -> StudyFiles:
         _chosen(folder / "chosen.json"),
         IDProfile.load(folder / "profile.json") if (folder / "profile.json").exists() else None,
         _judge(folder / "judge.json"),
-        tuple(units),
+        tuple(runs),
         damaged,
     )
 
@@ -121,12 +121,12 @@ def _judge(path: Path) -> dict[str, Any] | None:
     return document
 
 
-def _unit(path: Path, arms: list[str], n_rows: int) -> UnitResult:
-    result = UnitResult.load(path)
+def _run(path: Path, arms: list[str], n_rows: int) -> RunResult:
+    result = RunResult.load(path)
     remedy = "Run the study again: what is damaged is done anew."
-    if f"{result.unit.id}.json" != path.name or result.unit.arm not in arms:
-        raise FileFormatError("a unit of this study, under its own name", f"{result.unit.id} in {path.name}", remedy)
-    if result.status == "failed" or result.unit.kind == "grid":
+    if f"{result.run.id}.json" != path.name or result.run.arm not in arms:
+        raise FileFormatError("a unit of this study, under its own name", f"{result.run.id} in {path.name}", remedy)
+    if result.status == "failed" or result.run.kind == "grid":
         return result
     columns = [result.test_losses, *(values for scores in result.scores.values() for values in scores.values())]
     for values in columns:

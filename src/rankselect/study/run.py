@@ -1,4 +1,4 @@
-"""One piece of work of a study, and what came of it: one file each, written whole or not at all."""
+"""One run of a study, a training and its scores, and what came of it: one file each, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from rankselect.files import read_document, write_document
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Condition", "Unit", "UnitResult"]
+__all__ = ["Run", "RunResult"]
 
+# Files call a run a unit, as the first version did: in this format's name and its field "unit", in the folder "units",
+# and in results.json.
 _FORMAT, _VERSION = "rankselect.study_unit", 1
-
-Condition = Literal["dropout_off", "dropout_on"]
-"""How answers were generated."""
 
 
 @final
 @dataclass(frozen=True)
-class Unit:
+class Run:
     """One training: of a point of an arm's grid, or of an arm with what the grid chose.
 
     Attributes:
@@ -32,9 +31,9 @@ class Unit:
         alpha_ratio: Alpha divided by rank; 0 for the base model.
 
     Example:
-        >>> Unit("grid", "rank-8", 0, 0.0003, 8.0).id
+        >>> Run("grid", "rank-8", 0, 0.0003, 8.0).id
         'grid.rank-8.seed0.lr0.0003.alpha8'
-        >>> Unit("final", "rank-8", 0, 0.0003, 8.0).id
+        >>> Run("final", "rank-8", 0, 0.0003, 8.0).id
         'final.rank-8.seed0'
     """
 
@@ -53,11 +52,11 @@ class Unit:
 
 @final
 @dataclass(frozen=True)
-class UnitResult:
-    """What came of a unit.
+class RunResult:
+    """What came of a run.
 
     Attributes:
-        unit: Which.
+        run: Which.
         status: ``"done"`` or ``"failed"``.
         error: Why it failed, in one line; empty if it did not.
         ranks: ``{module: rank}``; empty for the base model.
@@ -74,7 +73,7 @@ class UnitResult:
         profile_after: The profile after training: ``{"layers", "values", "stderr"}``, or None.
     """
 
-    unit: Unit
+    run: Run
     status: Literal["done", "failed"] = "done"
     error: str = ""
     ranks: dict[str, int] = field(default_factory=dict)
@@ -92,10 +91,11 @@ class UnitResult:
 
     def save(self, path: Path) -> None:
         """Write it as JSON, whole or not at all."""
-        write_document(path, {"format": _FORMAT, "version": _VERSION, **asdict(self)})
+        values = asdict(self)
+        write_document(path, {"format": _FORMAT, "version": _VERSION, "unit": values.pop("run"), **values})
 
     @classmethod
-    def load(cls, path: Path) -> UnitResult:
+    def load(cls, path: Path) -> RunResult:
         """Read what `save` wrote.
 
         Raises:
@@ -117,6 +117,6 @@ class UnitResult:
                 document, each.name, int if each.name in numbers else kinds.get(each.name, dict), path
             )
             for each in fields(cls)
+            if each.name != "run"
         }
-        values["unit"] = Unit(**values["unit"])
-        return cls(**values)
+        return cls(Run(**checked_field(document, "unit", dict, path)), **values)

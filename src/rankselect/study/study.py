@@ -15,8 +15,8 @@ from rankselect.study.base_model import SMALL_PHI, prepare_base, require_room
 from rankselect.study.executors import Sequential
 from rankselect.study.folder import StudyFolder
 from rankselect.study.rows import study_rows
-from rankselect.study.run import Unit
-from rankselect.study.work import do_unit, measure_profile, study_metric
+from rankselect.study.run import Run
+from rankselect.study.work import do_run, measure_profile, study_metric
 
 if TYPE_CHECKING:
     import os
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rankselect.study.config import StudyConfig
     from rankselect.study.executors import Executor
-    from rankselect.study.run import UnitResult
+    from rankselect.study.run import RunResult
 
 __all__ = ["Study"]
 
@@ -35,8 +35,8 @@ logger = logging.getLogger(__name__)
 class Study:
     """Compares ways of choosing ranks: every arm with every seed, its learning rate chosen from a grid.
 
-    Each training is a unit with a file of its own. A study that was stopped, at any moment, goes on with what is
-    missing; a unit that failed is recorded with its error, does not stop the others, and is tried again at the next
+    Each training is a run with a file of its own. A study that was stopped, at any moment, goes on with what is
+    missing; a run that failed is recorded with its error, does not stop the others, and is tried again at the next
     run. Learning rate and alpha ratio of an arm are those of the least loss on the validation rows, with the first
     seed; the test rows are for scoring only.
 
@@ -49,7 +49,7 @@ class Study:
         >>> from rankselect.study.config import StudyConfig
         >>> arms = (Arm("base"), Arm("r8", "fixed:rank=8"))
         >>> study = Study(StudyConfig("small-phi", "medical-qa", "medical-qa", arms=arms, seeds=(0, 1)), "results")
-        >>> [unit.id for unit in study.grid()][:2], len(study.grid())
+        >>> [run.id for run in study.grid()][:2], len(study.grid())
         (['grid.r8.seed0.lr0.0001.alpha8', 'grid.r8.seed0.lr0.0003.alpha8'], 3)
     """
 
@@ -57,34 +57,34 @@ class Study:
         self.config = config
         self.folder = StudyFolder(Path(folder))
 
-    def grid(self) -> list[Unit]:
-        """The units that choose learning rates and alpha ratios; none for an arm with a grid of one point."""
+    def grid(self) -> list[Run]:
+        """The runs that choose learning rates and alpha ratios; none for an arm with a grid of one point."""
         seed = self.config.seeds[0]
         return [
-            Unit("grid", arm.name, seed, rate, ratio)
+            Run("grid", arm.name, seed, rate, ratio)
             for arm in self.config.arms
             if len(self.config.grid_of(arm)) > 1
             for rate, ratio in self.config.grid_of(arm)
         ]
 
-    def final(self, chosen: dict[str, tuple[float, float]]) -> list[Unit]:
-        """The units that are scored: every arm that has a choice, with every seed."""
+    def final(self, chosen: dict[str, tuple[float, float]]) -> list[Run]:
+        """The runs that are scored: every arm that has a choice, with every seed."""
         return [
-            Unit("final", arm.name, seed, *chosen[arm.name])
+            Run("final", arm.name, seed, *chosen[arm.name])
             for seed in self.config.seeds
             for arm in self.config.arms
             if arm.name in chosen
         ]
 
-    def run(self, *, executor: Executor | None = None, progress: bool = True) -> list[UnitResult]:
+    def run(self, *, executor: Executor | None = None, progress: bool = True) -> list[RunResult]:
         """Do everything that is missing.
 
         Args:
-            executor: Where; one unit after the other in this process if left out.
+            executor: Where; one run after the other in this process if left out.
             progress: Show progress bars.
 
         Returns:
-            The results of the final units, those that failed too.
+            The results of the final runs, those that failed too.
 
         Raises:
             ArgumentError: If the folder is in use, or holds the study of another config.
@@ -98,9 +98,9 @@ class Study:
             self._prepare(progress=progress)
             self._do(self.grid(), executor, "Choosing learning rates", progress=progress)
             chosen = self._choose()
-            units = self.final(chosen)
-            self._do(units, executor, "Training and scoring", progress=progress)
-        return [result for unit in units if (result := self.folder.result_of(unit)) is not None]
+            runs = self.final(chosen)
+            self._do(runs, executor, "Training and scoring", progress=progress)
+        return [result for run in runs if (result := self.folder.result_of(run)) is not None]
 
     def _prepare(self, *, progress: bool) -> None:
         strategies = [arm.made for arm in self.config.arms]
@@ -118,18 +118,18 @@ class Study:
             self.folder.profile_seconds(seconds)
             profile.save(path)
 
-    def _do(self, units: Sequence[Unit], executor: Executor, label: str, *, progress: bool) -> None:
-        missing = [unit for unit in units if not self.folder.is_done(unit)]
+    def _do(self, runs: Sequence[Run], executor: Executor, label: str, *, progress: bool) -> None:
+        missing = [run for run in runs if not self.folder.is_done(run)]
         shown = progress and isinstance(executor, Sequential)
-        work = partial(do_unit, self.config, self.folder.path, progress=shown)
-        bar = tqdm(total=len(units), initial=len(units) - len(missing), desc=label, unit="unit", disable=not progress)
+        work = partial(do_run, self.config, self.folder.path, progress=shown)
+        bar = tqdm(total=len(runs), initial=len(runs) - len(missing), desc=label, unit="run", disable=not progress)
         with bar:
             for result in executor.run(work, missing):
                 bar.update()
                 if result.status == "failed":
-                    if self.folder.result_of(result.unit) is None:  # its worker died too often to say so itself
-                        result.save(self.folder.path / "units" / f"{result.unit.id}.json")
-                    logger.warning("%s failed: %s", result.unit.id, result.error)
+                    if self.folder.result_of(result.run) is None:  # its worker died too often to say so itself
+                        result.save(self.folder.path / "units" / f"{result.run.id}.json")
+                    logger.warning("%s failed: %s", result.run.id, result.error)
 
     def _choose(self) -> dict[str, tuple[float, float]]:
         """Learning rate and alpha ratio of each arm; an arm of which no point could be trained has none."""
@@ -139,9 +139,9 @@ class Study:
             if len(points) <= 1:
                 chosen[arm.name] = points[0] if points else (0.0, 0.0)
                 continue
-            results = [self.folder.result_of(unit) for unit in self.grid() if unit.arm == arm.name]
+            results = [self.folder.result_of(run) for run in self.grid() if run.arm == arm.name]
             losses = {
-                (result.unit.learning_rate, result.unit.alpha_ratio): result.validation_loss
+                (result.run.learning_rate, result.run.alpha_ratio): result.validation_loss
                 for result in results
                 if result is not None and result.status == "done" and result.validation_loss is not None
             }

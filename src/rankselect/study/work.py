@@ -1,4 +1,4 @@
-"""Does one unit of a study: trains an arm, and for its final runs lets it answer and scores the answers."""
+"""Does one run of a study: trains an arm, and for its final runs lets it answer and scores the answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rankselect.strategies.planning import count_parameters
 from rankselect.study.base_model import stored_parameters, study_model, study_tokenizer
 from rankselect.study.folder import StudyFolder
 from rankselect.study.rows import study_rows
-from rankselect.study.run import UnitResult
+from rankselect.study.run import RunResult
 from rankselect.training.answer_losses import answer_losses
 from rankselect.training.callbacks import StepProgress
 from rankselect.training.generation import generate_answers
@@ -36,33 +36,33 @@ if TYPE_CHECKING:
     from rankselect.strategies._base import RankStrategy
     from rankselect.study.config import StudyConfig
     from rankselect.study.rows import StudyRows
-    from rankselect.study.run import Unit
+    from rankselect.study.run import Run
 
-__all__ = ["do_unit", "measure_profile", "study_metric"]
+__all__ = ["do_run", "measure_profile", "study_metric"]
 
 logger = logging.getLogger(__name__)
 
 
-def do_unit(config: StudyConfig, folder: Path, unit: Unit, *, progress: bool = False) -> UnitResult:
-    """Do a unit and save its result; what goes wrong in it becomes part of the result.
+def do_run(config: StudyConfig, folder: Path, run: Run, *, progress: bool = False) -> RunResult:
+    """Do a run and save its result; what goes wrong in it becomes part of the result.
 
     Args:
         config: The study's config.
         folder: The study's folder, prepared.
-        unit: What to do.
+        run: What to do.
         progress: Show a progress bar of its steps.
 
     Raises:
         SaveError: If the result cannot be written.
     """
     try:
-        result = _UnderWay(config, folder, unit, progress=progress).result()
-    except Exception as error:  # one unit must not stop the others
-        logger.warning("%s failed", unit.id, exc_info=True)
+        result = _RunInProgress(config, folder, run, progress=progress).result()
+    except Exception as error:  # one run must not stop the others
+        logger.warning("%s failed", run.id, exc_info=True)
         text = " ".join(f"{type(error).__name__}: {error}".split())
-        result = UnitResult(unit, status="failed", error=text)
+        result = RunResult(run, status="failed", error=text)
     try:
-        result.save(folder / "units" / f"{unit.id}.json")
+        result.save(folder / "units" / f"{run.id}.json")
     except OSError as error:
         raise SaveError(
             "a study folder that can be written", f"{folder} ({error})", "Free disk space and run the study again."
@@ -80,21 +80,21 @@ def measure_profile(config: StudyConfig, folder: Path, *, progress: bool) -> tup
 
 
 @final
-class _UnderWay:
-    """One unit, while it is done."""
+class _RunInProgress:
+    """One run, while it is done."""
 
-    def __init__(self, config: StudyConfig, folder: Path, unit: Unit, *, progress: bool) -> None:
-        self.config, self.folder, self.unit, self.progress = config, folder, unit, progress
+    def __init__(self, config: StudyConfig, folder: Path, run: Run, *, progress: bool) -> None:
+        self.config, self.folder, self.run, self.progress = config, folder, run, progress
         self.rows: StudyRows = study_rows(config)
         self.template = PromptTemplate(config.template)
         self.tokenizer = study_tokenizer(config, folder)
         self.model: Any = study_model(config, folder)
         self.length = row_length(self.model, self.tokenizer, config.max_length)
 
-    def result(self) -> UnitResult:
-        arm = next(arm for arm in self.config.arms if arm.name == self.unit.arm)
-        result = UnitResult(
-            self.unit,
+    def result(self) -> RunResult:
+        arm = next(arm for arm in self.config.arms if arm.name == self.run.arm)
+        result = RunResult(
+            self.run,
             base_parameters=count_parameters(self.model),
             stored_parameters=stored_parameters(self.model),
         )
@@ -102,14 +102,14 @@ class _UnderWay:
         if strategy is not None:
             plan, seconds = self._plan(strategy)
             result = replace(self._train(plan, result), selection_seconds=seconds)
-        if self.unit.kind == "grid":
+        if self.run.kind == "grid":
             return replace(result, validation_loss=float(np.mean(self._losses(self.rows.validation))))
         return self._answered(result)
 
     def _plan(self, strategy: RankStrategy) -> tuple[RankPlan, float]:
         arguments: dict[str, Any] = {
             "target_modules": self.config.target_modules,
-            "alpha_ratio": self.unit.alpha_ratio,
+            "alpha_ratio": self.run.alpha_ratio,
         }
         if isinstance(arguments["target_modules"], tuple):
             arguments["target_modules"] = list(arguments["target_modules"])
@@ -121,7 +121,7 @@ class _UnderWay:
         plan = strategy.plan(self.model, calibration, **arguments)
         return plan, time.perf_counter() - began
 
-    def _train(self, plan: RankPlan, result: UnitResult) -> UnitResult:
+    def _train(self, plan: RankPlan, result: RunResult) -> RunResult:
         config = self.config
         with tempfile.TemporaryDirectory() as scratch:
             trainer = RankSelectTrainer(
@@ -130,13 +130,13 @@ class _UnderWay:
                     scratch,
                     num_train_epochs=config.epochs,
                     max_steps=config.max_steps or -1,
-                    learning_rate=self.unit.learning_rate,
+                    learning_rate=self.run.learning_rate,
                     per_device_train_batch_size=config.batch_size,
                     gradient_accumulation_steps=config.accumulation,
                     **checkpointing(on=config.gradient_checkpointing),
                     save_strategy="no",
                     logging_steps=1,
-                    seed=self.unit.seed,
+                    seed=self.run.seed,
                     report_to="none",
                     disable_tqdm=True,
                 ),
@@ -146,7 +146,7 @@ class _UnderWay:
                 template=self.template,
                 max_length=self.length,
                 lora_arguments={"lora_dropout": config.lora_dropout},
-                callbacks=[StepProgress(self.unit.id)] if self.progress else [],
+                callbacks=[StepProgress(self.run.id)] if self.progress else [],
             )
             trainer.train()
         self.model = trainer.model
@@ -171,7 +171,7 @@ class _UnderWay:
             raise NonFiniteLossError("finite losses of answers", "others", "Lower the learning rate.")
         return losses
 
-    def _answered(self, result: UnitResult) -> UnitResult:
+    def _answered(self, result: RunResult) -> RunResult:
         config, test = self.config, self.rows.test
         losses = self._losses(test)
         questions, references = [row.question for row in test], [row.answer for row in test]
@@ -185,7 +185,7 @@ class _UnderWay:
                 max_new_tokens=config.max_new_tokens,
                 batch_size=config.generation_batch_size,
                 dropout=condition == "dropout_on",
-                seed=self.unit.seed,
+                seed=self.run.seed,
                 progress=False,
             )
             answers[condition] = [asdict(answer) for answer in written]
@@ -195,7 +195,7 @@ class _UnderWay:
                 for metric in map(study_metric, config.metrics)
             }
         after = None
-        if config.profile_after and self.unit.learning_rate:
+        if config.profile_after and self.run.learning_rate:
             calibration = _calibration(config, self.model, self.tokenizer, self.rows.train, progress=False)
             profile = IDProfile.measure(calibration)
             after = {

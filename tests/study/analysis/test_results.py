@@ -11,7 +11,7 @@ import pytest
 
 from rankselect.errors import DataError, FileFormatError, MissingExtraError, UnknownNameError
 from rankselect.study.analysis.results import StudyResults
-from rankselect.study.run import UnitResult
+from rankselect.study.run import RunResult
 from study.synthetic_study import (
     ARMS,
     BASE,
@@ -72,7 +72,7 @@ def test_shares_of_trainable_parameters_are_the_true_one_and_that_of_stored_elem
 
 
 def test_the_table_against_the_files(whole):
-    result = UnitResult.load(whole.folder / "units" / "final.per-layer-id.seed1.json")
+    result = RunResult.load(whole.folder / "units" / "final.per-layer-id.seed1.json")
     ranks = list(result.ranks.values())
     for name, number in {
         "rank_least": min(ranks),
@@ -202,7 +202,7 @@ def test_what_is_written_can_be_read(whole, tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["results.csv", "results.json"]
 
 
-def test_a_damaged_unit_is_named_and_the_rest_counts(folder):
+def test_a_damaged_run_is_named_and_the_rest_counts(folder):
     damage(folder, "final.rank-6.seed1")
     results = StudyResults.load(folder)
     assert list(results.damaged) == ["final.rank-6.seed1.json"]
@@ -224,25 +224,25 @@ def test_a_damaged_unit_is_named_and_the_rest_counts(folder):
         {"training": {"seconds": 1.0}},
     ],
 )
-def test_units_that_do_not_fit_are_damaged(folder, broken):
+def test_runs_that_do_not_fit_are_damaged(folder, broken):
     path = folder / "units" / "final.rank-1.seed0.json"
     document = {**json.loads(path.read_text()), **broken}
     path.write_text(json.dumps(document))
     assert list(StudyResults.load(folder).damaged) == [path.name]
 
 
-def test_a_unit_under_another_name_is_damaged(folder):
-    units = folder / "units"
-    (units / "final.rank-1.seed0.json").rename(units / "final.rank-1.seed9.json")
+def test_a_run_under_another_name_is_damaged(folder):
+    runs = folder / "units"
+    (runs / "final.rank-1.seed0.json").rename(runs / "final.rank-1.seed9.json")
     damaged = StudyResults.load(folder).damaged
     assert "under its own name" in damaged["final.rank-1.seed9.json"]
 
 
-def test_failed_units_are_listed(folder):
+def test_failed_runs_are_listed(folder):
     fail(folder, "final.rank-1.seed2")
     fail(folder, "grid.rank-6.seed0.lr0.001.alpha8", "expected finite losses, got nan. Lower it.")
     results = StudyResults.load(folder)
-    assert [each.unit.id for each in results.failed] == ["final.rank-1.seed2", "grid.rank-6.seed0.lr0.001.alpha8"]
+    assert [each.run.id for each in results.failed] == ["final.rank-1.seed2", "grid.rank-6.seed0.lr0.001.alpha8"]
     assert results.summary["failed"].tolist() == [0, 1, 1]
     grid = results.grid_table.set_index(["arm", "learning_rate"])
     assert grid.loc[("rank-6", 0.001), "status"] == "failed"
@@ -280,7 +280,7 @@ def test_scores_of_one_seed_say_so(tmp_path):
 
 
 def test_the_same_scores_with_every_seed_are_no_more_evidence(folder):
-    one = UnitResult.load(folder / "units" / "final.rank-1.seed0.json")
+    one = RunResult.load(folder / "units" / "final.rank-1.seed0.json")
     for seed in (1, 2):
         change(folder, f"final.rank-1.seed{seed}", scores=one.scores, test_losses=one.test_losses)
     results = StudyResults.load(folder)

@@ -14,7 +14,7 @@ from rankselect.study.analysis.results import StudyResults
 from rankselect.study.arm import Arm
 from rankselect.study.report.compose import compose
 from rankselect.study.report.write import html_page, write_report
-from rankselect.study.run import UnitResult
+from rankselect.study.run import RunResult
 from study.synthetic_study import ARMS, change, damage, fail, write_synthetic_study
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -68,7 +68,7 @@ def full(tmp_path_factory):
     folder = tmp_path_factory.mktemp("full") / "study"
     write_synthetic_study(folder, judge=True)
     path = folder / "units" / "final.rank-6.seed0.json"
-    answers = UnitResult.load(path).answers
+    answers = RunResult.load(path).answers
     for answer in answers["dropout_off"]:
         answer["text"] = NASTY
     change(folder, "final.rank-6.seed0", answers=answers)
@@ -175,7 +175,7 @@ def test_a_study_of_little_has_a_report(tmp_path):
     assert "What failed" not in words
 
 
-def test_units_that_failed_or_are_damaged_are_named(tmp_path):
+def test_runs_that_failed_or_are_damaged_are_named(tmp_path):
     folder = small(tmp_path / "study", seeds=(0, 1))
     fail(folder, "final.per-layer-id.seed1", "expected <memory>, got none. Buy some.")
     fail(folder, "grid.id-control.seed0.lr0.001.alpha8", "no luck")

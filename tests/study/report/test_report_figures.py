@@ -20,7 +20,7 @@ from rankselect.study.report.labels import spread
 from rankselect.study.report.palette import INKS, arm_styles
 from rankselect.study.report.svg import inline_svg
 from rankselect.study.report.wording import number, signed, with_interval
-from rankselect.study.run import Unit, UnitResult
+from rankselect.study.run import Run, RunResult
 
 NAMES = ("base", "rank-1", "rank-6", "rank-14", "per-layer-id", "id-control", "rank-64", "rank-128")
 STYLES = arm_styles(NAMES, ["base"])
@@ -125,7 +125,7 @@ def test_matplotlib_is_asked_for_if_it_is_missing(monkeypatch):
 
 
 def result(arm="a", seed=0, **values):
-    return UnitResult(Unit("final", arm, seed, 1e-3, 8.0), **values)
+    return RunResult(Run("final", arm, seed, 1e-3, 8.0), **values)
 
 
 def test_ranks_are_found_in_every_layout_of_layers():

@@ -13,7 +13,7 @@ from rankselect.study.analysis.results import StudyResults
 from rankselect.study.report.content import Table
 from rankselect.study.report.markdown import _quoted, _table, escaped
 from rankselect.study.report.write import write_report
-from rankselect.study.run import UnitResult
+from rankselect.study.run import RunResult
 from study.synthetic_study import ARMS, change, write_synthetic_study
 
 PARSER = MarkdownIt("commonmark").enable("table")
@@ -33,7 +33,7 @@ def texts_of(markdown):
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("markdown") / "study"
     write_synthetic_study(folder, arms=ARMS[:3], seeds=(0, 1), n_questions=8)
-    answers = UnitResult.load(folder / "units" / "final.rank-6.seed0.json").answers
+    answers = RunResult.load(folder / "units" / "final.rank-6.seed0.json").answers
     answers["dropout_off"][0]["text"] = NASTY
     change(folder, "final.rank-6.seed0", answers=answers)
     _, file = write_report(StudyResults.load(folder), folder / "report")

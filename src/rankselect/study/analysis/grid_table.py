@@ -23,9 +23,9 @@ def grid_rows(files: StudyFiles) -> Iterator[dict[str, Any]]:
     """
     config = files.head["config"]
     done = {
-        (result.unit.arm, result.unit.learning_rate, result.unit.alpha_ratio): result
-        for result in files.units
-        if result.unit.kind == "grid"
+        (result.run.arm, result.run.learning_rate, result.run.alpha_ratio): result
+        for result in files.runs
+        if result.run.kind == "grid"
     }
     for arm in config["arms"]:
         if arm["strategy"] is None:
@@ -40,7 +40,7 @@ def grid_rows(files: StudyFiles) -> Iterator[dict[str, Any]]:
             missing = "missing" if len(rates) * len(ratios) > 1 else "not tried"
             yield {
                 "arm": arm["name"],
-                "seed": config["seeds"][0] if result is None else result.unit.seed,
+                "seed": config["seeds"][0] if result is None else result.run.seed,
                 "learning_rate": rate,
                 "alpha_ratio": ratio,
                 "status": missing if result is None else result.status,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rankselect.metrics._base import Metric
     from rankselect.study.reading import StudyFiles
-    from rankselect.study.run import UnitResult
+    from rankselect.study.run import RunResult
 
 __all__ = ["UNITS", "Measured", "measurements", "summary_columns", "summary_row"]
 
@@ -71,15 +71,15 @@ class Measured:
     high: float | None = None
 
 
-def measurements(result: UnitResult, metrics: Mapping[str, Metric]) -> Iterator[Measured]:
-    """Everything that was measured of a final unit; what was not, is left out.
+def measurements(result: RunResult, metrics: Mapping[str, Metric]) -> Iterator[Measured]:
+    """Everything that was measured of a final run; what was not, is left out.
 
     `trainable_percent` is the adapter's share of all parameters, 100 t / (base + t). `trainable_percent_as_stored`
     counts the base's stored elements instead, in 4 bits one for two weights: what is printed when the tensors of a
     quantized model are counted, and too large.
 
     Args:
-        result: A unit that is done.
+        result: A run that is done.
         metrics: The study's metrics by name.
     """
     yield from _of_ranks(result)
@@ -92,7 +92,7 @@ def measurements(result: UnitResult, metrics: Mapping[str, Metric]) -> Iterator[
         yield from (_scored(metrics[name], values, condition) for name, values in scores.items() if name in metrics)
 
 
-def _of_ranks(result: UnitResult) -> Iterator[Measured]:
+def _of_ranks(result: RunResult) -> Iterator[Measured]:
     for name, values in (("rank", result.ranks), ("alpha", result.alphas)):
         numbers = list(values.values())
         if numbers:
@@ -107,7 +107,7 @@ def _of_ranks(result: UnitResult) -> Iterator[Measured]:
         yield Measured("trainable_percent_as_stored", 100 * trainable / (result.stored_parameters + trainable))
 
 
-def _of_training(result: UnitResult) -> Iterator[Measured]:
+def _of_training(result: RunResult) -> Iterator[Measured]:
     record = result.training
     if record is not None:
         yield Measured("selection_seconds", result.selection_seconds)
@@ -151,21 +151,21 @@ def summary_columns(metrics: Iterable[str], conditions: Iterable[str]) -> list[s
 
 
 def summary_row(
-    arm: Mapping[str, Any], files: StudyFiles, finals: list[UnitResult], table: DataFrame, metrics: Mapping[str, Metric]
+    arm: Mapping[str, Any], files: StudyFiles, finals: list[RunResult], table: DataFrame, metrics: Mapping[str, Metric]
 ) -> dict[str, Any]:
     """One arm's row.
 
     Args:
         arm: The arm as the config has it.
         files: The study's files.
-        finals: The final units that are done.
+        finals: The final runs that are done.
         table: The tidy table of them.
         metrics: The study's metrics by name.
     """
     name = arm["name"]
     row: dict[str, Any] = {"arm": name, "strategy": arm["strategy"] or "none", **files.chosen.get(name, {})}
-    row["seeds"] = sum(result.unit.arm == name for result in finals)
-    row["failed"] = sum(result.unit.arm == name and result.status == "failed" for result in files.units)
+    row["seeds"] = sum(result.run.arm == name for result in finals)
+    row["failed"] = sum(result.run.arm == name and result.status == "failed" for result in files.runs)
     own = table[table["arm"] == name]
     means = own.groupby(["measurement", "condition"], sort=False)["value"].mean()
     for (measurement, condition), value in means.items():

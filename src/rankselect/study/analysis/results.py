@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rankselect.study.analysis.scores import ArmScores
     from rankselect.study.analysis.verdict import Verdict
     from rankselect.study.reading import StudyFiles
-    from rankselect.study.run import UnitResult
+    from rankselect.study.run import RunResult
 
 __all__ = ["StudyResults", "as_document"]
 
@@ -83,7 +83,7 @@ class StudyResults:
         """Read the results of a study.
 
         Raises:
-            FileFormatError: If it is not a study's folder, or a file other than a unit is damaged; units that are
+            FileFormatError: If it is not a study's folder, or a file other than a run is damaged; runs that are
                 damaged are in `damaged`.
         """
         return cls(Path(folder), read_study(Path(folder)))
@@ -135,24 +135,24 @@ class StudyResults:
 
     @property
     def damaged(self) -> dict[str, str]:
-        """``{file: what is wrong with it}`` of the units that could not be read."""
+        """``{file: what is wrong with it}`` of the runs that could not be read."""
         return self.files.damaged
 
     @cached_property
-    def final(self) -> list[UnitResult]:
-        """The final units that are done, by arm in the config's order and by seed."""
-        done = [each for each in self.files.units if each.unit.kind == "final" and each.status == "done"]
-        return sorted(done, key=lambda each: (self.arms.index(each.unit.arm), each.unit.seed))
+    def final(self) -> list[RunResult]:
+        """The final runs that are done, by arm in the config's order and by seed."""
+        done = [each for each in self.files.runs if each.run.kind == "final" and each.status == "done"]
+        return sorted(done, key=lambda each: (self.arms.index(each.run.arm), each.run.seed))
 
     @property
-    def grid(self) -> list[UnitResult]:
-        """The grid units, those that failed too."""
-        return [each for each in self.files.units if each.unit.kind == "grid"]
+    def grid(self) -> list[RunResult]:
+        """The grid runs, those that failed too."""
+        return [each for each in self.files.runs if each.run.kind == "grid"]
 
     @property
-    def failed(self) -> list[UnitResult]:
-        """The units that failed, of both kinds."""
-        return [each for each in self.files.units if each.status == "failed"]
+    def failed(self) -> list[RunResult]:
+        """The runs that failed, of both kinds."""
+        return [each for each in self.files.runs if each.status == "failed"]
 
     @cached_property
     def metrics(self) -> dict[str, Metric]:
@@ -180,7 +180,7 @@ class StudyResults:
             MissingExtraError: If pandas is not installed.
         """
         found = [
-            {"arm": each.unit.arm, "seed": each.unit.seed, "unit": UNITS.get(one.measurement, ""), **asdict(one)}
+            {"arm": each.run.arm, "seed": each.run.seed, "unit": UNITS.get(one.measurement, ""), **asdict(one)}
             for each in self.final
             for one in measurements(each, self.metrics)
         ]
@@ -299,6 +299,6 @@ def as_document(results: StudyResults) -> dict[str, Any]:
         "rankings": {name: records(table) for name, table in results.rankings.items()},
         "grid": records(results.grid_table),
         "table": records(results.table),
-        "failed": [{"unit": each.unit.id, "error": each.error} for each in results.failed],
+        "failed": [{"unit": each.run.id, "error": each.error} for each in results.failed],
         "damaged": results.damaged,
     }

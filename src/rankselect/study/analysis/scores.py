@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rankselect.metrics.metric_input import MetricInput
-    from rankselect.study.run import UnitResult
+    from rankselect.study.run import RunResult
 
 __all__ = ["TEST_LOSS", "ArmScores", "arm_scores", "metric_of", "metrics_of"]
 
@@ -122,14 +122,14 @@ def metric_of(names: Iterable[str], name: str) -> Metric:
     return known[name]
 
 
-def arm_scores(units: Iterable[UnitResult], arm: str, metric: Metric, condition: str) -> ArmScores:
-    """The scores of an arm's final units; no seeds if there are none under this condition."""
+def arm_scores(runs: Iterable[RunResult], arm: str, metric: Metric, condition: str) -> ArmScores:
+    """The scores of an arm's final runs; no seeds if there are none under this condition."""
     by_seed, trained = {}, False
-    for result in units:
-        if result.unit.arm != arm:
+    for result in runs:
+        if result.run.arm != arm:
             continue
         scores = result.test_losses if metric is TEST_LOSS else result.scores.get(condition, {}).get(metric.name)
         if scores:
-            by_seed[result.unit.seed] = np.array(scores, dtype=np.float64)
+            by_seed[result.run.seed] = np.array(scores, dtype=np.float64)
             trained = trained or result.training is not None
     return ArmScores(arm, metric, by_seed, trained)

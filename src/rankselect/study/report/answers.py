@@ -12,7 +12,7 @@ from rankselect.study.report.wording import number, plural
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rankselect.study.run import UnitResult
+    from rankselect.study.run import RunResult
 
 __all__ = ["questions_of"]
 
@@ -20,7 +20,7 @@ _CONDITION = "dropout_off"
 
 
 def questions_of(
-    rows: Sequence[Mapping[str, str]], arms: Mapping[str, Sequence[UnitResult]], metric: str, n: int
+    rows: Sequence[Mapping[str, str]], arms: Mapping[str, Sequence[RunResult]], metric: str, n: int
 ) -> tuple[tuple[Question, ...], str]:
     """The questions that a report shows, and how they were chosen.
 
@@ -30,7 +30,7 @@ def questions_of(
         rows: The test rows: ``{"question", "answer"}``.
         arms: The results of each arm; the first seed's answers are shown.
         metric: The metric by which middling is meant.
-        n: How many questions at most: of more, the rest is in the files of the units.
+        n: How many questions at most: of more, the rest is in the files of the runs.
     """
     shown = {arm: results[0] for arm, results in arms.items() if results[0].answers.get(_CONDITION)}
     if not rows or not shown or not n:
@@ -39,7 +39,7 @@ def questions_of(
     questions = tuple(
         Question(rows[index]["question"], rows[index]["answer"], tuple(_answers(shown, index))) for index in order
     )
-    seeds = {each.unit.seed for each in shown.values()}
+    seeds = {each.run.seed for each in shown.values()}
     seed = f"seed {seeds.pop()}" if len(seeds) == 1 else "their first seed"
     note = f"What each arm trained with {seed} answered. The first question is the one of middling {metric}; "
     rest = "the others follow in order." if len(order) == len(rows) else "the others lie evenly over the test."
@@ -55,7 +55,7 @@ def _order(n_rows: int, n: int, scores: Sequence[list[float] | None]) -> list[in
     return [first, *(others[index] for index in kept.tolist())]
 
 
-def _answers(shown: Mapping[str, UnitResult], index: int) -> list[AnswerOfArm]:
+def _answers(shown: Mapping[str, RunResult], index: int) -> list[AnswerOfArm]:
     answers = []
     for arm, result in shown.items():
         scores = {

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from rankselect.calibration.id_profile import IDProfile
     from rankselect.study.analysis.differences import ArmDifference
     from rankselect.study.report.palette import ArmStyle
-    from rankselect.study.run import UnitResult
+    from rankselect.study.run import RunResult
 
-    Arms = Mapping[str, Sequence[UnitResult]]
+    Arms = Mapping[str, Sequence[RunResult]]
     Styles = Mapping[str, ArmStyle]
 
 __all__ = [

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rankselect.study.analysis.results import StudyResults
     from rankselect.study.report.content import Picture
     from rankselect.study.report.palette import ArmStyle
-    from rankselect.study.run import UnitResult
+    from rankselect.study.run import RunResult
 
 __all__ = ["compose"]
 
@@ -85,7 +85,7 @@ def _differences(results: StudyResults, metric: str, baseline: str | None = None
 
 
 def _before(
-    results: StudyResults, arms: dict[str, list[UnitResult]], styles: dict[str, ArmStyle]
+    results: StudyResults, arms: dict[str, list[RunResult]], styles: dict[str, ArmStyle]
 ) -> Iterator[Section | None]:
     metrics = list(results.metrics)
     summary = records(results.summary)

@@ -1,4 +1,4 @@
-"""The numbers behind the figures, gathered from the final units of a study."""
+"""The numbers behind the figures, gathered from the final runs of a study."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rankselect.study.run import UnitResult
+    from rankselect.study.run import RunResult
 
     Line = tuple[NDArray[np.float64], NDArray[np.float64]]
     Band = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
@@ -23,16 +23,16 @@ _LAYER = re.compile(r"(.*?\.)??(\d+)(\.|$)")  # up to the first number: the laye
 _POINTS = 25  # of a loss curve, at least, after smoothing
 
 
-def by_arm(results: Iterable[UnitResult]) -> dict[str, list[UnitResult]]:
+def by_arm(results: Iterable[RunResult]) -> dict[str, list[RunResult]]:
     """The results of each arm that did not fail, in their order."""
-    arms: dict[str, list[UnitResult]] = {}
+    arms: dict[str, list[RunResult]] = {}
     for result in results:
         if result.status == "done":
-            arms.setdefault(result.unit.arm, []).append(result)
+            arms.setdefault(result.run.arm, []).append(result)
     return arms
 
 
-def ranks_of_layers(arms: Mapping[str, Sequence[UnitResult]]) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
+def ranks_of_layers(arms: Mapping[str, Sequence[RunResult]]) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
     """The layers in order, and each arm's mean rank in each, over modules and seeds; nan where there is none.
 
     Modules outside every layer have no place in the figure and are left out.
@@ -54,7 +54,7 @@ def ranks_of_layers(arms: Mapping[str, Sequence[UnitResult]]) -> tuple[list[str]
     return layers, {arm: values for arm, values in ranks.items() if not np.isnan(values).all()}
 
 
-def profiles_after(arms: Mapping[str, Sequence[UnitResult]], layers: Sequence[str]) -> dict[str, Line]:
+def profiles_after(arms: Mapping[str, Sequence[RunResult]], layers: Sequence[str]) -> dict[str, Line]:
     """IDs after training and their standard errors, averaged over an arm's seeds, for arms profiled on these layers.
 
     Every seed is profiled on the same texts, so averaging over seeds does not make the error of the texts smaller.
@@ -70,7 +70,7 @@ def profiles_after(arms: Mapping[str, Sequence[UnitResult]], layers: Sequence[st
     return after
 
 
-def loss_bands(arms: Mapping[str, Sequence[UnitResult]]) -> dict[str, Band]:
+def loss_bands(arms: Mapping[str, Sequence[RunResult]]) -> dict[str, Band]:
     """Training loss of each arm: steps, mean over the seeds, lowest and highest of a seed, each a running mean."""
     bands = {}
     for arm, results in arms.items():
@@ -94,7 +94,7 @@ def smoothing_window(n_steps: int) -> int:
     return max(1, n_steps // _POINTS)
 
 
-def answer_seconds(results: Sequence[UnitResult], condition: str) -> float | None:
+def answer_seconds(results: Sequence[RunResult], condition: str) -> float | None:
     """Mean seconds for an answer; None if there are no answers."""
     seconds = [answer["seconds"] for result in results for answer in result.answers.get(condition, [])]
     return float(np.mean(seconds)) if seconds else None

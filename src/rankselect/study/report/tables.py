@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rankselect.study.analysis.differences import ArmDifference
-    from rankselect.study.run import UnitResult
+    from rankselect.study.run import RunResult
 
     Row = Mapping[str, Any]
 
@@ -127,9 +127,9 @@ def grid_table(grid: Sequence[Row]) -> Table:
     return Table("Learning rates and alpha ratios that were tried", columns, rows, ("chosen", "remark"), note)
 
 
-def failure_table(failed: Sequence[UnitResult], damaged: Mapping[str, str]) -> Table:
-    """Units that have no result, and why."""
-    rows = [(each.unit.id, "failed", each.error) for each in failed]
+def failure_table(failed: Sequence[RunResult], damaged: Mapping[str, str]) -> Table:
+    """Runs that have no result, and why."""
+    rows = [(each.run.id, "failed", each.error) for each in failed]
     rows += [(name, "damaged", why) for name, why in damaged.items()]
     columns = ("unit", "what", "why")
     note = "Run the study again: only what is missing is done."
