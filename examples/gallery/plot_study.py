@@ -171,7 +171,7 @@ for line in str(results.verdict()).splitlines():
 # It shows the way, and nothing about ranks: for that, seeds, questions and steps are too few. The study says itself
 # what it would have taken:
 
-print(f"{len(config.seeds)} seeds, {len(results.rows)} questions,", end=" ")
+print(f"{len(config.training_seeds)} seeds, {len(results.rows)} questions,", end=" ")
 print(f"{config.max_steps} steps of {config.batch_size} rows.")
 for metric, table in tables.items():
     row = table[table["arm"] == "by-layer"].iloc[0]

@@ -227,7 +227,7 @@ def test_a_judge_out_of_reach_leaves_the_rest_of_the_study(run, finished):
 
 
 def test_default_arms_have_a_base_a_uniform_rank_and_a_control():
-    arms = {arm.name: repr(arm.made) for arm in _arms(None)}
+    arms = {arm.name: repr(arm.strategy) for arm in _arms(None)}
     assert list(arms) == ["base", "rank-8", "intrinsic-mean", "per-layer-id", "per-layer-id-control"]
     assert arms["base"] == "None"
     assert arms["rank-8"] == "Fixed(rank=8)"

@@ -259,9 +259,7 @@ def _arms(typed: Sequence[str] | None) -> tuple[Arm, ...]:
                 repr(text),
                 "For example --arm rank-16=fixed:rank=16.",
             )
-        made = Arm(name, strategy or None)
-        _ = made.made  # an unknown strategy is said before anything is loaded
-        arms.append(made)
+        arms.append(Arm(name, strategy or None))
     return tuple(arms)
 
 

@@ -4,19 +4,43 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, final
 
 from rankselect.data.prompts import PromptTemplate
 from rankselect.errors import ArgumentError
+from rankselect.study.arm import Arm, grid_from
+from rankselect.study.recorded import metric_from, metric_text
 
 if TYPE_CHECKING:
-    from rankselect.study.arm import Arm
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["StudyConfig"]
+    from rankselect.metrics._base import Metric
 
-_AT_LEAST_ONE = ("seeds", "metrics", "learning_rates", "alpha_ratios", "arms")
+__all__ = ["Hyperparameters", "StudyConfig"]
+
+Value = TypeVar("Value")
+
 _POSITIVE = ("batch_size", "accumulation", "max_new_tokens", "generation_batch_size", "epochs")
+
+
+@final
+class Hyperparameters(NamedTuple):
+    """What is chosen for each arm from its grid.
+
+    Attributes:
+        learning_rate: The peak learning rate; 0 for the base model.
+        alpha_ratio: Alpha divided by rank; 0 for the base model.
+
+    Example:
+        >>> Hyperparameters(3e-4, 8.0)._asdict()
+        {'learning_rate': 0.0003, 'alpha_ratio': 8.0}
+    """
+
+    learning_rate: float
+    alpha_ratio: float
 
 
 @final
@@ -31,8 +55,8 @@ class StudyConfig:
         test: Rows to score on, never used to choose anything; ``"medical-qa"`` holds out a part of its own. None holds
             out a tenth of the training questions, each with all its rows.
         arms: What is compared.
-        seeds: The training seeds; each arm is trained once with each.
-        metrics: Names of metrics, as the command line takes them.
+        seeds: The training seeds, or how many: 3 stands for 0, 1 and 2. Each arm is trained once with each.
+        metrics: Metrics, or their names as the command line takes them. The first decides the verdict.
         n_train: Use so many training rows only; None for all.
         n_test: Likewise for the test.
         validation_share: The part of the training rows on which learning rates and alpha ratios are chosen.
@@ -60,18 +84,19 @@ class StudyConfig:
         ArgumentError: If a value is out of range, a name is there twice, or there is nothing to compare.
 
     Example:
-        >>> from rankselect.study.arm import Arm
-        >>> config = StudyConfig("small-phi", "medical-qa", "medical-qa", arms=(Arm("base"), Arm("r8", "fixed:rank=8")))
-        >>> len(config.hash), config.to_dict()["arms"][1]["strategy"]
-        (64, 'Fixed(rank=8)')
+        >>> config = StudyConfig("small-phi", "medical-qa", arms=[Arm("base"), Arm("r8", "fixed:rank=8")], seeds=2)
+        >>> config.training_seeds, config.to_dict()["arms"][1]["strategy"], len(config.hash)
+        ((0, 1), 'Fixed(rank=8)', 64)
+        >>> StudyConfig.from_dict(config.to_dict()) == config
+        True
     """
 
     model: str
     train: str
-    test: str | None
-    arms: tuple[Arm, ...]
-    seeds: tuple[int, ...] = (0, 1, 2)
-    metrics: tuple[str, ...] = ("token-f1", "questeval-cloze", "perplexity")
+    test: str | None = None
+    arms: Sequence[Arm] = ()
+    seeds: int | Sequence[int] = (0, 1, 2)
+    metrics: Sequence[Metric | str] = ("token-f1", "questeval-cloze", "perplexity")
     n_train: int | None = None
     n_test: int | None = None
     validation_share: float = 0.1
@@ -80,9 +105,9 @@ class StudyConfig:
     quantization: Literal["none", "nf4", "int8"] = "none"
     dtype: str = "auto"
     device_map: str = "auto"
-    target_modules: str | tuple[str, ...] | None = None
-    learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
-    alpha_ratios: tuple[float, ...] = (8.0,)
+    target_modules: str | Sequence[str] | None = None
+    learning_rates: Sequence[float] = (1e-4, 3e-4, 1e-3)
+    alpha_ratios: Sequence[float] = (8.0,)
     epochs: float = 1.0
     max_steps: int | None = None
     batch_size: int = 8
@@ -96,34 +121,72 @@ class StudyConfig:
     dropout_too: bool = False
 
     def __post_init__(self) -> None:
-        for name in _AT_LEAST_ONE:
-            values = getattr(self, name)
-            if not isinstance(values, tuple) or not values or len(set(map(repr, values))) < len(values):
-                raise ArgumentError(f"a tuple of {name}, each once", repr(values), "Name each once.")
+        kept = {name: os.fspath(getattr(self, name)) for name in ("model", "train", "test") if getattr(self, name)}
+        kept["arms"] = _listed("arms", self.arms, "For example arms=[Arm('base'), Arm('rank-8', Fixed(8))].")
+        kept["seeds"] = _seeds(self.seeds)
+        kept["metrics"] = _listed("metrics", self.metrics, "For example metrics=['token-f1'].")
+        for name in ("learning_rates", "alpha_ratios"):
+            grid = grid_from(getattr(self, name), name.replace("_", " "))
+            kept[name] = _listed(name, grid, "Give at least one, each once.")
+        if self.target_modules is not None and not isinstance(self.target_modules, str):
+            kept["target_modules"] = tuple(self.target_modules)
+        for name, value in kept.items():
+            object.__setattr__(self, name, value)
+        self._check()
+
+    def _check(self) -> None:
+        if not all(isinstance(arm, Arm) for arm in self.arms):
+            raise ArgumentError("arms of the class Arm", repr(self.arms), "For example Arm('rank-8', 'fixed:rank=8').")
         names = [arm.name for arm in self.arms]
         if len(set(names)) < len(names):
             raise ArgumentError("arms of different names", ", ".join(names), "Rename one of them.")
+        for metric in self.metrics:
+            if not isinstance(metric, str):  # a name is looked up when it is needed: it may be of another machine
+                metric_from(metric)
         for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 raise ArgumentError(f"{name} above 0", repr(getattr(self, name)), "Raise it.")
-        for grid in (self.learning_rates, self.alpha_ratios):
-            if not all(value > 0 for value in grid):
-                raise ArgumentError("learning rates and alpha ratios above 0", repr(grid), "For example 3e-4.")
         if not 0 < self.validation_share < 1:
             raise ArgumentError("a validation_share between 0 and 1", repr(self.validation_share), "For example 0.1.")
         PromptTemplate(self.template)
 
-    def grid_of(self, arm: Arm) -> tuple[tuple[float, float], ...]:
-        """The (learning rate, alpha ratio) pairs from which an arm's is chosen; none for the base model."""
+    @property
+    def training_seeds(self) -> tuple[int, ...]:
+        """The training seeds, also if `seeds` was given as their number."""
+        return cast("tuple[int, ...]", self.seeds)
+
+    def rates_of(self, arm: Arm) -> Sequence[float]:
+        """The learning rates from which an arm's is chosen: its own, or else the study's."""
+        return arm.learning_rates or self.learning_rates
+
+    def ratios_of(self, arm: Arm) -> Sequence[float]:
+        """The alpha ratios from which an arm's is chosen: its own, or else the study's."""
+        return arm.alpha_ratios or self.alpha_ratios
+
+    def grid_of(self, arm: Arm) -> tuple[Hyperparameters, ...]:
+        """The points of an arm's grid; none for the base model."""
         if arm.strategy is None:
             return ()
-        rates, ratios = arm.learning_rates or self.learning_rates, arm.alpha_ratios or self.alpha_ratios
-        return tuple((float(rate), float(ratio)) for rate in rates for ratio in ratios)
+        rates, ratios = self.rates_of(arm), self.ratios_of(arm)
+        return tuple(Hyperparameters(float(rate), float(ratio)) for rate in rates for ratio in ratios)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> StudyConfig:
+        """The config that `to_dict` wrote; what it does not name has its default.
+
+        Raises:
+            ArgumentError: If it names something else, or a value is out of range.
+        """
+        unknown = sorted(values.keys() - {each.name for each in fields(cls)})
+        if unknown:
+            raise ArgumentError("the fields of a StudyConfig", ", ".join(unknown), "Upgrade rankselect.")
+        return cls(**{**values, "arms": [Arm.from_dict(arm) for arm in values.get("arms", ())]})
 
     def to_dict(self) -> dict[str, Any]:
         """The config in JSON values."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         values["arms"] = [arm.to_dict() for arm in self.arms]
+        values["metrics"] = [metric_text(metric) for metric in self.metrics]
         plain: dict[str, Any] = json.loads(json.dumps(values))  # tuples become lists
         return plain
 
@@ -132,3 +195,20 @@ class StudyConfig:
         """SHA-256 of the config. Two studies with the same one answer the same question."""
         text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _listed(name: str, given: Iterable[Value], remedy: str) -> tuple[Value, ...]:
+    """Values as a tuple, at least one, none twice."""
+    listed = isinstance(given, Iterable) and not isinstance(given, str)
+    values = tuple(given) if listed else ()
+    if not values or len(set(map(repr, values))) < len(values):
+        raise ArgumentError(f"a list of {name}, at least one, each once", repr(given), remedy)
+    return values
+
+
+def _seeds(given: int | Iterable[int]) -> tuple[int, ...]:
+    """Seeds, or the first so many from 0."""
+    seeds = tuple(range(given)) if isinstance(given, int) else _listed("seeds", given, "For example seeds=3.")
+    if not seeds or not all(isinstance(seed, int) and seed >= 0 for seed in seeds):
+        raise ArgumentError("seeds as whole numbers of at least 0, or how many", repr(given), "For example seeds=3.")
+    return seeds

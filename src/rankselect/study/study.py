@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    from rankselect.metrics._base import Metric
     from rankselect.study.config import StudyConfig
     from rankselect.study.executors import Executor
     from rankselect.study.run import RunResult
@@ -48,7 +49,7 @@ class Study:
         >>> from rankselect.study.arm import Arm
         >>> from rankselect.study.config import StudyConfig
         >>> arms = (Arm("base"), Arm("r8", "fixed:rank=8"))
-        >>> study = Study(StudyConfig("small-phi", "medical-qa", "medical-qa", arms=arms, seeds=(0, 1)), "results")
+        >>> study = Study(StudyConfig("small-phi", "medical-qa", arms=arms, seeds=2), "results")
         >>> [run.id for run in study.grid()][:2], len(study.grid())
         (['grid.r8.seed0.lr0.0001.alpha8', 'grid.r8.seed0.lr0.0003.alpha8'], 3)
     """
@@ -59,7 +60,7 @@ class Study:
 
     def grid(self) -> list[Run]:
         """The runs that choose learning rates and alpha ratios; none for an arm with a grid of one point."""
-        seed = self.config.seeds[0]
+        seed = self.config.training_seeds[0]
         return [
             Run("grid", arm.name, seed, rate, ratio)
             for arm in self.config.arms
@@ -71,7 +72,7 @@ class Study:
         """The runs that are scored: every arm that has a choice, with every seed."""
         return [
             Run("final", arm.name, seed, *chosen[arm.name])
-            for seed in self.config.seeds
+            for seed in self.config.training_seeds
             for arm in self.config.arms
             if arm.name in chosen
         ]
@@ -88,7 +89,7 @@ class Study:
 
         Raises:
             ArgumentError: If the folder is in use, or holds the study of another config.
-            UnknownNameError: If there is no strategy or metric of a name.
+            UnknownNameError: If there is no metric of a name.
             MetricError: If a metric cannot be computed here; said before anything is trained, as all of these are.
             DataError: If rows cannot be read, or the model has no room for a prompt and `max_new_tokens`.
             SaveError: If the folder cannot be written.
@@ -103,7 +104,6 @@ class Study:
         return [result for run in runs if (result := self.folder.result_of(run)) is not None]
 
     def _prepare(self, *, progress: bool) -> None:
-        strategies = [arm.made for arm in self.config.arms]
         _require_metrics(self.config.metrics)
         rows = study_rows(self.config)
         if self.config.model != SMALL_PHI:  # which is not there yet
@@ -112,7 +112,7 @@ class Study:
         self.folder.keep_rows(rows)
         prepare_base(self.config, self.folder.path, progress=progress)
         path = self.folder.path / "profile.json"
-        needed = any(strategy is not None and strategy.evidence is IDProfile for strategy in strategies)
+        needed = any(arm.strategy is not None and arm.strategy.evidence is IDProfile for arm in self.config.arms)
         if needed and not path.exists():
             profile, seconds = measure_profile(self.config, self.folder.path, progress=progress)
             self.folder.profile_seconds(seconds)
@@ -151,11 +151,16 @@ class Study:
         return chosen
 
 
-def _require_metrics(names: Sequence[str]) -> None:
+def _require_metrics(given: Sequence[Metric | str]) -> None:
     """Score one answer with each metric, so that one that cannot work here is known before anything is trained."""
-    for name in names:
-        metric = study_metric(name)
+    metrics = [study_metric(each) for each in given]
+    names = [metric.name for metric in metrics]
+    if len(set(names)) < len(names):  # scores are kept by name
+        raise MetricError("metrics of different names", ", ".join(names), "Leave one of them out.")
+    for metric in metrics:
         try:
             metric.evaluate(["A fever."], ["A fever."], questions=["What is it?"], losses=[1.0], n_resamples=1)
         except RankSelectError as error:
-            raise MetricError(f"metrics that work here, {name} among them", str(error), "Or leave it out.") from error
+            raise MetricError(
+                f"metrics that work here, {metric.name} among them", str(error), "Or leave it out."
+            ) from error

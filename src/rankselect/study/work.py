@@ -17,10 +17,10 @@ from rankselect.data.prompt_tokens import row_length
 from rankselect.data.prompts import PromptTemplate
 from rankselect.errors import NonFiniteLossError, SaveError
 from rankselect.models._transformers import checkpointing
-from rankselect.registry import create
 from rankselect.strategies.planning import count_parameters
 from rankselect.study.base_model import stored_parameters, study_model, study_tokenizer
 from rankselect.study.folder import StudyFolder
+from rankselect.study.recorded import metric_from
 from rankselect.study.rows import study_rows
 from rankselect.study.run import RunResult
 from rankselect.training.answer_losses import answer_losses
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rankselect.data.question_answer import QuestionAnswer
+    from rankselect.metrics._base import Metric
     from rankselect.plan.rank_plan import RankPlan
     from rankselect.strategies._base import RankStrategy
     from rankselect.study.config import StudyConfig
@@ -98,21 +99,19 @@ class _RunInProgress:
             base_parameters=count_parameters(self.model),
             stored_parameters=stored_parameters(self.model),
         )
-        strategy = arm.made
-        if strategy is not None:
-            plan, seconds = self._plan(strategy)
+        if arm.strategy is not None:
+            plan, seconds = self._plan(arm.strategy)
             result = replace(self._train(plan, result), selection_seconds=seconds)
         if self.run.kind == "grid":
             return replace(result, validation_loss=float(np.mean(self._losses(self.rows.validation))))
         return self._answered(result)
 
     def _plan(self, strategy: RankStrategy) -> tuple[RankPlan, float]:
+        targets = self.config.target_modules
         arguments: dict[str, Any] = {
-            "target_modules": self.config.target_modules,
+            "target_modules": targets if targets is None or isinstance(targets, str) else list(targets),
             "alpha_ratio": self.run.alpha_ratio,
         }
-        if isinstance(arguments["target_modules"], tuple):
-            arguments["target_modules"] = list(arguments["target_modules"])
         if strategy.evidence is IDProfile:
             profile = IDProfile.load(self.folder / "profile.json")
             return strategy.plan(self.model, profile, **arguments), StudyFolder(self.folder).profile_seconds()
@@ -206,10 +205,10 @@ class _RunInProgress:
         return replace(result, test_losses=losses, answers=answers, scores=scores, profile_after=after)
 
 
-def study_metric(name: str) -> Any:
-    """A metric by name, without a progress bar of its own."""
-    made = create("metric", name)
-    return replace(made, progress=False) if hasattr(made, "progress") else made
+def study_metric(given: Metric | str) -> Any:
+    """A metric of a study, without a progress bar of its own."""
+    metric: Any = metric_from(given)
+    return replace(metric, progress=False) if hasattr(metric, "progress") else metric
 
 
 def _calibration(

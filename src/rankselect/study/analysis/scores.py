@@ -10,8 +10,8 @@ import numpy as np
 
 from rankselect.errors import UnknownNameError
 from rankselect.metrics._base import Metric
-from rankselect.registry import create
 from rankselect.study.analysis.crossed import CrossedEstimate, crossed_estimate
+from rankselect.study.recorded import metric_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -96,7 +96,7 @@ def _pseudo_values(metric: Metric, values: NDArray[np.float64]) -> NDArray[np.fl
     return np.asarray(n * metric.aggregate(values) - (n - 1) * np.array(without))
 
 
-def metrics_of(names: Iterable[str]) -> dict[str, Metric]:
+def metrics_of(given: Iterable[Metric | str]) -> dict[str, Metric]:
     """The metrics of a study by the names under which their scores are kept, in order.
 
     Raises:
@@ -106,17 +106,17 @@ def metrics_of(names: Iterable[str]) -> dict[str, Metric]:
         >>> metrics_of(["token-f1", "perplexity"])["perplexity"].higher_is_better
         False
     """
-    made: list[Metric] = [create("metric", name) for name in names]
-    return {metric.name: metric for metric in made}
+    metrics = [metric_from(each) for each in given]
+    return {metric.name: metric for metric in metrics}
 
 
-def metric_of(names: Iterable[str], name: str) -> Metric:
+def metric_of(given: Iterable[Metric | str], name: str) -> Metric:
     """One metric of a study, or the test loss.
 
     Raises:
         UnknownNameError: If the study was not scored with it.
     """
-    known = {**metrics_of(names), TEST_LOSS.name: TEST_LOSS}
+    known = {**metrics_of(given), TEST_LOSS.name: TEST_LOSS}
     if name not in known:
         raise UnknownNameError("metric of this study", name, known)
     return known[name]
