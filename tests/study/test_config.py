@@ -144,7 +144,7 @@ def test_a_strategy_that_is_not_here_is_its_record(text):
         ({"seeds": [0, -1]}, r"seeds as whole numbers of at least 0, or how many, got \[0, -1\]"),
         ({"seeds": 1.5}, "a list of seeds"),
         ({"metrics": "token-f1"}, "a list of metrics, at least one, each once, got 'token-f1'"),
-        ({"metrics": [rs.TokenF1]}, "a metric, or the name of one, got TokenF1"),
+        ({"metrics": [rs.TokenF1]}, "a metric, or the name of one, got the class TokenF1"),
         ({"metrics": [NoRecord()]}, "a NoRecord that can be recorded, got .* Make NoRecord a frozen dataclass"),
         ({"validation_share": 1.0}, "validation_share"),
         ({"batch_size": 0}, "batch_size above 0"),
@@ -164,7 +164,7 @@ def test_configs_that_mean_nothing_are_refused(changed, said):
     ("arguments", "said"),
     [
         (("rank 2",), "a name of letters"),
-        (("a", rs.Fixed), "a strategy, or the name of one, got Fixed"),
+        (("a", rs.Fixed), "a strategy, or the name of one, got the class Fixed"),
         (("a", 2), "a strategy, or the name of one, got 2"),
         (("a", None, [0.0]), "a list of positive learning rates of a"),
         (("a", None, (), ["high"]), "a list of positive alpha ratios of a"),

@@ -8,9 +8,9 @@ from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
 from rankselect.errors import ArgumentError, RankSelectError
-from rankselect.metrics._base import Metric
+from rankselect.metrics._base import Metric, metric
 from rankselect.registry import available, create
-from rankselect.strategies._base import RankStrategy
+from rankselect.strategies._base import RankStrategy, strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -56,17 +56,8 @@ def strategy_from(given: RankStrategy | str) -> RankStrategy:
         >>> strategy_from("fixed:rank=8"), strategy_from("SameParameters(strategy=Fixed(rank=8))").strategy
         (Fixed(rank=8), Fixed(rank=8))
     """
-    if isinstance(given, RankStrategy):
-        return _recordable(given)
-    if not isinstance(given, str):
-        got = given.__name__ if isinstance(given, type) else repr(given)
-        raise ArgumentError(
-            "a strategy, or the name of one",
-            got,
-            "Give an instance, such as Fixed(8), or a name, such as 'fixed:rank=8'.",
-        )
-    strategy: RankStrategy = _from_record(given, RankStrategy, "strategy") or create("strategy", given)
-    return strategy
+    recorded: RankStrategy | None = _from_record(given, RankStrategy, "strategy") if isinstance(given, str) else None
+    return recorded or _recordable(strategy(given))
 
 
 def recorded_strategy(text: str) -> RankStrategy:
@@ -76,8 +67,8 @@ def recorded_strategy(text: str) -> RankStrategy:
         >>> recorded_strategy("Fixed(rank=8)"), type(recorded_strategy("Theirs(x=1)")).__name__
         (Fixed(rank=8), 'RecordedStrategy')
     """
-    strategy: RankStrategy = _from_record(text, RankStrategy, "strategy") or RecordedStrategy(text)
-    return strategy
+    found: RankStrategy | None = _from_record(text, RankStrategy, "strategy")
+    return found or RecordedStrategy(text)
 
 
 def metric_from(given: Metric | str) -> Metric:
@@ -91,15 +82,8 @@ def metric_from(given: Metric | str) -> Metric:
         >>> metric_from("token-f1"), metric_from("RougeL(stemming=True)")
         (TokenF1(), RougeL(stemming=True))
     """
-    if isinstance(given, Metric):
-        return _recordable(given)
-    if not isinstance(given, str):
-        got = given.__name__ if isinstance(given, type) else repr(given)
-        raise ArgumentError(
-            "a metric, or the name of one", got, "Give an instance, such as TokenF1(), or a name, such as 'token-f1'."
-        )
-    metric: Metric = _from_record(given, Metric, "metric") or create("metric", given)
-    return metric
+    recorded: Metric | None = _from_record(given, Metric, "metric") if isinstance(given, str) else None
+    return recorded or _recordable(metric(given))
 
 
 def metric_text(given: Metric | str) -> str:
@@ -124,7 +108,7 @@ def _recordable(given: Plugin) -> Plugin:
     return given
 
 
-def _from_record(text: str, base: type, kind: str) -> Any:
+def _from_record(text: str, base: type[Any], kind: str) -> Any:
     """The instance that Python writes like this; None if it is no record, or of a class that is not known here."""
     known = {each.__name__: each for each in _subclasses(base)}
     try:
