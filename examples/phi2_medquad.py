@@ -177,7 +177,7 @@ def report(out: Path) -> None:
     columns = {"rank_mean": "rank", "trainable_percent": "trainable %", "learning_rate": "learning rate"}
     table = results.summary[["arm", *columns, "test_loss", *results.metrics]].rename(columns=columns)
     print(f"\n{table.to_string(index=False, na_rep='-', float_format='%.4g')}\n\n{results.verdict()}")
-    if results.config["model"] == SMALL_PHI:
+    if results.config.model == SMALL_PHI:
         print(ABOUT_THE_DEMONSTRATION)
     print("\nThe report:", *written)
 

@@ -18,8 +18,6 @@ FEW_LINES = 60
 # Why a small file that only one other file imports is alone.
 ALONE = {
     "cli.interrupt": "to be merged",
-    "study.analysis.caveats": "to be merged",
-    "study.analysis.grid_table": "to be merged",
 }
 
 

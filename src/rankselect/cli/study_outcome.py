@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rankselect.study.analysis.results import StudyResults
+    from rankselect.study.analysis.summary import Mean
 
 __all__ = ["show_outcome"]
 
@@ -48,16 +49,17 @@ def _summary(results: StudyResults) -> Any:
     """A row for each arm: its ranks, what it trains, and its scores with intervals."""
     metrics = list(results.metrics)
     table = simple_table("arm", "rank", "trainable", "learning rate", *metrics, numbers=len(metrics) + 3)
-    for row in records(results.summary):
+    for arm in results.arm_summaries:
+        rank, share = arm.mean("rank_mean").value, arm.mean("trainable_percent").value
         own = [_NONE] * 3
-        if row["rank_mean"] is not None:
-            own = [f"{row['rank_mean']:.3g}", f"{row['trainable_percent']:.3g} %", f"{row['learning_rate']:g}"]
-        table.add_row(row["arm"], *own, *(_interval(row, metric) for metric in metrics))
+        if rank is not None and arm.chosen is not None:
+            own = [f"{rank:.3g}", f"{share:.3g} %", f"{arm.chosen.learning_rate:g}"]
+        table.add_row(arm.arm, *own, *(_interval(arm.mean(metric, "dropout_off")) for metric in metrics))
     return table
 
 
-def _interval(row: dict[str, Any], metric: str) -> str:
-    value, low, high = (row.get(f"{metric}{end}") for end in ("", "_low", "_high"))
+def _interval(mean: Mean) -> str:
+    value, low, high = mean
     if value is None:
         return _NONE
     return f"{value:.4g}" if low is None or high is None else f"{value:.4g} ({low:.4g} to {high:.4g})"

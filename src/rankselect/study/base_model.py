@@ -12,6 +12,7 @@ from rankselect.data.prompt_tokens import PromptTokens
 from rankselect.data.prompts import PromptTemplate
 from rankselect.files import new_folder
 from rankselect.models.loading import load_model, load_tokenizer
+from rankselect.study.folder import StudyFolder
 from rankselect.study.rows import embedded_rows
 from rankselect.training.small_phi import small_phi
 
@@ -30,11 +31,11 @@ SMALL_PHI = "small-phi"
 
 def prepare_base(config: StudyConfig, folder: Path, *, progress: bool) -> None:
     """Train the small model if the study is of it and has none yet; on rows that no adapter meets."""
-    if config.model == SMALL_PHI and not (folder / "model").exists():
+    if config.model == SMALL_PHI and not StudyFolder(folder).model.exists():
         template = PromptTemplate(config.template)
         texts = [template.text(row.question, row.answer) for row in embedded_rows("base")]
         model, tokenizer = small_phi(texts=texts, progress=progress)
-        with new_folder(folder / "model") as target:
+        with new_folder(StudyFolder(folder).model) as target:
             model.save_pretrained(target)
             tokenizer.save_pretrained(target)
         require_room(config, folder)
@@ -85,4 +86,4 @@ def stored_parameters(model: nn.Module) -> int:
 
 
 def _name(config: StudyConfig, folder: Path) -> Any:
-    return folder / "model" if config.model == SMALL_PHI else config.model
+    return StudyFolder(folder).model if config.model == SMALL_PHI else config.model

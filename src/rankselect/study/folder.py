@@ -1,8 +1,9 @@
-"""The folder of a study: its config, what has been measured and chosen, and the runs that are done."""
+"""The folder of a study: the names, formats and contents of all that is kept in it."""
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import platform
 from contextlib import contextmanager
@@ -12,25 +13,68 @@ from typing import TYPE_CHECKING, Any, final
 
 from filelock import FileLock, Timeout
 
-from rankselect.errors import ArgumentError, FileFormatError
-from rankselect.files import field, read_document, write_document
+from rankselect.calibration.id_profile import IDProfile
+from rankselect.errors import ArgumentError, FileFormatError, RankSelectError
+from rankselect.files import field, read_document, write_document, write_text
+from rankselect.study.config import Hyperparameters, StudyConfig
 from rankselect.study.run import RunResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from rankselect.study.config import StudyConfig
+    from rankselect.metrics.judge import JudgeResult
     from rankselect.study.rows import StudyRows
     from rankselect.study.run import Run
 
-__all__ = ["StudyFolder"]
+__all__ = ["StudyFiles", "StudyFolder"]
 
 logger = logging.getLogger(__name__)
 
-_CONFIG, _ROWS, _CHOICE = "rankselect.study", "rankselect.study_rows", "rankselect.study_choice"
 _VERSION = 1
-_VERSIONS_OF = ("rankselect", "torch", "transformers", "peft", "accelerate", "numpy")
+_FORMATS = {
+    "config.json": "rankselect.study",
+    "test_rows.json": "rankselect.study_rows",
+    "profile_seconds.json": "rankselect.profile_seconds",
+    "chosen.json": "rankselect.study_choice",
+    "judge.json": "rankselect.judge",
+    "results.json": "rankselect.study_results",
+}
+_PACKAGES = ("rankselect", "torch", "transformers", "peft", "accelerate", "numpy")
+_OF_TRAINING: dict[str, Any] = {"seconds": (int, float), "tokens": int, "peak_memory_bytes": int, "losses": list}
+_COUNTS_OF_JUDGE = ("n_verdicts", "n_abstentions", "n_disagreements", "n_preferences", "n_first_preferred")
+_OF_JUDGE: dict[str, Any] = {"judge": str, "ranking": list, "unranked": str, "comparisons": list}
+_OF_JUDGE |= dict.fromkeys(_COUNTS_OF_JUDGE, int)
+
+
+@final
+@dataclass(frozen=True)
+class StudyFiles:
+    """What a study's folder holds.
+
+    Attributes:
+        config: The study's config.
+        hash: Its hash, as it was written.
+        versions: The versions of the packages with which the study began.
+        machine: Where it began.
+        rows: The test rows.
+        chosen: What each arm's grid chose.
+        profile: The profile, if there is one.
+        judge: The judge's result in JSON values, if there is one.
+        runs: The runs whose files are whole.
+        damaged: ``{file: what is wrong with it}``.
+    """
+
+    config: StudyConfig
+    hash: str
+    versions: dict[str, str]
+    machine: str
+    rows: tuple[dict[str, str], ...]
+    chosen: dict[str, Hyperparameters]
+    profile: IDProfile | None
+    judge: dict[str, Any] | None
+    runs: tuple[RunResult, ...]
+    damaged: dict[str, str]
 
 
 @final
@@ -71,18 +115,16 @@ class StudyFolder:
                 names; the message says what differs.
             FileFormatError: If its config is damaged.
         """
-        path = self.path / "config.json"
         (self.path / "units").mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            document = {"format": _CONFIG, "version": _VERSION, "hash": config.hash, "config": config.to_dict()}
-            document["rows_hash"] = rows.hash
+        before = self._read("config.json")
+        if before is None:
             machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores, {_gpus()}"
-            versions = {name: version(name) for name in _VERSIONS_OF}
-            write_document(path, {**document, "machine": machine, "versions": versions})
+            versions = {name: version(name) for name in _PACKAGES}
+            head = {"hash": config.hash, "config": config.to_dict(), "rows_hash": rows.hash}
+            self._write("config.json", {**head, "machine": machine, "versions": versions})
             return
-        before = read_document(path, _CONFIG, _VERSION)
         if before.get("hash") != config.hash:
-            then, now = field(before, "config", dict, path), config.to_dict()
+            then, now = field(before, "config", dict, self.path / "config.json"), config.to_dict()
             names = sorted(name for name in then | now if then.get(name) != now.get(name))
             changes = "; ".join(f"{name} was {then.get(name)!r} and is {now.get(name)!r}" for name in names)
             raise ArgumentError(
@@ -95,19 +137,110 @@ class StudyFolder:
                 "Choose another folder, or restore the files.",
             )
 
+    def read(self) -> StudyFiles:
+        """Everything. Runs that are damaged are named; nothing else may be.
+
+        Raises:
+            FileFormatError: If it is not a study's folder, or one of its files other than a run is damaged.
+        """
+        head = self._read("config.json")
+        if head is None:
+            raise FileFormatError(
+                "the folder of a study, with config.json",
+                str(self.path),
+                "Give the folder in which the study was run.",
+            )
+        config = self._config(head)
+        rows = self.rows()
+        runs: list[RunResult] = []
+        damaged: dict[str, str] = {}
+        for file in self.run_files():
+            try:
+                runs.append(_checked(RunResult.load(file), file.name, config, len(rows)))
+            except (RankSelectError, TypeError, ValueError, AttributeError, KeyError) as error:
+                damaged[file.name] = " ".join(str(error).split())
+        return StudyFiles(
+            config,
+            str(head.get("hash", "")),
+            dict(head.get("versions", {})),
+            str(head.get("machine", "")),
+            rows,
+            self.chosen(),
+            self.profile(),
+            self.judge(),
+            tuple(runs),
+            damaged,
+        )
+
+    def _config(self, head: dict[str, Any]) -> StudyConfig:
+        path = self.path / "config.json"
+        try:
+            return StudyConfig.from_dict(field(head, "config", dict, path))
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            if isinstance(error, RankSelectError):
+                raise
+            text = f"{path} ({type(error).__name__}: {error})"
+            raise FileFormatError("the config of a study", text, "The file is damaged: restore it.") from error
+
+    @property
+    def model(self) -> Path:
+        """Where the base model is, if the study trains its own."""
+        return self.path / "model"
+
+    def rows(self) -> tuple[dict[str, str], ...]:
+        """The test rows, ``{"question", "answer"}``; none if they are not there yet."""
+        document = self._read("test_rows.json")
+        return () if document is None else tuple(field(document, "rows", list, self.path / "test_rows.json"))
+
     def keep_rows(self, rows: StudyRows) -> None:
         """Save the test rows, which the report shows."""
         plain = [{"question": row.question, "answer": row.answer} for row in rows.test]
-        write_document(self.path / "test_rows.json", {"format": _ROWS, "version": _VERSION, "rows": plain})
+        self._write("test_rows.json", {"rows": plain})
 
-    def keep_choice(self, chosen: dict[str, tuple[float, float]]) -> None:
-        """Save the learning rate and alpha ratio of each arm."""
-        plain = {arm: {"learning_rate": rate, "alpha_ratio": ratio} for arm, (rate, ratio) in chosen.items()}
-        write_document(self.path / "chosen.json", {"format": _CHOICE, "version": _VERSION, "chosen": plain})
+    def profile(self) -> IDProfile | None:
+        """The profile of the base model; None if none was measured."""
+        path = self.path / "profile.json"
+        return IDProfile.load(path) if path.exists() else None
+
+    def profile_seconds(self) -> float:
+        """How long the profile took."""
+        path = self.path / "profile_seconds.json"
+        return float(field(read_document(path, _FORMATS[path.name], _VERSION), "seconds", (int, float), path))
+
+    def keep_profile(self, profile: IDProfile, seconds: float) -> None:
+        """Save the profile and how long it took; the profile last, as a study with one does not measure it again."""
+        self._write("profile_seconds.json", {"seconds": seconds})
+        profile.save(self.path / "profile.json")
+
+    def chosen(self) -> dict[str, Hyperparameters]:
+        """What each arm's grid chose; nothing before it did."""
+        document = self._read("chosen.json")
+        found = {} if document is None else field(document, "chosen", dict, self.path / "chosen.json")
+        return {arm: Hyperparameters(each["learning_rate"], each["alpha_ratio"]) for arm, each in found.items()}
+
+    def keep_choice(self, chosen: Mapping[str, Hyperparameters]) -> None:
+        """Save what each arm's grid chose."""
+        self._write("chosen.json", {"chosen": {arm: each._asdict() for arm, each in chosen.items()}})
+
+    def judge(self) -> dict[str, Any] | None:
+        """The judge's result, as `JudgeResult.to_dict` gives it; None without a judge."""
+        document = self._read("judge.json")
+        if document is not None:
+            for name, kind in _OF_JUDGE.items():
+                field(document, name, kind, self.path / "judge.json")
+        return document
+
+    def keep_judge(self, result: JudgeResult) -> None:
+        """Save a judge's result."""
+        self._write("judge.json", result.to_dict())
+
+    def run_files(self) -> list[Path]:
+        """The files of the runs that are over, by their names."""
+        return sorted((self.path / "units").glob("[!.]*.json"))
 
     def result_of(self, run: Run) -> RunResult | None:
         """What came of a run: None if it has not been done, or its file is damaged, so that it is done again."""
-        path = self.path / "units" / f"{run.id}.json"
+        path = self._run_file(run)
         if not path.exists():
             return None
         try:
@@ -122,14 +255,51 @@ class StudyFolder:
         result = self.result_of(run)
         return result is not None and result.status == "done"
 
-    def profile_seconds(self, seconds: float | None = None) -> float:
-        """How long the profile took; given, it is saved first."""
-        path = self.path / "profile_seconds.json"
-        document: dict[str, Any] = {"format": "rankselect.profile_seconds", "version": _VERSION, "seconds": seconds}
-        if seconds is not None:
-            write_document(path, document)
-            return seconds
-        return float(field(read_document(path, document["format"], _VERSION), "seconds", (int, float), path))
+    def keep(self, result: RunResult) -> None:
+        """Save what came of a run."""
+        result.save(self._run_file(result.run))
+
+    def keep_results(self, table: str, document: Mapping[str, Any]) -> list[Path]:
+        """Write the tidy table, in CSV, and all results, in JSON values.
+
+        Returns:
+            The two files.
+        """
+        tidy = self.path / "results.csv"
+        write_text(tidy, table)
+        return [tidy, self._write("results.json", document)]
+
+    def _run_file(self, run: Run) -> Path:
+        return self.path / "units" / f"{run.id}.json"
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        """The document of a name; None if there is no such file."""
+        path = self.path / name
+        return read_document(path, _FORMATS[name], _VERSION) if path.is_file() else None
+
+    def _write(self, name: str, values: Mapping[str, Any]) -> Path:
+        write_document(self.path / name, {"format": _FORMATS[name], "version": _VERSION, **values})
+        return self.path / name
+
+
+def _checked(result: RunResult, file: str, config: StudyConfig, n_rows: int) -> RunResult:
+    """A run's result, if it is whole and one of this study."""
+    remedy = "Run the study again: what is damaged is done anew."
+    if f"{result.run.id}.json" != file or result.run.arm not in {arm.name for arm in config.arms}:
+        raise FileFormatError("a unit of this study, under its own name", f"{result.run.id} in {file}", remedy)
+    if result.status == "failed" or result.run.kind == "grid":
+        return result
+    columns = [result.test_losses, *(values for scores in result.scores.values() for values in scores.values())]
+    for values in columns:
+        parts = values if values and isinstance(values[0], list) else [values]
+        for part in parts:
+            if len(part) != n_rows or not all(math.isfinite(value) for value in part):
+                raise FileFormatError(f"{n_rows} finite scores", f"others in {file}", remedy)
+    if any(len(answers) != n_rows for answers in result.answers.values()):
+        raise FileFormatError(f"{n_rows} answers", f"others in {file}", remedy)
+    for name, kind in _OF_TRAINING.items() if result.training is not None else ():
+        field(result.training or {}, name, kind, file)
+    return result
 
 
 def _gpus() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rankselect.errors import DataError
-from rankselect.files import write_document
+from rankselect.study.folder import StudyFolder
 
 if TYPE_CHECKING:
     from rankselect.metrics.judge import JudgeResult, LLMJudge
@@ -55,5 +55,5 @@ def judge_answers(results: StudyResults, judge: LLMJudge, *, progress: bool = Tr
     found = judge.rank(
         [row["question"] for row in results.rows], answers, [row["answer"] for row in results.rows], progress=progress
     )
-    write_document(results.folder / "judge.json", {"format": "rankselect.judge", "version": 1, **found.to_dict()})
+    StudyFolder(results.folder).keep_judge(found)
     return found

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from rankselect.calibration.id_profile import IDProfile
 from rankselect.errors import MetricError, RankSelectError
 from rankselect.study.base_model import SMALL_PHI, prepare_base, require_room
+from rankselect.study.config import Hyperparameters
 from rankselect.study.executors import Sequential
 from rankselect.study.folder import StudyFolder
 from rankselect.study.rows import study_rows
@@ -68,7 +69,7 @@ class Study:
             for rate, ratio in self.config.grid_of(arm)
         ]
 
-    def final(self, chosen: dict[str, tuple[float, float]]) -> list[Run]:
+    def final(self, chosen: dict[str, Hyperparameters]) -> list[Run]:
         """The runs that are scored: every arm that has a choice, with every seed."""
         return [
             Run("final", arm.name, seed, *chosen[arm.name])
@@ -111,12 +112,9 @@ class Study:
         self.folder.open(self.config, rows)
         self.folder.keep_rows(rows)
         prepare_base(self.config, self.folder.path, progress=progress)
-        path = self.folder.path / "profile.json"
         needed = any(arm.strategy is not None and arm.strategy.evidence is IDProfile for arm in self.config.arms)
-        if needed and not path.exists():
-            profile, seconds = measure_profile(self.config, self.folder.path, progress=progress)
-            self.folder.profile_seconds(seconds)
-            profile.save(path)
+        if needed and self.folder.profile() is None:
+            self.folder.keep_profile(*measure_profile(self.config, self.folder.path, progress=progress))
 
     def _do(self, runs: Sequence[Run], executor: Executor, label: str, *, progress: bool) -> None:
         missing = [run for run in runs if not self.folder.is_done(run)]
@@ -128,20 +126,20 @@ class Study:
                 bar.update()
                 if result.status == "failed":
                     if self.folder.result_of(result.run) is None:  # its worker died too often to say so itself
-                        result.save(self.folder.path / "units" / f"{result.run.id}.json")
+                        self.folder.keep(result)
                     logger.warning("%s failed: %s", result.run.id, result.error)
 
-    def _choose(self) -> dict[str, tuple[float, float]]:
+    def _choose(self) -> dict[str, Hyperparameters]:
         """Learning rate and alpha ratio of each arm; an arm of which no point could be trained has none."""
-        chosen: dict[str, tuple[float, float]] = {}
+        chosen: dict[str, Hyperparameters] = {}
         for arm in self.config.arms:
             points = self.config.grid_of(arm)
             if len(points) <= 1:
-                chosen[arm.name] = points[0] if points else (0.0, 0.0)
+                chosen[arm.name] = points[0] if points else Hyperparameters(0.0, 0.0)
                 continue
             results = [self.folder.result_of(run) for run in self.grid() if run.arm == arm.name]
             losses = {
-                (result.run.learning_rate, result.run.alpha_ratio): result.validation_loss
+                Hyperparameters(result.run.learning_rate, result.run.alpha_ratio): result.validation_loss
                 for result in results
                 if result is not None and result.status == "done" and result.validation_loss is not None
             }

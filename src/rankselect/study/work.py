@@ -63,7 +63,7 @@ def do_run(config: StudyConfig, folder: Path, run: Run, *, progress: bool = Fals
         text = " ".join(f"{type(error).__name__}: {error}".split())
         result = RunResult(run, status="failed", error=text)
     try:
-        result.save(folder / "units" / f"{run.id}.json")
+        StudyFolder(folder).keep(result)
     except OSError as error:
         raise SaveError(
             "a study folder that can be written", f"{folder} ({error})", "Free disk space and run the study again."
@@ -113,8 +113,8 @@ class _RunInProgress:
             "alpha_ratio": self.run.alpha_ratio,
         }
         if strategy.evidence is IDProfile:
-            profile = IDProfile.load(self.folder / "profile.json")
-            return strategy.plan(self.model, profile, **arguments), StudyFolder(self.folder).profile_seconds()
+            folder = StudyFolder(self.folder)
+            return strategy.plan(self.model, folder.profile(), **arguments), folder.profile_seconds()
         began = time.perf_counter()
         calibration = _calibration(self.config, self.model, self.tokenizer, self.rows.train, progress=False)
         plan = strategy.plan(self.model, calibration, **arguments)

@@ -15,6 +15,7 @@ from rankselect.study.analysis.differences import arm_difference, default_baseli
 from rankselect.study.analysis.rankings import harmonic_scores
 from rankselect.study.analysis.scores import ArmScores
 from rankselect.study.analysis.verdict import reach_verdict
+from rankselect.study.arm import Arm
 
 F1 = TokenF1()
 
@@ -165,12 +166,10 @@ def test_harmonic_scores_are_the_harmonic_mean_of_averages():
 
 
 def test_the_default_baseline_is_a_control_or_the_first_adapter():
-    base, rank, control = ({"name": name, "strategy": strategy} for name, strategy in
-                           (("base", None), ("r8", "Fixed(rank=8)"), ("id-control", "Fixed(rank=9)")))  # fmt: skip
+    base, rank, control = Arm("base"), Arm("r8", "fixed:rank=8"), Arm("id-control", "fixed:rank=9")
     assert default_baseline([base, rank, control]) == "id-control"
     assert default_baseline([base, rank]) == "r8"
-    same = {"name": "even", "strategy": "SameParameters(strategy=PerLayerID())"}
-    assert default_baseline([base, rank, same]) == "even"
+    assert default_baseline([base, rank, Arm("even", "same-parameters:strategy=per-layer-id")]) == "even"
     assert default_baseline([base]) == "base"
 
 

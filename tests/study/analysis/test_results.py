@@ -56,7 +56,7 @@ def test_everything_is_read(whole):
     assert (len(whole.final), len(whole.grid), whole.failed, whole.damaged) == (21, 18, [], {})
     assert len(whole.rows) == 40
     assert len(whole.profile.layers) == 32
-    assert whole.chosen["rank-1"] == {"learning_rate": 1e-3, "alpha_ratio": 8.0}
+    assert whole.chosen["rank-1"] == (1e-3, 8.0)
     assert (whole.machine, whole.versions["torch"], len(whole.hash)) == ("1 CPU core", "2.9", 64)
     assert whole.conditions == ["dropout_off", "dropout_on"]
 

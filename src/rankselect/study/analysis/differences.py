@@ -6,12 +6,14 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, final
 
+from rankselect.strategies.controls import SameParameters
 from rankselect.study.analysis.crossed import MeanSquares, crossed_estimate, detectable_difference, mean_squares
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rankselect.study.analysis.scores import ArmScores
+    from rankselect.study.arm import Arm
 
 __all__ = ["ArmDifference", "arm_difference", "pooled_luck"]
 
@@ -157,20 +159,21 @@ def arm_difference(
     )
 
 
-def default_baseline(arms: Sequence[dict[str, Any]]) -> str:
+def default_baseline(arms: Sequence[Arm]) -> str:
     """The arm with which others are compared.
 
     The first that is named a control; else the first of the strategy `SameParameters`, which is one; else the first
     with an adapter.
 
     Example:
-        >>> default_baseline([{"name": "base", "strategy": None}, {"name": "r8", "strategy": "Fixed(rank=8)"}])
+        >>> from rankselect.study.arm import Arm
+        >>> default_baseline([Arm("base"), Arm("r8", "fixed:rank=8")])
         'r8'
     """
-    names = [arm["name"] for arm in arms if "control" in arm["name"].lower()]
-    names += [arm["name"] for arm in arms if (arm["strategy"] or "").startswith("SameParameters(")]
-    names += [arm["name"] for arm in arms if arm["strategy"] is not None]
-    return str((names or [arms[0]["name"]])[0])
+    names = [arm.name for arm in arms if "control" in arm.name.lower()]
+    names += [arm.name for arm in arms if isinstance(arm.strategy, SameParameters)]
+    names += [arm.name for arm in arms if arm.strategy is not None]
+    return (names or [arms[0].name])[0]
 
 
 def pooled_luck(scores: Sequence[ArmScores]) -> MeanSquares | None:

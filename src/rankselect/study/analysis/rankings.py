@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
 from rankselect.metrics.harmonic import HarmonicMeanOfMeans
 from rankselect.study.analysis.differences import CONFIDENCE
-from rankselect.study.analysis.frames import frame
 from rankselect.study.analysis.scores import ArmScores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from pandas import DataFrame
-
     from rankselect.metrics._base import Metric
 
-__all__ = ["study_rankings"]
+__all__ = ["Place", "study_rankings"]
 
-_COLUMNS = ("place", "arm", "value", "low", "high")
+
+@final
+@dataclass(frozen=True)
+class Place:
+    """An arm in a ranking.
+
+    Attributes:
+        place: 1 for the best; equal arms share a place.
+        arm: The arm.
+        value: That by which it is ranked.
+        low: The lower end of its 95 % interval; None if there is none, as of a cost.
+        high: Its upper end.
+    """
+
+    place: int
+    arm: str
+    value: float
+    low: float | None = None
+    high: float | None = None
 
 
 def study_rankings(
@@ -28,7 +44,7 @@ def study_rankings(
     judge: Mapping[str, Any] | None,
     seconds: Mapping[str, float],
     parameters: Mapping[str, float],
-) -> dict[str, DataFrame]:
+) -> dict[str, list[Place]]:
     """The arms in order, the best first.
 
     Args:
@@ -38,8 +54,8 @@ def study_rankings(
         parameters: ``{arm: trainable parameters}``; an arm without any is left out.
 
     Returns:
-        Data frames with place, arm, value, low and high (missing for costs), by the metrics' names, ``"harmonic mean of
-        … and token-f1"`` for each QuestEval, ``"judge"``, ``"training time"`` and ``"trainable parameters"``.
+        Their places by the metrics' names, ``"harmonic mean of … and token-f1"`` for each QuestEval, ``"judge"``,
+        ``"training time"`` and ``"trainable parameters"``.
     """
     found = {name: by_scores(arms) for name, arms in scores.items()}
     for name, arms in scores.items():
@@ -51,20 +67,20 @@ def study_rankings(
         found["judge"] = by_judge(judge)
     found["training time"] = by_values(seconds)
     found["trainable parameters"] = by_values({arm: number for arm, number in parameters.items() if number})
-    return {name: frame(rows, _COLUMNS) for name, rows in found.items() if rows}
+    return {name: places for name, places in found.items() if places}
 
 
-def by_values(values: Mapping[str, float]) -> list[dict[str, Any]]:
+def by_values(values: Mapping[str, float]) -> list[Place]:
     """Arms by a cost, the least first; equal ones share a place.
 
     Example:
-        >>> [(row["place"], row["arm"]) for row in by_values({"a": 3.0, "b": 1.0, "c": 1.0})]
+        >>> [(each.place, each.arm) for each in by_values({"a": 3.0, "b": 1.0, "c": 1.0})]
         [(1, 'b'), (1, 'c'), (3, 'a')]
     """
     return _placed([{"arm": arm, "value": value} for arm, value in values.items()], highest_first=False)
 
 
-def by_scores(scores: Iterable[ArmScores]) -> list[dict[str, Any]]:
+def by_scores(scores: Iterable[ArmScores]) -> list[Place]:
     """Arms by their mean score, the best first, with intervals over seeds and questions."""
     rows = []
     highest_first = True
@@ -76,7 +92,7 @@ def by_scores(scores: Iterable[ArmScores]) -> list[dict[str, Any]]:
     return _placed(rows, highest_first=highest_first)
 
 
-def by_judge(judge: Mapping[str, Any]) -> list[dict[str, Any]]:
+def by_judge(judge: Mapping[str, Any]) -> list[Place]:
     """Arms by the probability that the judge prefers them to another; none if its verdicts do not rank them."""
     rows = [
         {"arm": arm["arm"], "value": arm["probability"], "low": arm["low"], "high": arm["high"]}
@@ -93,7 +109,7 @@ def harmonic_scores(parts: Sequence[ArmScores]) -> ArmScores:
     return ArmScores(parts[0].arm, HarmonicMeanOfMeans(metrics), values, parts[0].trained)
 
 
-def _placed(rows: list[dict[str, Any]], *, highest_first: bool) -> list[dict[str, Any]]:
+def _placed(rows: list[dict[str, Any]], *, highest_first: bool) -> list[Place]:
     ordered = sorted(rows, key=lambda row: float(row["value"]), reverse=highest_first)
     values = [row["value"] for row in ordered]
-    return [{"place": values.index(row["value"]) + 1, **row} for row in ordered]
+    return [Place(values.index(row["value"]) + 1, **row) for row in ordered]

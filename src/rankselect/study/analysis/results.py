@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from rankselect.errors import DataError, UnknownNameError
-from rankselect.files import write_document, write_text
-from rankselect.study.analysis.caveats import study_caveats
-from rankselect.study.analysis.differences import arm_difference, default_baseline, pooled_luck
+from rankselect.study.analysis.completeness import GridPoint, grid_points, study_caveats
+from rankselect.study.analysis.differences import ArmDifference, arm_difference, default_baseline, pooled_luck
 from rankselect.study.analysis.frames import frame, records
-from rankselect.study.analysis.grid_table import GRID_COLUMNS, grid_rows
-from rankselect.study.analysis.measurements import UNITS, measurements, summary_columns, summary_row
-from rankselect.study.analysis.rankings import study_rankings
+from rankselect.study.analysis.measurements import UNITS, Measured, measurements
+from rankselect.study.analysis.rankings import Place, study_rankings
 from rankselect.study.analysis.scores import arm_scores, metric_of, metrics_of
+from rankselect.study.analysis.summary import ArmSummary, arm_summary, summary_columns
 from rankselect.study.analysis.verdict import reach_verdict, verdict_or_error
-from rankselect.study.reading import read_study
+from rankselect.study.folder import StudyFolder
 
 if TYPE_CHECKING:
     import os
@@ -28,8 +27,9 @@ if TYPE_CHECKING:
     from rankselect.metrics._base import Metric
     from rankselect.study.analysis.scores import ArmScores
     from rankselect.study.analysis.verdict import Verdict
-    from rankselect.study.reading import StudyFiles
-    from rankselect.study.run import RunResult
+    from rankselect.study.config import Hyperparameters, StudyConfig
+    from rankselect.study.folder import StudyFiles
+    from rankselect.study.run import Run, RunResult
 
 __all__ = ["StudyResults", "as_document"]
 
@@ -86,32 +86,32 @@ class StudyResults:
             FileFormatError: If it is not a study's folder, or a file other than a run is damaged; runs that are
                 damaged are in `damaged`.
         """
-        return cls(Path(folder), read_study(Path(folder)))
+        return cls(Path(folder), StudyFolder(Path(folder)).read())
 
     @property
-    def config(self) -> dict[str, Any]:
-        """The study's config in JSON values."""
-        return dict(self.files.head["config"])
+    def config(self) -> StudyConfig:
+        """The study's config."""
+        return self.files.config
 
     @property
     def hash(self) -> str:
         """The config's hash."""
-        return str(self.files.head.get("hash", ""))
+        return self.files.hash
 
     @property
     def versions(self) -> dict[str, str]:
         """The versions of the packages that took part."""
-        return dict(self.files.head.get("versions", {}))
+        return self.files.versions
 
     @property
     def machine(self) -> str:
         """Where it ran."""
-        return str(self.files.head.get("machine", ""))
+        return self.files.machine
 
     @property
     def arms(self) -> tuple[str, ...]:
         """The names of all arms, in the config's order."""
-        return tuple(arm["name"] for arm in self.config["arms"])
+        return tuple(arm.name for arm in self.config.arms)
 
     @property
     def rows(self) -> tuple[dict[str, str], ...]:
@@ -119,8 +119,8 @@ class StudyResults:
         return self.files.rows
 
     @property
-    def chosen(self) -> dict[str, dict[str, float]]:
-        """``{arm: {"learning_rate", "alpha_ratio"}}``, as the grid chose them."""
+    def chosen(self) -> dict[str, Hyperparameters]:
+        """The learning rate and alpha ratio of each arm, as the grid chose them."""
         return self.files.chosen
 
     @property
@@ -161,7 +161,7 @@ class StudyResults:
         Raises:
             UnknownNameError: If one is not installed here.
         """
-        return metrics_of(self.config["metrics"])
+        return metrics_of(self.config.metrics)
 
     @property
     def conditions(self) -> list[str]:
@@ -169,6 +169,11 @@ class StudyResults:
         return list(dict.fromkeys(condition for each in self.final for condition in each.scores))
 
     @cached_property
+    def measured(self) -> list[tuple[Run, Measured]]:
+        """Everything that was measured of the final runs."""
+        return [(each.run, one) for each in self.final for one in measurements(each, self.metrics)]
+
+    @property
     def table(self) -> DataFrame:
         """Everything that was measured, a row for each arm, seed, condition and measurement.
 
@@ -180,26 +185,44 @@ class StudyResults:
             MissingExtraError: If pandas is not installed.
         """
         found = [
-            {"arm": each.run.arm, "seed": each.run.seed, "unit": UNITS.get(one.measurement, ""), **asdict(one)}
-            for each in self.final
-            for one in measurements(each, self.metrics)
+            {"arm": run.arm, "seed": run.seed, "unit": UNITS.get(one.measurement, ""), **asdict(one)}
+            for run, one in self.measured
         ]
         return frame(found, _TABLE_COLUMNS)
 
     @cached_property
-    def summary(self) -> DataFrame:
-        """A row for each arm, the mean over seeds of each measurement, and of scores the 95 % interval.
+    def arm_summaries(self) -> list[ArmSummary]:
+        """Each arm's means over seeds of what was measured, and of scores the 95 % interval.
 
         Unlike in `table`, the interval is over both seeds and questions: see `rankselect.study.analysis.crossed`.
-        Columns that end in ``_dropout_on`` are of answers generated with dropout left on.
         """
-        rows = [summary_row(arm, self.files, self.final, self.table, self.metrics) for arm in self.config["arms"]]
+        return [arm_summary(arm, self.files, self.final, self.measured, self.metrics) for arm in self.config.arms]
+
+    @property
+    def summary(self) -> DataFrame:
+        """`arm_summaries` as a data frame.
+
+        Columns that end in ``_dropout_on`` are of answers generated with dropout left on.
+
+        Raises:
+            MissingExtraError: If pandas is not installed.
+        """
+        rows = [each.to_row() for each in self.arm_summaries]
         return frame(rows, summary_columns(self.metrics, self.conditions))
 
     @property
-    def grid_table(self) -> DataFrame:
+    def grid_points(self) -> list[GridPoint]:
         """The whole grid, validation losses, what was chosen, and a warning where that is at the grid's edge."""
-        return frame(list(grid_rows(self.files)), GRID_COLUMNS)
+        return list(grid_points(self.files))
+
+    @property
+    def grid_table(self) -> DataFrame:
+        """`grid_points` as a data frame.
+
+        Raises:
+            MissingExtraError: If pandas is not installed.
+        """
+        return frame([asdict(each) for each in self.grid_points], [each.name for each in fields(GridPoint)])
 
     def scores(self, metric: str, condition: str = "dropout_off") -> list[ArmScores]:
         """The scores of every arm that has some, in the config's order.
@@ -207,19 +230,31 @@ class StudyResults:
         Raises:
             UnknownNameError: If the study was not scored with the metric; ``"test_loss"`` is one, too.
         """
-        scored_by = metric_of(self.config["metrics"], metric)
+        scored_by = metric_of(self.config.metrics, metric)
         found = [arm_scores(self.final, arm, scored_by, condition) for arm in self.arms]
         return [each for each in found if each.by_seed]
 
     @cached_property
-    def rankings(self) -> dict[str, DataFrame]:
+    def places(self) -> dict[str, list[Place]]:
         """The arms in order, the best first; of what was measured, see `study_rankings`."""
         by_metric = {name: self.scores(name) for name in self.metrics}
         return study_rankings(
             by_metric, self.judge, self._means("training_seconds"), self._means("trainable_parameters")
         )
 
-    def differences(self, metric: str, baseline: str | None = None, *, condition: str = "dropout_off") -> DataFrame:
+    @property
+    def rankings(self) -> dict[str, DataFrame]:
+        """`places` as data frames.
+
+        Raises:
+            MissingExtraError: If pandas is not installed.
+        """
+        columns = [each.name for each in fields(Place)]
+        return {name: frame([asdict(each) for each in places], columns) for name, places in self.places.items()}
+
+    def arm_differences(
+        self, metric: str, baseline: str | None = None, *, condition: str = "dropout_off"
+    ) -> list[ArmDifference]:
         """Every arm against a baseline arm, paired over questions and seeds.
 
         Args:
@@ -228,15 +263,14 @@ class StudyResults:
             condition: How answers were generated.
 
         Returns:
-            A row for each other arm with results: the attributes of `ArmDifference`, ``outcome``, ``note``, and
-            ``says``, which is all of it in a sentence. Intervals and ``p_adjusted`` allow for the number of rows, not
-            for looking at several metrics.
+            The difference of each other arm with results. Intervals and ``p_adjusted`` allow for their number, not for
+            looking at several metrics.
 
         Raises:
             UnknownNameError: If there is no such metric or arm.
             DataError: If the baseline has no results.
         """
-        baseline = default_baseline(self.config["arms"]) if baseline is None else baseline
+        baseline = default_baseline(self.config.arms) if baseline is None else baseline
         if baseline not in self.arms:
             raise UnknownNameError("study arm", baseline, self.arms)
         scores = {each.arm: each for each in self.scores(metric, condition)}
@@ -247,7 +281,22 @@ class StudyResults:
         others = [each for arm, each in scores.items() if arm != baseline]
         luck = pooled_luck(list(scores.values()))
         found = [arm_difference(each, scores[baseline], len(others), luck) for each in others]
-        return frame([each.to_row() for each in found if each is not None], _DIFFERENCE_COLUMNS)
+        return [each for each in found if each is not None]
+
+    def differences(self, metric: str, baseline: str | None = None, *, condition: str = "dropout_off") -> DataFrame:
+        """`arm_differences` as a data frame, with the same arguments.
+
+        Returns:
+            A row for each other arm with results: the attributes of `ArmDifference`, ``outcome``, ``note``, and
+            ``says``, which is all of it in a sentence.
+
+        Raises:
+            UnknownNameError: If there is no such metric or arm.
+            DataError: If the baseline has no results.
+            MissingExtraError: If pandas is not installed.
+        """
+        rows = [each.to_row() for each in self.arm_differences(metric, baseline, condition=condition)]
+        return frame(rows, _DIFFERENCE_COLUMNS)
 
     def verdict(self, metric: str | None = None) -> Verdict:
         """Which arm to use and why, or that it makes no difference.
@@ -259,7 +308,7 @@ class StudyResults:
         names = list(self.metrics) if metric is None else [metric]
         first, *further = [self.scores(name) for name in names]
         costs = self._means("trainable_parameters")
-        return reach_verdict(first, costs, study_caveats(self.files, self.grid_table), further)
+        return reach_verdict(first, costs, study_caveats(self.files, self.grid_points), further)
 
     def write(self, folder: str | os.PathLike[str] | None = None) -> list[Path]:
         """Write ``results.csv`` (the tidy table) and ``results.json`` (everything), each whole or not at all.
@@ -271,15 +320,12 @@ class StudyResults:
             The two files.
         """
         into = self.folder if folder is None else Path(folder)
-        table, everything = into / "results.csv", into / "results.json"
-        write_text(table, self.table.to_csv(index=False))
-        write_document(everything, as_document(self))
-        return [table, everything]
+        return StudyFolder(into).keep_results(self.table.to_csv(index=False), as_document(self))
 
     def _means(self, measurement: str) -> dict[str, float]:
         """The mean over seeds of a measurement, for each arm that has it."""
-        own = self.table[self.table["measurement"] == measurement]
-        return {str(arm): float(value) for arm, value in own.groupby("arm", sort=False)["value"].mean().items()}
+        means = {each.arm: each.mean(measurement).value for each in self.arm_summaries}
+        return {arm: value for arm, value in means.items() if value is not None}
 
 
 def as_document(results: StudyResults) -> dict[str, Any]:
@@ -287,11 +333,9 @@ def as_document(results: StudyResults) -> dict[str, Any]:
 
     Differences are those against the default baseline, under the metrics by which it was scored.
     """
-    baseline = default_baseline(results.config["arms"])
+    baseline = default_baseline(results.config.arms)
     comparable = [name for name in results.metrics if any(each.arm == baseline for each in results.scores(name))]
     return {
-        "format": "rankselect.study_results",
-        "version": 1,
         "hash": results.hash,
         "verdict": asdict(verdict_or_error(results.verdict)),
         "summary": records(results.summary),

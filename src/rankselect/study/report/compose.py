@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from rankselect.study.analysis.differences import ArmDifference, default_baseline
-from rankselect.study.analysis.frames import records
+from rankselect.study.analysis.differences import default_baseline
 from rankselect.study.analysis.verdict import verdict_or_error
-from rankselect.study.report import captions as pictures
-from rankselect.study.report import tables
+from rankselect.study.report import captions, tables
 from rankselect.study.report.answers import questions_of
 from rankselect.study.report.content import Interval, Report, Section
 from rankselect.study.report.facts import facts_of
@@ -21,6 +18,7 @@ from rankselect.study.report.wording import plural
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rankselect.study.analysis.differences import ArmDifference
     from rankselect.study.analysis.results import StudyResults
     from rankselect.study.report.content import Picture
     from rankselect.study.report.palette import ArmStyle
@@ -46,25 +44,25 @@ def compose(results: StudyResults, n_questions: int) -> Report:
         MissingExtraError: If matplotlib or pandas is not installed.
     """
     config = results.config
-    untrained = [arm["name"] for arm in config["arms"] if arm["strategy"] is None]
+    untrained = [arm.name for arm in config.arms if arm.strategy is None]
     styles = arm_styles(results.arms, untrained)
     arms = by_arm(results.final)
     metric = next(iter(results.metrics))
     verdict = verdict_or_error(results.verdict)
     found = {name: _differences(results, name) for name in results.metrics}
-    best = next(iter(results.rankings[metric]["arm"])) if metric in results.rankings else ""
+    best = results.places[metric][0].arm if metric in results.places else ""
     # What the verdict rests on allows for all pairs of arms, so that the figure beside it never says otherwise.
     decisive = list(verdict.differences)
     questions, note = questions_of(results.rows, arms, metric, n_questions)
-    sizes = [plural(len(results.arms), "arm"), plural(len(config["seeds"]), "seed")]
+    sizes = [plural(len(results.arms), "arm"), plural(len(config.training_seeds), "seed")]
     return Report(
-        title=f"LoRA ranks for {config['model']}, trained on {config['train']}",
+        title=f"LoRA ranks for {config.model}, trained on {config.train}",
         setup=f"{', '.join(sizes)} and {plural(len(results.rows), 'test question')}; decided by {metric}",
         headline=verdict.headline,
         reasons=verdict.reasons,
         caveats=verdict.caveats,
-        facts=tuple(facts_of(records(results.summary), verdict.arm, best, untrained, decisive)) if best else (),
-        picture=pictures.difference_picture(decisive, styles),
+        facts=tuple(facts_of(results.arm_summaries, verdict.arm, best, untrained, decisive)) if best else (),
+        picture=captions.difference_picture(decisive, styles),
         questions=questions,
         questions_note=note,
         before=tuple(each for each in _before(results, arms, styles) if each is not None),
@@ -73,42 +71,40 @@ def compose(results: StudyResults, n_questions: int) -> Report:
     )
 
 
-def _differences(results: StudyResults, metric: str, baseline: str | None = None) -> list[ArmDifference]:
-    """Every arm's difference from a baseline, the usual one if left out; none without scores to compare."""
+def _differences(results: StudyResults, metric: str) -> list[ArmDifference]:
+    """Every arm's difference from a baseline, the usual one if it has scores; none without scores to compare."""
     scored = [each.arm for each in results.scores(metric)]
     if len(scored) < 2:
         return []
-    wanted = baseline or default_baseline(results.config["arms"])
-    table = results.differences(metric, wanted if wanted in scored else scored[0])
-    names = [each.name for each in fields(ArmDifference)]
-    return [ArmDifference(**row) for row in records(table[names])]
+    wanted = default_baseline(results.config.arms)
+    return results.arm_differences(metric, wanted if wanted in scored else scored[0])
 
 
 def _before(
     results: StudyResults, arms: dict[str, list[RunResult]], styles: dict[str, ArmStyle]
 ) -> Iterator[Section | None]:
     metrics = list(results.metrics)
-    summary = records(results.summary)
-    heard = [name for name, metric in results.metrics.items() if "losses" not in metric.requires]
+    summary = results.arm_summaries
+    of_answers = [name for name, metric in results.metrics.items() if "losses" not in metric.requires]
     points = {name: _points(results, name) for name in metrics}
     yield Section(
         "results",
         "Scores and what they cost",
         (_INTERVALS,),
         pictures=_some(
-            *(pictures.parameter_picture(points[name], arms, styles, name) for name in metrics),
-            pictures.seconds_picture(points[metrics[0]], arms, styles, metrics[0]),
+            *(captions.parameter_picture(points[name], arms, styles, name) for name in metrics),
+            captions.seconds_picture(points[metrics[0]], arms, styles, metrics[0]),
         ),
         tables=(
             tables.result_table(summary, metrics, "dropout_off"),
-            *([tables.result_table(summary, heard, "dropout_on")] if "dropout_on" in results.conditions else []),
+            *([tables.result_table(summary, of_answers, "dropout_on")] if "dropout_on" in results.conditions else []),
             tables.cost_table(summary),
         ),
     )
-    drawn = _some(pictures.profile_picture(results.profile, arms, styles), pictures.rank_picture(arms, styles))
+    drawn = _some(captions.profile_picture(results.profile, arms, styles), captions.rank_picture(arms, styles))
     yield Section("ranks-and-id", "Intrinsic dimension and ranks", pictures=drawn) if drawn else None
-    grid = records(results.grid_table)
-    losses = _some(pictures.loss_picture(arms, styles))
+    grid = results.grid_points
+    losses = _some(captions.loss_picture(arms, styles))
     grids = (tables.grid_table(grid),) if grid else ()
     yield Section("training", "Training", pictures=losses, tables=grids) if losses or grids else None
 
@@ -116,14 +112,14 @@ def _before(
 def _after(results: StudyResults, found: dict[str, list[ArmDifference]]) -> Iterator[Section | None]:
     compared = tuple(tables.difference_table(each) for each in found.values() if each)
     yield Section("differences", "Differences", tables=compared) if compared else None
-    ranked = tuple(tables.ranking_table(name, records(table)) for name, table in results.rankings.items())
+    ranked = tuple(tables.ranking_table(name, places) for name, places in results.places.items())
     text = "Places are by the mean alone: whether neighbours differ is in the table of differences."
     texts = (text, *about_the_judge(results.judge))
     yield Section("rankings", "Rankings", texts, tables=ranked) if ranked else None
     if results.failed or results.damaged:
         yield Section("failed", "What failed", tables=(tables.failure_table(results.failed, results.damaged),))
     yield how_to_read()
-    yield setting(results.files.head)
+    yield setting(results.files)
 
 
 def _points(results: StudyResults, metric: str) -> list[Interval]:

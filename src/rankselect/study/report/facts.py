@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rankselect.study.report.content import Fact
 from rankselect.study.report.wording import count, duration, number, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from rankselect.study.analysis.differences import ArmDifference
+    from rankselect.study.analysis.summary import ArmSummary
 
 __all__ = ["facts_of"]
 
 
 def facts_of(
-    summary: Sequence[Mapping[str, Any]],
+    summary: Sequence[ArmSummary],
     chosen: str | None,
     best: str,
     untrained: Collection[str],
@@ -25,13 +26,13 @@ def facts_of(
     """Three to six numbers: scores of the arms that matter, what could have been shown, and what training costs.
 
     Args:
-        summary: The rows of `StudyResults.summary`; missing values are None.
+        summary: What was measured of each arm.
         chosen: The arm to use, if the study can say.
         best: The arm that scores best.
         untrained: Arms without an adapter.
         differences: Of the other arms from the best, under the metric that decides.
     """
-    rows = {row["arm"]: row for row in summary if row["seeds"]}
+    rows = {row.arm: row for row in summary if row.seeds}
     base = [name for name in untrained if name in rows]
     if differences:
         metric = differences[0].metric
@@ -44,15 +45,17 @@ def facts_of(
     trained = next((name for name in (chosen, best, *rows) if name in rows and name not in untrained), None)
     if trained is not None:
         row = rows[trained]
-        share = percent(row["trainable_percent"], 100)
-        yield Fact(count(row["trainable_parameters"]), f"trainable parameters of {trained}, {share} of all")
-        yield Fact(duration(row["training_seconds"]), f"training time of {trained}, mean over seeds")
+        share = percent(row.mean("trainable_percent").value or 0.0, 100)
+        yield Fact(
+            count(row.mean("trainable_parameters").value or 0.0), f"trainable parameters of {trained}, {share} of all"
+        )
+        yield Fact(duration(row.mean("training_seconds").value), f"training time of {trained}, mean over seeds")
 
 
-def _score(row: Mapping[str, Any], metric: str, name: str) -> Fact:
-    low, high = (row[f"{metric}_{end}"] for end in ("low", "high"))
+def _score(row: ArmSummary, metric: str, name: str) -> Fact:
+    value, low, high = row.mean(metric, "dropout_off")
     interval = "" if low is None or high is None else f" (95 % interval {number(low)} to {number(high)})"
-    return Fact(number(row[metric]), f"{metric} of {name}{interval}")
+    return Fact(number(value), f"{metric} of {name}{interval}")
 
 
 def _described(name: str, best: str, base: Sequence[str]) -> str:

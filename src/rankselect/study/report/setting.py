@@ -12,34 +12,32 @@ from rankselect.study.rows import TEST_SHARE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rankselect.study.folder import StudyFiles
+
 __all__ = ["about_the_judge", "how_to_read", "setting"]
 
 
-def setting(head: Mapping[str, Any]) -> Section:
-    """The config, the versions and the machine.
-
-    Args:
-        head: What ``config.json`` of a study holds.
-    """
-    config = dict(head["config"])
-    arms = config.pop("arms")
+def setting(files: StudyFiles) -> Section:
+    """The config, the versions and the machine."""
+    config = files.config
     rows = tuple(
         (
-            arm["name"],
-            arm["strategy"] or "the base model, without an adapter",
-            _value(arm["learning_rates"] or config["learning_rates"]) if arm["strategy"] else NOTHING,
-            _value(arm["alpha_ratios"] or config["alpha_ratios"]) if arm["strategy"] else NOTHING,
+            arm.name,
+            repr(arm.strategy) if arm.strategy else "the base model, without an adapter",
+            _value(config.rates_of(arm)) if arm.strategy else NOTHING,
+            _value(config.ratios_of(arm)) if arm.strategy else NOTHING,
         )
-        for arm in arms
+        for arm in config.arms
     )
     columns = ("arm", "strategy", "learning rates tried", "alpha ratios tried")
-    config["test"] = config.get("test") or f"{TEST_SHARE:.0%} of the training questions, held out"
-    versions = ", ".join(f"{name} {version}" for name, version in head.get("versions", {}).items())
+    values = {name: value for name, value in config.to_dict().items() if name != "arms"}
+    values["test"] = config.test or f"{TEST_SHARE:.0%} of the training questions, held out"
+    versions = ", ".join(f"{name} {version}" for name, version in files.versions.items())
     items = (
-        *((name.replace("_", " "), _value(value)) for name, value in config.items()),
-        ("machine", str(head.get("machine", "not recorded"))),
+        *((name.replace("_", " "), _value(value)) for name, value in values.items()),
+        ("machine", files.machine or "not recorded"),
         ("versions", versions or "not recorded"),
-        ("config hash", f"{head['hash']} (two studies with the same one answer the same question)"),
+        ("config hash", f"{files.hash} (two studies with the same one answer the same question)"),
     )
     return Section("setting", "How it was made", tables=(Table("The arms", columns, rows, columns[1:]),), items=items)
 
@@ -52,7 +50,7 @@ def how_to_read() -> Section:
 def _value(value: Any) -> str:
     if value is None:
         return "not set"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return ", ".join(map(_value, value))
     if isinstance(value, bool):
         return "yes" if value else "no"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rankselect.study.report.content import Table
 from rankselect.study.report.wording import NOTHING, count, duration, number, percent, plural, with_interval
@@ -10,40 +10,38 @@ from rankselect.study.report.wording import NOTHING, count, duration, number, pe
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from rankselect.study.analysis.completeness import GridPoint
     from rankselect.study.analysis.differences import ArmDifference
+    from rankselect.study.analysis.rankings import Place
+    from rankselect.study.analysis.summary import ArmSummary
     from rankselect.study.run import RunResult
-
-    Row = Mapping[str, Any]
 
 __all__ = ["cost_table", "difference_table", "failure_table", "grid_table", "ranking_table", "result_table"]
 
 _SECONDS = "inference_seconds_per_answer"
 
 
-def result_table(summary: Sequence[Row], metrics: Sequence[str], condition: str) -> Table:
+def result_table(summary: Sequence[ArmSummary], metrics: Sequence[str], condition: str) -> Table:
     """Ranks, shares of trainable parameters, training time and scores of each arm.
 
     Args:
-        summary: The rows of `StudyResults.summary`; missing values are None.
+        summary: What was measured of each arm.
         metrics: The metrics' names.
         condition: ``"dropout_off"`` or ``"dropout_on"``.
     """
-    end = "" if condition == "dropout_off" else f"_{condition}"
-    stored = any(row["trainable_percent"] != row["trainable_percent_as_stored"] for row in summary)
+    shares = ("trainable_percent", "trainable_percent_as_stored")
+    stored = any(row.mean(shares[0]) != row.mean(shares[1]) for row in summary)
     rows = []
     for row in summary:
-        shares = [row["trainable_percent"], *([row["trainable_percent_as_stored"]] if stored else [])]
-        scores = [
-            with_interval(*(row.get(f"{name}{end}{bound}") for bound in ("", "_low", "_high"))) for name in metrics
-        ]
+        shown = [row.mean(share).value for share in shares[: 1 + stored]]
         rows.append(
             (
-                row["arm"],
+                row.arm,
                 *(_span(row, name) for name in ("rank", "alpha")),
-                *(NOTHING if share is None else percent(share, 100) for share in shares),
-                duration(row["training_seconds"]),
-                *scores,
-                duration(row.get(f"{_SECONDS}{end}")),
+                *(NOTHING if share is None else percent(share, 100) for share in shown),
+                duration(row.mean("training_seconds").value),
+                *(with_interval(*row.mean(name, condition)) for name in metrics),
+                duration(row.mean(_SECONDS, condition).value),
             )
         )
     titles = ("trainable %", *(["trainable %, as stored"] if stored else []))
@@ -56,24 +54,26 @@ def result_table(summary: Sequence[Row], metrics: Sequence[str], condition: str)
     return Table(caption, columns, tuple(rows), (), note if off else "Only to show what it costs to forget it.")
 
 
-def cost_table(summary: Sequence[Row]) -> Table:
+def cost_table(summary: Sequence[ArmSummary]) -> Table:
     """What each arm cost besides training time."""
     columns = ("arm", "trainable parameters", "choosing ranks", "training tokens per s", "peak memory", "test loss")
-    rows = tuple(
-        (
-            row["arm"],
-            NOTHING if row["trainable_parameters"] is None else count(row["trainable_parameters"]),
-            duration(row["selection_seconds"]),
-            number(row["tokens_per_second"]),
-            NOTHING if row["peak_memory_bytes"] is None else f"{row['peak_memory_bytes'] / 2**30:.2f} GiB",
-            with_interval(row["test_loss"], row["test_loss_low"], row["test_loss_high"]),
+    rows = []
+    for row in summary:
+        parameters, memory = row.mean("trainable_parameters").value, row.mean("peak_memory_bytes").value
+        rows.append(
+            (
+                row.arm,
+                NOTHING if parameters is None else count(parameters),
+                duration(row.mean("selection_seconds").value),
+                number(row.mean("tokens_per_second").value),
+                NOTHING if memory is None else f"{memory / 2**30:.2f} GiB",
+                with_interval(*row.mean("test_loss")),
+            )
         )
-        for row in summary
-    )
     note = (
         "Test loss is of the right answers, in nats per token. Choosing ranks leaves out what arms share, the profile."
     )
-    return Table("Costs and losses", columns, rows, (), note)
+    return Table("Costs and losses", columns, tuple(rows), (), note)
 
 
 def difference_table(found: Sequence[ArmDifference]) -> Table:
@@ -103,25 +103,25 @@ def difference_table(found: Sequence[ArmDifference]) -> Table:
     return Table(caption, columns[:used], shown, ("outcome", "note"), f"{higher} is better. {allowed}")
 
 
-def ranking_table(name: str, ranking: Sequence[Row]) -> Table:
+def ranking_table(name: str, ranking: Sequence[Place]) -> Table:
     """Arms in order, the best or cheapest first."""
-    rows = tuple((str(row["place"]), row["arm"], _ranked(name, row)) for row in ranking)
+    rows = tuple((str(each.place), each.arm, _ranked(name, each)) for each in ranking)
     return Table(f"By {name}", ("place", "arm", "value"), rows, ("arm",))
 
 
-def grid_table(grid: Sequence[Row]) -> Table:
+def grid_table(grid: Sequence[GridPoint]) -> Table:
     """Every point of the grid from which learning rates and alpha ratios were chosen."""
     columns = ("arm", "learning rate", "alpha ratio", "validation loss", "chosen", "remark")
     rows = tuple(
         (
-            row["arm"],
-            f"{row['learning_rate']:g}",
-            f"{row['alpha_ratio']:g}",
-            number(row["validation_loss"]) if row["status"] in {"done", "failed"} else row["status"],
-            "chosen" if row["chosen"] else "",
-            ": ".join(filter(None, [row["status"] if row["status"] == "failed" else "", row["error"] or row["warn"]])),
+            point.arm,
+            f"{point.learning_rate:g}",
+            f"{point.alpha_ratio:g}",
+            number(point.validation_loss) if point.status in {"done", "failed"} else point.status,
+            "chosen" if point.chosen else "",
+            ": ".join(filter(None, [point.status if point.status == "failed" else "", point.error or point.warn])),
         )
-        for row in grid
+        for point in grid
     )
     note = "Validation loss in nats per token, on rows that are neither trained on nor scored; the least is chosen."
     return Table("Learning rates and alpha ratios that were tried", columns, rows, ("chosen", "remark"), note)
@@ -136,9 +136,9 @@ def failure_table(failed: Sequence[RunResult], damaged: Mapping[str, str]) -> Ta
     return Table("Units without a result", columns, tuple(rows), columns[1:], note)
 
 
-def _span(row: Row, name: str) -> str:
-    least, mean, most = (row[f"{name}_{which}"] for which in ("least", "mean", "greatest"))
-    if least is None:
+def _span(row: ArmSummary, name: str) -> str:
+    least, mean, most = (row.mean(f"{name}_{which}").value for which in ("least", "mean", "greatest"))
+    if least is None or most is None:
         return NOTHING
     return f"{least:g}" if least == most else f"{least:g} to {most:g} (mean {mean:.3g})"
 
@@ -151,9 +151,9 @@ def _outcome(each: ArmDifference) -> str:
     return f"no difference shown; smallest difference that could have been shown: {number(each.detectable)}"
 
 
-def _ranked(name: str, row: Row) -> str:
+def _ranked(name: str, each: Place) -> str:
     if name == "training time":
-        return duration(row["value"])
+        return duration(each.value)
     if name == "trainable parameters":
-        return count(row["value"])
-    return with_interval(row["value"], row["low"], row["high"])
+        return count(each.value)
+    return with_interval(each.value, each.low, each.high)
