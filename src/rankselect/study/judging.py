@@ -18,7 +18,7 @@ def judge_answers(results: StudyResults, judge: LLMJudge, *, progress: bool = Tr
     """Let a judge rank a study's arms, and keep the ranking in the study's folder, where reports find it.
 
     All arms are judged on the same questions, each with the answer of one training seed: the seeds take turns over the
-    questions, so that the ranking does not hang on the luck of one training and costs no more than one seed would.
+    questions, so that the ranking does not depend on a single training and costs no more than one seed would.
     Answers are those generated with dropout off.
 
     Args:

@@ -11,7 +11,7 @@ from scipy import stats
 from rankselect.metrics.harmonic import HarmonicMeanOfMeans
 from rankselect.metrics.perplexity import Perplexity
 from rankselect.metrics.token_f1 import TokenF1
-from rankselect.study.analysis.differences import arm_difference, default_baseline, pooled_luck
+from rankselect.study.analysis.differences import arm_difference, default_baseline, pooled_seed_variance
 from rankselect.study.analysis.rankings import harmonic_scores
 from rankselect.study.analysis.scores import ArmScores
 from rankselect.study.analysis.verdict import reach_verdict
@@ -114,9 +114,9 @@ def test_more_comparisons_make_it_harder():
     assert among.detectable > alone.detectable
 
 
-def test_pooled_luck_has_the_degrees_of_freedom_of_arms_times_seeds():
+def test_pooled_seed_variance_has_the_degrees_of_freedom_of_arms_times_seeds():
     arms = study(np.random.default_rng(0), n_arms=5, n_seeds=3, n_questions=20)
-    pooled = pooled_luck([*arms, arm("base", *[[0.5] * 20] * 3, trained=False)])
+    pooled = pooled_seed_variance([*arms, arm("base", *[[0.5] * 20] * 3, trained=False)])
     assert pooled.df_seeds == pytest.approx(4 * 2)
     assert pooled.df_rest == pytest.approx(4 * 2 * 19)
     # Twice the interaction of arms and seeds, as in the analysis of variance of all arms.
@@ -126,7 +126,7 @@ def test_pooled_luck_has_the_degrees_of_freedom_of_arms_times_seeds():
 
 
 def test_one_seed_has_no_luck_to_pool():
-    assert pooled_luck(study(np.random.default_rng(0), n_seeds=1)) is None
+    assert pooled_seed_variance(study(np.random.default_rng(0), n_seeds=1)) is None
 
 
 @pytest.mark.parametrize("luck", [0.0, 0.03])
@@ -138,7 +138,7 @@ def test_equal_arms_seldom_differ(luck, monkeypatch):
     n, alarms, verdicts = 400, 0, 0
     for _ in range(n):
         arms = study(generator, luck=luck)
-        pooled = pooled_luck(arms)
+        pooled = pooled_seed_variance(arms)
         alarms += any(arm_difference(each, arms[0], 3, pooled).shown for each in arms[1:])
         verdicts += len(reach_verdict(arms, {each.arm: 1 for each in arms}, []).reasons) > 2
     assert alarms / n <= 0.07
@@ -151,11 +151,11 @@ def test_the_detectable_difference_is_shown_in_four_of_five_studies(luck, n_arms
     stated = []
     for _ in range(60):
         arms = study(generator, n_arms, luck=luck)
-        stated.append(arm_difference(arms[-1], arms[0], n_arms - 1, pooled_luck(arms)).detectable)
+        stated.append(arm_difference(arms[-1], arms[0], n_arms - 1, pooled_seed_variance(arms)).detectable)
     shift, n, shown = float(np.mean(stated)), 300, 0
     for _ in range(n):
         arms = study(generator, n_arms, luck=luck, shift=shift)
-        shown += arm_difference(arms[-1], arms[0], n_arms - 1, pooled_luck(arms)).outcome == "better"
+        shown += arm_difference(arms[-1], arms[0], n_arms - 1, pooled_seed_variance(arms)).outcome == "better"
     assert 0.7 <= shown / n <= 0.9
 
 

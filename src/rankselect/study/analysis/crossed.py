@@ -112,7 +112,7 @@ def crossed_estimate(
 
     .. math:: x_{sq} = \mu + a_s + b_q + e_{sq}
 
-    with the luck of the training :math:`a_s`, the question's own difficulty :math:`b_q`, and the rest. From the mean
+    with the effect of the training :math:`a_s`, the question's own difficulty :math:`b_q`, and the rest. From the mean
     squares of the two-way analysis of variance, the variance of the average over S seeds and Q questions is
 
     .. math:: (M_q + \max(0, M_s - M_e)) / (S Q)
@@ -167,8 +167,8 @@ def detectable_difference(stderr: float, df: float, *, alpha: float = 0.05, powe
     5.7 standard errors with the 2 degrees of freedom of three seeds.
 
     It is as uncertain as the standard error it is told. In simulations of studies with three seeds, the mean of what
-    they stated was shown in 73 to 79 % of them with four or six arms, whose luck is pooled, but with two arms only in
-    72 to 76 %, and what half of these stated was shown in 62 %.
+    they stated was shown in 73 to 79 % of them with four or six arms, whose seed variance is pooled, but with two
+    arms only in 72 to 76 %, and what half of these stated was shown in 62 %.
 
     Args:
         stderr: The standard error of the paired difference.

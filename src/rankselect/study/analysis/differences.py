@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rankselect.study.analysis.scores import ArmScores
     from rankselect.study.arm import Arm
 
-__all__ = ["ArmDifference", "arm_difference", "pooled_luck"]
+__all__ = ["ArmDifference", "arm_difference", "pooled_seed_variance"]
 
 CONFIDENCE = 0.95
 """The level of all intervals of a study."""
@@ -110,7 +110,7 @@ class ArmDifference:
 
 
 def arm_difference(
-    arm: ArmScores, baseline: ArmScores, n_comparisons: int = 1, luck: MeanSquares | None = None
+    arm: ArmScores, baseline: ArmScores, n_comparisons: int = 1, seed_variance: MeanSquares | None = None
 ) -> ArmDifference | None:
     """The paired difference of two arms over their common seeds and all questions.
 
@@ -122,8 +122,8 @@ def arm_difference(
         arm: One arm's scores.
         baseline: The other's, under the same metric.
         n_comparisons: The number of comparisons of which this is one.
-        luck: How much differences of trained arms vary between seeds, from all arms: see `pooled_luck`. It is not used
-            if one of the two is not trained.
+        seed_variance: How much differences of trained arms vary between seeds, from all arms: see
+            `pooled_seed_variance`. It is not used if one of the two is not trained.
 
     Returns:
         The difference; None if the arms have no seed in common.
@@ -137,7 +137,7 @@ def arm_difference(
         return None
     alpha = (1 - CONFIDENCE) / n_comparisons
     mean = arm.mean(seeds) - baseline.mean(seeds)
-    squares = luck if arm.trained and baseline.trained else None
+    squares = seed_variance if arm.trained and baseline.trained else None
     estimate = crossed_estimate(arm.pseudo_values(seeds) - baseline.pseudo_values(seeds), mean, squares)
     p_adjusted = min(1.0, estimate.p * n_comparisons)
     low, high = estimate.interval(1 - alpha)
@@ -176,17 +176,17 @@ def default_baseline(arms: Sequence[Arm]) -> str:
     return (names or [arms[0].name])[0]
 
 
-def pooled_luck(scores: Sequence[ArmScores]) -> MeanSquares | None:
+def pooled_seed_variance(scores: Sequence[ArmScores]) -> MeanSquares | None:
     """How much differences of trained arms vary between seeds, from all pairs of them.
 
-    Three seeds of one pair of arms say next to nothing of how much the luck of a training matters: 2 degrees of
-    freedom. A arms with S seeds have (A - 1) (S - 1) of them, if luck matters equally for all, which is assumed here as
+    Three seeds of one pair of arms say next to nothing of the variance between trainings: 2 degrees of freedom.
+    A arms with S seeds have (A - 1) (S - 1) of them, if the seed variance is equal for all, which is assumed here as
     in any analysis of variance.
 
-    In simulations of 6 equal arms with 3 seeds, 60 questions and much luck, some difference from a baseline was shown
-    in 4 to 6 % of the studies (in 14 % with each pair's own estimate, whose few degrees of freedom are themselves too
-    uncertain for Bonferroni's correction). If the luck of one arm varied three times as much as that of the others, it
-    was up to 9 %, or 15 % if that arm was the baseline.
+    In simulations of 6 equal arms with 3 seeds, 60 questions and a large seed variance, some difference from a baseline
+    was shown in 4 to 6 % of the studies (in 14 % with each pair's own estimate, whose few degrees of freedom are
+    themselves too uncertain for Bonferroni's correction). If scores of one arm varied three times as much between
+    seeds as those of the others, it was up to 9 %, or 15 % if that arm was the baseline.
 
     Args:
         scores: The arms' scores under one metric; those of an arm that is not trained are left out.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from rankselect.errors import DataError, UnknownNameError
 from rankselect.study.analysis.completeness import GridPoint, grid_points, study_caveats
-from rankselect.study.analysis.differences import ArmDifference, arm_difference, default_baseline, pooled_luck
+from rankselect.study.analysis.differences import ArmDifference, arm_difference, default_baseline, pooled_seed_variance
 from rankselect.study.analysis.frames import frame, records
 from rankselect.study.analysis.measurements import UNITS, Measured, measurements
 from rankselect.study.analysis.rankings import Place, study_rankings
@@ -279,8 +279,8 @@ class StudyResults:
                 f"scores of the baseline {baseline} ({condition})", "none", "Run the study again, or name another arm."
             )
         others = [each for arm, each in scores.items() if arm != baseline]
-        luck = pooled_luck(list(scores.values()))
-        found = [arm_difference(each, scores[baseline], len(others), luck) for each in others]
+        seed_variance = pooled_seed_variance(list(scores.values()))
+        found = [arm_difference(each, scores[baseline], len(others), seed_variance) for each in others]
         return [each for each in found if each is not None]
 
     def differences(self, metric: str, baseline: str | None = None, *, condition: str = "dropout_off") -> DataFrame:

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
-from rankselect.study.analysis.differences import CONFIDENCE, arm_difference, pooled_luck
+from rankselect.study.analysis.differences import CONFIDENCE, arm_difference, pooled_seed_variance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -68,8 +68,10 @@ class _Comparison:
         """Compare at least two arms; one that has no seed in common with the best is left out."""
         sign = 1 if scores[0].metric.higher_is_better else -1
         best = max(scores, key=lambda each: sign * each.mean(each.by_seed))
-        luck = pooled_luck(scores)
-        against = {each.arm: arm_difference(each, best, n_comparisons, luck) for each in scores if each is not best}
+        seed_variance = pooled_seed_variance(scores)
+        against = {
+            each.arm: arm_difference(each, best, n_comparisons, seed_variance) for each in scores if each is not best
+        }
         return cls(best, {arm: difference for arm, difference in against.items() if difference is not None})
 
     @property
@@ -193,8 +195,8 @@ def _limits(found: Mapping[str, ArmDifference]) -> list[str]:
         caveats.append("1 question: how far scores would move with another is not known.")
     n_seeds = min((each.n_seeds for each in found.values()), default=1)
     if n_seeds < 3:
-        luck = "the luck of a training is not in the intervals" if n_seeds == 1 else "intervals may be too narrow"
-        caveats.append(f"{n_seeds} seed{'s' * (n_seeds > 1)}: {luck}.")
+        what = "the luck of a training is not in the intervals" if n_seeds == 1 else "intervals may be too narrow"
+        caveats.append(f"{n_seeds} seed{'s' * (n_seeds > 1)}: {what}.")
     return caveats
 
 

@@ -8,24 +8,23 @@ from rankselect.study.analysis.differences import default_baseline
 from rankselect.study.analysis.verdict import verdict_or_error
 from rankselect.study.report import captions, tables
 from rankselect.study.report.answers import questions_of
-from rankselect.study.report.content import Interval, Report, Section
-from rankselect.study.report.facts import facts_of
+from rankselect.study.report.content import Fact, Interval, Report, Section
 from rankselect.study.report.figure_data import by_arm
 from rankselect.study.report.palette import arm_styles
 from rankselect.study.report.setting import about_the_judge, how_to_read, setting
-from rankselect.study.report.wording import plural
+from rankselect.study.report.wording import count, duration, number, percent, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
     from rankselect.study.analysis.differences import ArmDifference
     from rankselect.study.analysis.results import StudyResults
+    from rankselect.study.analysis.summary import ArmSummary
     from rankselect.study.report.content import Picture
     from rankselect.study.report.palette import ArmStyle
     from rankselect.study.run import RunResult
 
-__all__ = ["compose"]
-
+__all__ = ["compose", "facts_of"]
 
 _INTERVALS = (
     "Intervals are of 95 %, over seeds and questions. All arms met the same questions, so the intervals of two arms "
@@ -132,3 +131,50 @@ def _points(results: StudyResults, metric: str) -> list[Interval]:
 
 def _some(*each: Picture | None) -> tuple[Picture, ...]:
     return tuple(picture for picture in each if picture is not None)
+
+
+def facts_of(
+    summary: Sequence[ArmSummary],
+    chosen: str | None,
+    best: str,
+    untrained: Collection[str],
+    differences: Sequence[ArmDifference],
+) -> Iterator[Fact]:
+    """Three to six numbers: scores of the arms that matter, what could have been shown, and what training costs.
+
+    Args:
+        summary: What was measured of each arm.
+        chosen: The arm to use, if the study can say.
+        best: The arm that scores best.
+        untrained: Arms without an adapter.
+        differences: Of the other arms from the best, under the metric that decides.
+    """
+    rows = {row.arm: row for row in summary if row.seeds}
+    base = [name for name in untrained if name in rows]
+    if differences:
+        metric = differences[0].metric
+        for name in dict.fromkeys(filter(rows.get, [chosen or best, best, *base[:1]])):
+            yield _score(rows[name], metric, _described(name, best, base))
+        known = [each.detectable for each in differences if not each.shown and each.detectable is not None]
+        if known:
+            which = f"smallest difference in {metric} from {differences[0].baseline}"
+            yield Fact(number(max(known)), f"{which} that could have been shown for every arm")
+    trained = next((name for name in (chosen, best, *rows) if name in rows and name not in untrained), None)
+    if trained is not None:
+        row = rows[trained]
+        share = percent(row.mean("trainable_percent").value or 0.0, 100)
+        yield Fact(
+            count(row.mean("trainable_parameters").value or 0.0), f"trainable parameters of {trained}, {share} of all"
+        )
+        yield Fact(duration(row.mean("training_seconds").value), f"training time of {trained}, mean over seeds")
+
+
+def _score(row: ArmSummary, metric: str, name: str) -> Fact:
+    value, low, high = row.mean(metric, "dropout_off")
+    interval = "" if low is None or high is None else f" (95 % interval {number(low)} to {number(high)})"
+    return Fact(number(value), f"{metric} of {name}{interval}")
+
+
+def _described(name: str, best: str, base: Sequence[str]) -> str:
+    said = [name, *(["without training"] if name in base else []), *(["the best"] if name == best else [])]
+    return ", ".join(said)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rankselect.errors import MissingExtraError
-from rankselect.study.report.labels import label_lines, label_points, settle
+from rankselect.study.report.labels import finish_layout, label_lines, label_points
 from rankselect.study.report.palette import INKS
 from rankselect.study.report.wording import short
 
@@ -120,7 +120,7 @@ def scores(
         ax.margins(x=0.12)
         ax.set_xlabel(x)
         ax.set_ylabel(y)
-        settle(ax)
+        finish_layout(ax)
         if reference is not None:
             label_lines(ax, [(reference.value, reference.arm, styles[reference.arm].light)])
         label_points(ax, points, [styles[point.arm].light for point in points])
@@ -196,7 +196,7 @@ def _whole_numbers(ax: Axes) -> None:
 
 def _label_ends(ax: Axes, ends: Mapping[str, float], styles: Mapping[str, ArmStyle]) -> None:
     """Name the lines at their right ends."""
-    settle(ax)
+    finish_layout(ax)
     label_lines(ax, [(y, name, styles[name].light) for name, y in ends.items()])
 
 

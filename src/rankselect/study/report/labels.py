@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
     from rankselect.study.report.content import Interval
 
-__all__ = ["label_lines", "label_points", "settle"]
+__all__ = ["finish_layout", "label_lines", "label_points"]
 
 _GAP = 0.075  # between labels at the ends of lines, as a share of the axes' height
 _CLEAR = 7.0  # labels keep so many pixels away from the middle of a point
 _BESIDE = [(side * 9, lift) for lift in (0, 11, -11, 22, -22, 33, -33) for side in (1, -1)]  # places, in points
 
 
-def settle(ax: Axes) -> None:
+def finish_layout(ax: Axes) -> None:
     """Give the axes their final limits and size: labels are placed by them."""
     _root(ax).draw_without_rendering()
 
