@@ -61,7 +61,7 @@ def test_what_is_read_is_what_was_written():
     assert StudyConfig.from_dict({"model": "m", "train": "t", "arms": [Arm("base").to_dict()]}) == StudyConfig(
         "m", "t", arms=[Arm("base")]
     )
-    with pytest.raises(rs.ArgumentError, match=r"the fields of a StudyConfig, got learning_rat\. Upgrade"):
+    with pytest.raises(rs.errors.ArgumentError, match=r"the fields of a StudyConfig, got learning_rat\. Upgrade"):
         StudyConfig.from_dict({**CONFIG.to_dict(), "learning_rat": 1})
 
 
@@ -128,7 +128,7 @@ def test_a_strategy_that_is_not_here_is_its_record(text):
     config = StudyConfig.from_dict(values)
     assert isinstance(config.arms[0].strategy, RecordedStrategy)
     assert config.to_dict() == values
-    with pytest.raises(rs.ArgumentError, match="expected a strategy that is installed here"):
+    with pytest.raises(rs.errors.ArgumentError, match="expected a strategy that is installed here"):
         config.arms[0].strategy.ranks([], None)
 
 
@@ -156,7 +156,7 @@ def test_a_strategy_that_is_not_here_is_its_record(text):
     ],
 )
 def test_configs_that_mean_nothing_are_refused(changed, said):
-    with pytest.raises(rs.ArgumentError, match=said):
+    with pytest.raises(rs.errors.ArgumentError, match=said):
         replace(CONFIG, **changed)
 
 
@@ -171,7 +171,7 @@ def test_configs_that_mean_nothing_are_refused(changed, said):
     ],
 )
 def test_arms_that_mean_nothing_are_refused(arguments, said):
-    with pytest.raises(rs.ArgumentError, match=said):
+    with pytest.raises(rs.errors.ArgumentError, match=said):
         Arm(*arguments)
 
 
@@ -179,5 +179,5 @@ def test_arms_that_mean_nothing_are_refused(arguments, said):
     ("name", "said"), [("per-layer", "Did you mean per-layer-id"), ("Fixd(rank=2)", "a strategy, got 'Fixd")]
 )
 def test_a_strategy_that_is_not_installed_is_said_when_the_arm_is_made(name, said):
-    with pytest.raises(rs.UnknownNameError, match=said):
+    with pytest.raises(rs.errors.UnknownNameError, match=said):
         Arm("x", name)

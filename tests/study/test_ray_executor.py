@@ -212,7 +212,9 @@ def test_a_folder_that_a_worker_does_not_see_is_said(two_workers, tmp_path):
 
 
 def test_what_no_machine_has_is_said_instead_of_waited_for(two_workers):
-    with pytest.raises(rs.errors.ArgumentError, match="expected a machine with 2 GPUs and 1 CPU cores for a run, got mach"):
+    with pytest.raises(
+        rs.errors.ArgumentError, match="expected a machine with 2 GPUs and 1 CPU cores for a run, got mach"
+    ):
         list(RayExecutor(gpus_per_run=2).run(RunResult, RUNS))
     with pytest.raises(rs.errors.ArgumentError, match="a machine with 0 GPUs and 3 CPU cores .* machines with 0 and 2"):
         list(RayExecutor(cpus_per_run=3).run(RunResult, RUNS))
