@@ -181,3 +181,10 @@ def test_arms_that_mean_nothing_are_refused(arguments, said):
 def test_a_strategy_that_is_not_installed_is_said_when_the_arm_is_made(name, said):
     with pytest.raises(rs.errors.UnknownNameError, match=said):
         Arm("x", name)
+
+
+def test_a_control_is_one_even_if_what_it_wraps_is_not_installed():
+    arm = Arm.from_dict({**ARMS[2].to_dict(), "strategy": "SameParameters(strategy=Theirs(x='a', y=(1, 2)))"})
+    assert isinstance(arm.strategy, rs.SameParameters)
+    assert isinstance(arm.strategy.strategy, RecordedStrategy)
+    assert arm.to_dict()["strategy"] == "SameParameters(strategy=Theirs(x='a', y=(1, 2)))"

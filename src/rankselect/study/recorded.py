@@ -13,7 +13,7 @@ from rankselect.registry import available, create
 from rankselect.strategies._base import RankStrategy, strategy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from rankselect.plan.targets import Target
 
@@ -61,13 +61,15 @@ def strategy_from(given: RankStrategy | str) -> RankStrategy:
 
 
 def recorded_strategy(text: str) -> RankStrategy:
-    """The strategy of a record, or the record alone if its class is not known here.
+    """The strategy of a record, or the record alone if its class is not known here; likewise of what it wraps.
 
     Example:
         >>> recorded_strategy("Fixed(rank=8)"), type(recorded_strategy("Theirs(x=1)")).__name__
         (Fixed(rank=8), 'RecordedStrategy')
+        >>> type(recorded_strategy("SameParameters(strategy=Theirs(x=1))")).__name__
+        'SameParameters'
     """
-    found: RankStrategy | None = _from_record(text, RankStrategy, "strategy")
+    found: RankStrategy | None = _from_record(text, RankStrategy, "strategy", RecordedStrategy)
     return found or RecordedStrategy(text)
 
 
@@ -108,12 +110,19 @@ def _recordable(given: Plugin) -> Plugin:
     return given
 
 
-def _from_record(text: str, base: type[Any], kind: str) -> Any:
-    """The instance that Python writes like this; None if it is no record, or of a class that is not known here."""
+def _from_record(text: str, base: type[Any], kind: str, unknown: Callable[[str], Any] | None = None) -> Any:
+    """The instance that Python writes like this; None if it is no record.
+
+    Args:
+        text: The record.
+        base: A class of which the instance is one.
+        kind: What the registry calls those.
+        unknown: Makes something of the record of a class that is not known here; None to return None.
+    """
     known = {each.__name__: each for each in _subclasses(base)}
     try:
         known |= {point.attr: point.load() for point in available(kind).values() if f"{point.attr}(" in text}
-        found = _value(ast.parse(text, mode="eval").body, known)
+        found = _value(ast.parse(text, mode="eval").body, known, unknown)
     except (ImportError, SyntaxError, ValueError, TypeError, LookupError, RankSelectError):
         return None
     return found if isinstance(found, base) and repr(found) == text else None
@@ -126,16 +135,18 @@ def _subclasses(base: type) -> Iterator[type]:
         yield from _subclasses(each)
 
 
-def _value(node: ast.expr, known: Mapping[str, Any]) -> Any:
+def _value(node: ast.expr, known: Mapping[str, Any], unknown: Callable[[str], Any] | None) -> Any:
     """What an expression of literals and known classes stands for. Nothing else is called, whatever the file says."""
     if isinstance(node, ast.Tuple | ast.List):
-        parts = [_value(each, known) for each in node.elts]
+        parts = [_value(each, known, unknown) for each in node.elts]
         return tuple(parts) if isinstance(node, ast.Tuple) else parts
     if not isinstance(node, ast.Call):
         return ast.literal_eval(node)
-    kind: Any = known[node.func.id] if isinstance(node.func, ast.Name) else None
+    kind: Any = known.get(node.func.id) if isinstance(node.func, ast.Name) else None
     if not (isinstance(kind, type) and is_dataclass(kind)):
-        raise ValueError(ast.unparse(node))
+        if unknown is None:
+            raise ValueError(ast.unparse(node))
+        return unknown(ast.unparse(node))
     inside = {**vars(sys.modules[kind.__module__]), **known}  # the parts of a plug-in are classes that its module names
-    arguments = [_value(each, inside) for each in node.args]
-    return kind(*arguments, **{str(each.arg): _value(each.value, inside) for each in node.keywords})
+    arguments = [_value(each, inside, unknown) for each in node.args]
+    return kind(*arguments, **{str(each.arg): _value(each.value, inside, unknown) for each in node.keywords})
