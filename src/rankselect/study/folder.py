@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import platform
 from contextlib import contextmanager
@@ -41,7 +40,6 @@ _FORMATS = {
     "results.json": "rankselect.study_results",
 }
 _PACKAGES = ("rankselect", "torch", "transformers", "peft", "accelerate", "numpy")
-_OF_TRAINING: dict[str, Any] = {"seconds": (int, float), "tokens": int, "peak_memory_bytes": int, "losses": list}
 _COUNTS_OF_JUDGE = ("n_verdicts", "n_abstentions", "n_disagreements", "n_preferences", "n_first_preferred")
 _OF_JUDGE: dict[str, Any] = {"judge": str, "ranking": list, "unranked": str, "comparisons": list}
 _OF_JUDGE |= dict.fromkeys(_COUNTS_OF_JUDGE, int)
@@ -156,7 +154,7 @@ class StudyFolder:
         damaged: dict[str, str] = {}
         for file in self.run_files():
             try:
-                runs.append(_checked(RunResult.load(file), file.name, config, len(rows)))
+                runs.append(self._whole_run(file, config, len(rows)))
             except (RankSelectError, TypeError, ValueError, AttributeError, KeyError) as error:
                 damaged[file.name] = " ".join(str(error).split())
         return StudyFiles(
@@ -269,6 +267,18 @@ class StudyFolder:
         write_text(tidy, table)
         return [tidy, self._write("results.json", document)]
 
+    def _whole_run(self, file: Path, config: StudyConfig, n_rows: int) -> RunResult:
+        """What came of a run of this study, of which nothing is missing."""
+        result = RunResult.load(file)
+        if file != self._run_file(result.run) or result.run.arm not in {arm.name for arm in config.arms}:
+            raise FileFormatError(
+                "a unit of this study, under its own name",
+                f"{result.run.id} in {file.name}",
+                "Run the study again: what is damaged is done anew.",
+            )
+        result.require_whole(n_rows, file.name)
+        return result
+
     def _run_file(self, run: Run) -> Path:
         return self.path / "units" / f"{run.id}.json"
 
@@ -280,26 +290,6 @@ class StudyFolder:
     def _write(self, name: str, values: Mapping[str, Any]) -> Path:
         write_document(self.path / name, {"format": _FORMATS[name], "version": _VERSION, **values})
         return self.path / name
-
-
-def _checked(result: RunResult, file: str, config: StudyConfig, n_rows: int) -> RunResult:
-    """A run's result, if it is whole and one of this study."""
-    remedy = "Run the study again: what is damaged is done anew."
-    if f"{result.run.id}.json" != file or result.run.arm not in {arm.name for arm in config.arms}:
-        raise FileFormatError("a unit of this study, under its own name", f"{result.run.id} in {file}", remedy)
-    if result.status == "failed" or result.run.kind == "grid":
-        return result
-    columns = [result.test_losses, *(values for scores in result.scores.values() for values in scores.values())]
-    for values in columns:
-        parts = values if values and isinstance(values[0], list) else [values]
-        for part in parts:
-            if len(part) != n_rows or not all(math.isfinite(value) for value in part):
-                raise FileFormatError(f"{n_rows} finite scores", f"others in {file}", remedy)
-    if any(len(answers) != n_rows for answers in result.answers.values()):
-        raise FileFormatError(f"{n_rows} answers", f"others in {file}", remedy)
-    for name, kind in _OF_TRAINING.items() if result.training is not None else ():
-        field(result.training or {}, name, kind, file)
-    return result
 
 
 def _gpus() -> str:

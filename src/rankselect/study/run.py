@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, final
 
+from rankselect.errors import FileFormatError
 from rankselect.files import field as checked_field
 from rankselect.files import read_document, write_document
 
@@ -16,6 +18,7 @@ __all__ = ["Run", "RunResult"]
 # Files call a run a unit, as the first version did: in this format's name and its field "unit", in the folder "units",
 # and in results.json.
 _FORMAT, _VERSION = "rankselect.study_unit", 1
+_OF_TRAINING: dict[str, Any] = {"seconds": (int, float), "tokens": int, "peak_memory_bytes": int, "losses": list}
 
 
 @final
@@ -120,3 +123,28 @@ class RunResult:
             if each.name != "run"
         }
         return cls(Run(**checked_field(document, "unit", dict, path)), **values)
+
+    def require_whole(self, n_questions: int, file: str) -> None:
+        """See that a final run that is done has what results are computed from, of every question.
+
+        Args:
+            n_questions: The number of the test's questions.
+            file: Where it was read, for the message.
+
+        Raises:
+            FileFormatError: If something is missing or not finite.
+        """
+        if self.status == "failed" or self.run.kind == "grid":
+            return
+        remedy = "Run the study again: what is damaged is done anew."
+        columns = [self.test_losses, *(values for scores in self.scores.values() for values in scores.values())]
+        for values in columns:
+            parts = values if values and isinstance(values[0], list) else [values]
+            for part in parts:
+                if len(part) != n_questions or not all(math.isfinite(value) for value in part):
+                    raise FileFormatError(f"{n_questions} finite scores", f"others in {file}", remedy)
+        if any(len(answers) != n_questions for answers in self.answers.values()):
+            raise FileFormatError(f"{n_questions} answers", f"others in {file}", remedy)
+        if self.training is not None:
+            for name, kind in _OF_TRAINING.items():
+                checked_field(self.training, name, kind, file)

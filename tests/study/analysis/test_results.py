@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from rankselect.errors import DataError, FileFormatError, MissingExtraError, UnknownNameError
+from rankselect.errors import DataError, FileFormatError, MissingExtraError, RankSelectError, UnknownNameError
 from rankselect.study.analysis.results import StudyResults
 from rankselect.study.run import RunResult
 from study.synthetic_study import (
@@ -311,3 +311,31 @@ def test_without_pandas(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(MissingExtraError, match=r'pip install "rankselect\[study\]"'):
         _ = StudyResults.load(folder).table
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"arms": [{"name": "rank-1"}]}, r"the config of a study, got .*config\.json \(KeyError: 'strategy'\)"),
+        ({"learning_rat": 1}, "the fields of a StudyConfig, got learning_rat"),
+    ],
+)
+def test_a_config_that_is_not_one_is_fatal(folder, changed, said):
+    path = folder / "config.json"
+    head = json.loads(path.read_text())
+    path.write_text(json.dumps({**head, "config": {**head["config"], **changed}}))
+    with pytest.raises(RankSelectError, match=said):
+        StudyResults.load(folder)
+
+
+def test_data_frames_hold_what_the_typed_values_do(whole):
+    for summary, row in zip(whole.arm_summaries, whole.summary.to_dict("records"), strict=True):
+        for (measurement, condition), mean in summary.means.items():
+            end = "_dropout_on" if condition == "dropout_on" else ""
+            names = [f"{measurement}{end}{bound}" for bound in ("", "_low", "_high")]
+            assert [row.get(name) for name in names if name in row] == [each for each in mean if each is not None]
+    assert [each.arm for each in whole.places["token-f1"]] == whole.rankings["token-f1"]["arm"].tolist()
+    assert [each.validation_loss for each in whole.grid_points] == pytest.approx(
+        whole.grid_table["validation_loss"].tolist(), nan_ok=True
+    )
+    assert [str(each) for each in whole.arm_differences("token-f1")] == whole.differences("token-f1")["says"].tolist()
