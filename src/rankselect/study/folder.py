@@ -7,13 +7,12 @@ import os
 import platform
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, final
 
 from filelock import FileLock, Timeout
 
 from rankselect.errors import ArgumentError, FileFormatError
-from rankselect.files import field, read_document, write_document
+from rankselect.files import field, package_versions, read_document, write_document
 from rankselect.study.run import UnitResult
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ class StudyFolder:
             document = {"format": _CONFIG, "version": _VERSION, "hash": config.hash, "config": config.to_dict()}
             document["rows_hash"] = rows.hash
             machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores, {_gpus()}"
-            versions = {name: version(name) for name in _VERSIONS_OF}
+            versions = package_versions(*_VERSIONS_OF)
             write_document(path, {**document, "machine": machine, "versions": versions})
             return
         before = read_document(path, _CONFIG, _VERSION)
