@@ -17,6 +17,7 @@ from rankselect.errors import ArgumentError, EvidenceError, RankSelectWarning, T
 from rankselect.estimators._base import NeighborEstimator, estimator
 from rankselect.files import package_versions
 from rankselect.models.layers import require_model, unwrapped
+from rankselect.models.names import model_name
 from rankselect.models.processes import Processes
 from rankselect.models.trunk import input_device, longest_input
 
@@ -193,7 +194,7 @@ def _settings(
         n_duplicates=samples.n_duplicates,
         n_truncated=samples.n_truncated,
         texts_digest=samples.digest_of(used),
-        model_name=str(getattr(config, "_name_or_path", "") or type(calibration.model).__name__),
+        model_name=model_name(calibration.model) or type(calibration.model).__name__,
         model_type=str(getattr(config, "model_type", "")),
         width=found.width,
         order_agreement=found.agreement,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rankselect.calibration.evidence import Calibration
 from rankselect.errors import ArgumentError, EvidenceError, RankSelectWarning, TargetError
+from rankselect.models.names import model_name
 from rankselect.plan.patterns import shortest_target_modules
 from rankselect.plan.planned_module import PlannedModule
 from rankselect.plan.rank_plan import RankPlan
@@ -134,7 +135,7 @@ def make_plan(
         modules=tuple(PlannedModule(t, ranks[t.name], alpha_ratio * ranks[t.name]) for t in targets),
         target_modules=spec if isinstance(spec, str) else tuple(spec),
         strategy=strategy,
-        model_name=str(getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__),
+        model_name=model_name(model) or type(model).__name__,
         base_parameters=count_parameters(model),
     )
 

@@ -19,6 +19,7 @@ from rankselect.files import new_folder, package_versions
 from rankselect.models._transformers import align_special_tokens, recomputes_activations
 from rankselect.models.layers import require_model, unwrapped
 from rankselect.models.loading import load_model, quantization_of
+from rankselect.models.names import model_name
 from rankselect.models.processes import Processes
 from rankselect.training.adapt import adapt, strategy_or_plan
 from rankselect.training.callbacks import Meter, StepProgress
@@ -230,7 +231,7 @@ class RankSelectTrainer(ResilientTrainer):
         history = self.state.log_history
         return TrainingRecord(
             strategy=self.plan.strategy,
-            base_model=str(getattr(base.config, "_name_or_path", "") or type(base).__name__),
+            base_model=model_name(base),
             quantization=self.quantization,
             dtype=str(base.dtype).removeprefix("torch."),
             device=self.args.device.type,

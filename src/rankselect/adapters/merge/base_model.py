@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import copy
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import torch
 
 from rankselect.adapters.merge.shards import Checkpoint
-from rankselect.errors import ModelError, first_sentence
+from rankselect.errors import ModelError
+from rankselect.models.names import download, load_config
 from rankselect.models.packing import Quantization, config_of, require_bitsandbytes, weight_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 __all__ = ["BaseModel", "empty_model", "open_base", "parameter_keys", "quantized_modules", "scales", "ties"]
-
-_PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.tiktoken")
 
 
 @final
@@ -64,17 +61,12 @@ def open_base(name: str, *, trust_remote_code: bool = False) -> BaseModel:
             quantized by something else than bitsandbytes.
         MissingExtraError: If its weights are quantized and bitsandbytes is not installed.
     """
-    from transformers import AutoConfig
-
-    folder = _folder(name)
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelError(
-            "a base model that transformers can build",
-            f"{name}: {first_sentence(error)}",
-            "Upgrade transformers, pass trust_remote_code=True if the model brings its own code, or copy it again.",
-        ) from error
+        config = load_config(name, trust_remote_code=trust_remote_code)
+        folder = download(name)
+    except ModelError as error:
+        remedy = f"{error.remedy} To use another base model, give its folder with base (--base)."
+        raise ModelError(error.expected, error.got, remedy) from error
     stored_config = getattr(config, "quantization_config", None)
     stored = _stored(name, stored_config)
     if stored_config is not None:
@@ -177,32 +169,6 @@ def scales(checkpoint: Checkpoint) -> dict[str, tuple[str, ...]]:
         if weight is not None:
             found[weight] = (*found.get(weight, ()), key)
     return found
-
-
-def _folder(name: str) -> Path:
-    folder = Path(name)
-    wanted = "a base model (a folder with config.json, or a name on the hub)"
-    if not name:
-        raise ModelError(wanted, "none, and the adapter names none", "Give the base model with base (--base).")
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise ModelError(wanted, f"{name}, which has no config.json", "Give the folder of the base model.")
-        return folder
-    if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        got = "which is a file" if folder.exists() else "which does not exist"
-        raise ModelError(wanted, f"{name}, {got}", "Give the folder of the base model with base (--base).")
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(_PATTERNS)))
-    except (OSError, ValueError, RuntimeError) as error:
-        offline = os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "ON", "YES", "TRUE"}
-        raise ModelError(
-            wanted,
-            f"{name}, which is no folder and cannot be had from the hub"
-            + (" (HF_HUB_OFFLINE is set)" if offline else f" ({first_sentence(error)})"),
-            "Give the folder of the base model with base (--base), or check name, login and connection.",
-        ) from error
 
 
 def _stored(name: str, settings: Any) -> Quantization:
