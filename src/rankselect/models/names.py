@@ -106,8 +106,10 @@ def model_class(config: PreTrainedConfig) -> Any:
     """The class that the config names, so that modules have the names they have in training."""
     import transformers
 
+    from rankselect.models._transformers import is_remote_code
+
     own_code = getattr(config, "auto_map", None) or {}
-    if type(config).__module__.startswith("transformers_modules"):
+    if is_remote_code(config):
         return transformers.AutoModelForCausalLM if "AutoModelForCausalLM" in own_code else transformers.AutoModel
     kind = getattr(transformers, (config.architectures or [""])[0], None)
     known = isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)

@@ -17,8 +17,8 @@ from rankselect.data.prompt_tokens import row_length
 from rankselect.data.prompts import PromptTemplate
 from rankselect.errors import NonFiniteLossError, SaveError
 from rankselect.models._transformers import checkpointing
+from rankselect.models.quantized_layers import count_parameters
 from rankselect.registry import create
-from rankselect.strategies.planning import count_parameters
 from rankselect.study.base_model import stored_parameters, study_model, study_tokenizer
 from rankselect.study.folder import StudyFolder
 from rankselect.study.rows import study_rows

@@ -18,9 +18,10 @@ from rankselect.errors import ArgumentError
 from rankselect.files import new_folder, package_versions
 from rankselect.models._transformers import align_special_tokens, recomputes_activations
 from rankselect.models.layers import require_model, unwrapped
-from rankselect.models.loading import load_model, quantization_of
+from rankselect.models.loading import load_model
 from rankselect.models.names import model_name
 from rankselect.models.processes import Processes
+from rankselect.models.quantized_layers import quantization_of
 from rankselect.training.adapt import adapt, strategy_or_plan
 from rankselect.training.callbacks import Meter, StepProgress
 from rankselect.training.out_of_memory import out_of_memory_error

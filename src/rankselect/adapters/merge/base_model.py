@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
@@ -10,13 +9,16 @@ import torch
 
 from rankselect.adapters.merge.shards import Checkpoint
 from rankselect.errors import ModelError
+from rankselect.models._transformers import modules_to_quantize, renaming
+from rankselect.models.loading import empty_model
 from rankselect.models.names import download, load_config
-from rankselect.models.packing import Quantization, config_of, require_bitsandbytes, weight_of
+from rankselect.models.quantized_layers import Quantization, require_bitsandbytes
+from rankselect.models.quantized_weights import weight_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-__all__ = ["BaseModel", "empty_model", "open_base", "parameter_keys", "quantized_modules", "scales", "ties"]
+__all__ = ["BaseModel", "open_base", "parameter_keys", "quantized_modules", "scales", "ties"]
 
 
 @final
@@ -72,34 +74,10 @@ def open_base(name: str, *, trust_remote_code: bool = False) -> BaseModel:
     if stored_config is not None:
         del config.quantization_config
     dtype = getattr(config, "dtype", None)
-    model = empty_model(config, trust_remote_code=trust_remote_code)
+    model = empty_model(config, dtype=torch.float32, computed_buffers=True, trust_remote_code=trust_remote_code)
     checkpoint = Checkpoint.open(folder)
     keys, fused = parameter_keys(model, checkpoint)
     return BaseModel(name, config, stored, stored_config, checkpoint, model, keys, fused, scales(checkpoint), dtype)
-
-
-def empty_model(config: PreTrainedConfig, *, trust_remote_code: bool = False) -> PreTrainedModel:
-    """Build the model class that a config names, in float32 with its parameters on the meta device.
-
-    Buffers that are computed (rotary frequencies, masks) are real, so that the model can run once it has weights.
-    """
-    import transformers
-    from accelerate import init_empty_weights
-
-    kind: Any = getattr(transformers, (config.architectures or [""])[0], None)
-    own_code = getattr(config, "auto_map", None) or {}
-    config = copy.deepcopy(config)  # whose dtype is changed by what follows
-    with init_empty_weights(include_buffers=False):
-        if kind is None or type(config).__module__.startswith("transformers_modules"):
-            auto: Any = (
-                transformers.AutoModelForCausalLM if "AutoModelForCausalLM" in own_code else transformers.AutoModel
-            )
-            model = auto.from_config(config, dtype=torch.float32, trust_remote_code=trust_remote_code)
-        else:
-            model = kind._from_config(config, dtype=torch.float32)  # noqa: SLF001  (its only way to set the dtype)
-    model.tie_weights()  # moving parameters to the meta device has cut the ties
-    model.eval()
-    return model  # type: ignore[no-any-return]
 
 
 def ties(model: PreTrainedModel) -> dict[str, tuple[str, ...]]:
@@ -117,22 +95,14 @@ def parameter_keys(model: PreTrainedModel, checkpoint: Checkpoint) -> tuple[dict
         ``{name of a parameter or buffer: key}``, several names for one key where weights are tied, and the names of
         parameters that are not stored under one key.
     """
-    from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
-
-    mapping = get_model_conversion_mapping(model)
-    renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
-    converters = [entry for entry in mapping if isinstance(entry, WeightConverter)]
-    prefix, names = model.base_model_prefix, model.state_dict()
+    renamed, names = renaming(model), model.state_dict()
     keys: dict[str, str] = {}
     fused: set[str] = set()
     for key in checkpoint.files:
         if weight_of(key) is not None:
             continue
-        name, pattern = rename_source_key(key, renamings, converters, prefix, names)
-        if name not in names and key in names:
-            name, pattern = rename_source_key(key, [], [], prefix, names)
-        if pattern is not None:
+        name, of_several = renamed(key)
+        if of_several:
             fused.add(name)
         elif name in names:
             keys[name] = key
@@ -152,13 +122,7 @@ def quantized_modules(base: BaseModel, quantization: Quantization) -> frozenset[
         return frozenset(name.removesuffix(".weight") for name, key in base.keys.items() if key in base.parts)
     if quantization == "none":
         return frozenset()
-    from bitsandbytes.nn import Linear4bit, Linear8bitLt  # type: ignore[attr-defined]
-    from transformers.quantizers import AutoHfQuantizer  # type: ignore[attr-defined]
-
-    model = empty_model(base.config)
-    quantizer = AutoHfQuantizer.from_config(config_of(quantization), pre_quantized=False)
-    quantizer.preprocess_model(model, device_map=None)
-    return frozenset(name for name, module in model.named_modules() if isinstance(module, (Linear4bit, Linear8bitLt)))
+    return frozenset(modules_to_quantize(base.model))
 
 
 def scales(checkpoint: Checkpoint) -> dict[str, tuple[str, ...]]:
