@@ -144,7 +144,7 @@ def test_an_error_that_is_not_of_the_disk_stays_what_it_is(tmp_path, monkeypatch
     monkeypatch.setattr(trainer, "save_model", broken)
     with pytest.raises(RuntimeError, match="something else") as caught:
         trainer.train()
-    assert not isinstance(caught.value, rs.SaveError)
+    assert not isinstance(caught.value, rs.errors.SaveError)
 
 
 def test_a_row_that_does_not_fit_ends_with_what_each_change_would_save(tmp_path):
