@@ -21,7 +21,8 @@ from transformers import BertConfig, BertModel
 import rankselect as rs
 from machine import describe
 from rankselect.calibration.batches import encode, padded_batches
-from rankselect.models.trunk import measuring, run_trunk
+from rankselect.models.evaluation_mode import evaluating
+from rankselect.models.trunk import run_trunk
 from rankselect.testing import tiny_texts, tiny_tokenizer
 
 LAYERS, WIDTH = 12, 768
@@ -52,7 +53,7 @@ def measure(n: int, batch_size: int) -> dict[str, float]:
     )  # loads libraries, fills the allocator's pools
     before = resident("VmRSS")
     reset_high_water_mark()
-    with measuring(model):
+    with evaluating(model):
         run_trunk(model, batches[0])
     batch = max(resident("VmHWM") - before, 0)
     before = resident("VmRSS")

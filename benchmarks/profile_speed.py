@@ -27,7 +27,8 @@ from transformers import AutoModel, AutoTokenizer
 import rankselect as rs
 from machine import describe
 from rankselect.calibration.batches import Samples, encode, padded_batches
-from rankselect.models.trunk import measuring, run_trunk
+from rankselect.models.evaluation_mode import evaluating
+from rankselect.models.trunk import run_trunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,7 +45,7 @@ def texts_from(path: Path, n: int) -> list[str]:
 
 def bare_forward(model: Any, samples: Samples) -> None:
     """The same batches through the same trunk, and nothing else."""
-    with measuring(model):
+    with evaluating(model):
         for _, batch in padded_batches(samples, np.arange(len(samples)), BATCH, pad_id=0):
             run_trunk(model, batch)
 

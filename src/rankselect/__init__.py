@@ -99,7 +99,7 @@ _MOVED = {
     "encode_rows": "data.encoding.encode_rows",
     "find_targets": "plan.targets.find_targets",
     "nearest_neighbors": "neighbors.nearest.nearest_neighbors",
-    "quantization_of": "models.loading.quantization_of",
+    "quantization_of": "models.quantized_layers.quantization_of",
     "read_adapter": "adapters.adapter_folder.read_adapter",
     "warn_of_overlap": "data.rows.warn_of_overlap",
 }

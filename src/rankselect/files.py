@@ -8,6 +8,7 @@ import re
 import shutil
 import tempfile
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from rankselect.errors import FileFormatError, RankSelectError, SaveError, first
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["as_json", "field", "new_folder", "read_document", "write_document", "write_text"]
+__all__ = ["as_json", "field", "new_folder", "package_versions", "read_document", "write_document", "write_text"]
 
 
 def write_document(path: str | os.PathLike[str], document: dict[str, Any]) -> None:
@@ -89,6 +90,22 @@ def field(document: dict[str, Any], name: str, kind: type | tuple[type, ...], pa
             "The file is damaged: make it again.",
         )
     return value
+
+
+def package_versions(*packages: str) -> dict[str, str]:
+    """The versions of these packages, as files record them; those that are not installed are left out.
+
+    Example:
+        >>> sorted(package_versions("rankselect", "torch", "no-such-package"))
+        ['rankselect', 'torch']
+    """
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import resource
@@ -20,6 +21,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from rankselect.adapters.merge import merge_adapter, output
 from rankselect.errors import AdapterError, ModelError, RankSelectWarning, SaveError
 from rankselect.testing import tiny_model
+from training.test_trainer import make_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 MERGE = """
@@ -64,12 +66,9 @@ def left(folder):
 @pytest.mark.parametrize(
     ("base", "message"),
     [
-        ("/no/such/model", "got /no/such/model, which does not exist. Give the folder of the base model with base"),
-        (
-            "nobody/no-such-model",
-            "got nobody/no-such-model, which is no folder and cannot be had from the hub .HF_HUB_OFF",
-        ),
-        (None, "got none, and the adapter names none. Give the base model with base"),
+        ("/no/such/model", "got /no/such/model, which does not exist. Check the path. To use another base .*--base"),
+        ("nobody/no-such", "got nobody/no-such: .* HF_HUB_OFFLINE is set and the model is not in the cache"),
+        (None, "got none, as .*adapter was trained on a model that was built in memory. Save that model .*--base"),
         (__file__, "got .*test_merge_failures.py, which is a file"),
     ],
 )
@@ -79,11 +78,26 @@ def test_a_base_that_is_not_there(folder, base, message):
     assert left(folder) == []
 
 
+@pytest.mark.filterwarnings("ignore::rankselect.errors.RankSelectWarning")
+def test_an_adapter_of_a_model_that_was_built_in_memory(tmp_path):
+    """Its record names no base, so nobody asks the hub for a repository with the name of a class."""
+    trainer = make_trainer(tmp_path / "training", changes={"max_steps": 1})
+    base = copy.deepcopy(trainer.model).unload()
+    base.save_pretrained(tmp_path / "base")
+    trainer.train()
+    trainer.save_adapter(tmp_path / "adapter")
+    assert json.loads((tmp_path / "adapter" / "rankselect.json").read_text())["base_model"] is None
+    with pytest.raises(ModelError, match=r"a model that was built in memory\. Save that model without the adapter"):
+        merge_adapter(tmp_path / "adapter", tmp_path / "out", progress=False)
+    report = merge_adapter(tmp_path / "adapter", tmp_path / "out", base=tmp_path / "base", progress=False)
+    assert report.difference.relative < 1e-5
+
+
 def test_a_base_without_config_or_of_no_known_kind(folder):
-    with pytest.raises(ModelError, match="got .*adapter, which has no config.json"):
+    with pytest.raises(ModelError, match="got .*adapter, which holds an adapter. Give the folder or name"):
         merge(folder, base=folder / "adapter")
     (folder / "base" / "config.json").write_text('{"model_type": "telepathy"}')
-    with pytest.raises(ModelError, match="expected a base model that transformers can build, got .*telepathy"):
+    with pytest.raises(ModelError, match="expected a model that transformers can load, got .*telepathy"):
         merge(folder)
 
 

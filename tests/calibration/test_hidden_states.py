@@ -15,8 +15,9 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, R
 from rankselect.calibration.batches import encode
 from rankselect.calibration.hidden_states import HiddenStates
 from rankselect.errors import ModelError
+from rankselect.models.evaluation_mode import evaluating
 from rankselect.models.layers import layer_names
-from rankselect.models.trunk import input_device, longest_input, measuring
+from rankselect.models.trunk import input_device, longest_input
 from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
@@ -233,10 +234,10 @@ def test_a_text_is_cut_where_the_positions_of_the_model_end():
     assert longest_input(roberta, None, 512) == 32  # two rows belong to the padding index
 
 
-def test_measuring_restores_the_mode_after_an_error(tiny):
+def test_evaluating_restores_the_mode_after_an_error(tiny):
     model = tiny[0].train()
-    with pytest.raises(RuntimeError, match="inside"), measuring(model):
+    with pytest.raises(RuntimeError, match="inside"), evaluating(model):
         assert not model.training
-        assert torch.is_inference_mode_enabled()
+        assert not torch.is_grad_enabled()
         raise RuntimeError("inside")
     assert model.training

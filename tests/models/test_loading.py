@@ -17,7 +17,8 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel, L
 
 import rankselect as rs
 from rankselect.models.evaluation_mode import evaluating
-from rankselect.models.loading import empty_model, load_model, load_tokenizer, quantization_of
+from rankselect.models.loading import empty_model, load_model, load_tokenizer
+from rankselect.models.quantized_layers import quantization_of
 from rankselect.testing import tiny_model, tiny_tokenizer
 from rankselect.training.generation import generate_answers
 
@@ -286,13 +287,16 @@ class TestQuantized:
         with pytest.raises(rs.errors.ArgumentError, match="a model to load in int8, got a model built in nf4"):
             load_model(loaded, quantization="int8")
 
-    def test_8_bit_layers_note_a_cast_once_at_most(self, model, caplog):
-        loaded = load_model(model, quantization="int8", device_map="cpu")
+    def test_8_bit_layers_note_a_cast_once(self, model, caplog):
+        logger = logging.getLogger("bitsandbytes.autograd._functions")
+        for seen in list(logger.filters):  # the line may have been logged in another test
+            logger.removeFilter(seen)
+        loaded = load_model(model, quantization="int8", device_map="cpu", dtype="float32")
         with torch.no_grad():
             loaded(self.IDS)
             loaded(self.IDS)
-        assert sum("inputs will be cast" in record.message for record in caplog.records) <= 1
-        assert len(logging.getLogger("bitsandbytes.autograd._functions").filters) == 1
+        assert sum("inputs will be cast" in record.message for record in caplog.records) == 1
+        assert len(logger.filters) == 1
 
     def test_a_repacked_model_is_not_trained(self, model):
         loaded = load_model(model, quantization="nf4", device_map="cpu")

@@ -101,6 +101,52 @@ def test_a_mean_loss_that_is_not_counted_by_items_is_weighted_by_labels(tmp_path
     torch.testing.assert_close(logits_of(cut.model), logits_of(whole.model), rtol=1e-4, atol=1e-4)
 
 
+def test_a_loss_of_ones_own_that_counts_items_is_not_weighted(tmp_path):
+    def summed(outputs, labels, num_items_in_batch=None):
+        logits, labels = outputs.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+        return torch.nn.functional.cross_entropy(logits, labels, reduction="sum") / num_items_in_batch
+
+    changes = {"gradient_accumulation_steps": 2, "max_steps": 2}
+    whole = make_trainer(tmp_path, changes=changes, compute_loss_func=summed)
+    cut = make_trainer(tmp_path, changes=changes, compute_loss_func=summed)
+    limit_memory(cut, 3)
+    whole.train()
+    cut.train()
+    assert cut.record.micro_batch_size == 2
+    torch.testing.assert_close(logits_of(cut.model), logits_of(whole.model), rtol=1e-4, atol=1e-4)
+
+
+def test_training_again_after_an_error_begins_anew(tmp_path):
+    """The batches of a step that failed are not run again in the first step of another training."""
+    trainer = make_trainer(tmp_path, changes={"gradient_accumulation_steps": 2, "max_steps": 1})
+    step, calls = trainer.compute_loss, []
+
+    def second_fails(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return step(*args, **kwargs)
+
+    trainer.compute_loss = second_fails
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    seen = limit_memory(trainer, 2)
+    trainer.train()
+    assert seen == [4, 2, 2, 2, 2]
+
+
+def test_an_error_that_is_not_of_the_disk_stays_what_it_is(tmp_path, monkeypatch):
+    trainer = make_trainer(tmp_path, changes={"save_strategy": "steps", "save_steps": 2})
+
+    def broken(*args, **kwargs):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(trainer, "save_model", broken)
+    with pytest.raises(RuntimeError, match="something else") as caught:
+        trainer.train()
+    assert not isinstance(caught.value, rs.errors.SaveError)
+
+
 def test_a_row_that_does_not_fit_ends_with_what_each_change_would_save(tmp_path):
     trainer = make_trainer(tmp_path)
     limit_memory(trainer, 0)
@@ -138,7 +184,8 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
         assert all(torch.isfinite(tensor).all() for tensor in load_file(weights).values())
 
 
-def test_a_full_disk_leaves_no_half_checkpoint(tmp_path):
+@pytest.mark.parametrize("limit", [2_000, 9_000], ids=["the adapter", "the optimizer's states"])
+def test_a_full_disk_leaves_no_half_checkpoint(tmp_path, limit):
     script = tmp_path / "run.py"
     script.write_text(
         textwrap.dedent(
@@ -151,7 +198,8 @@ def test_a_full_disk_leaves_no_half_checkpoint(tmp_path):
             changes = {"save_strategy": "steps", "save_steps": 2}
             trainer = here.make_trainer(sys.argv[1], changes=changes)
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))  # every longer file fails, as on a full disk
+            limit = int(sys.argv[3])
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))  # every longer file fails, as on a full disk
             try:
                 trainer.train()
             except rs.errors.SaveError as error:
@@ -162,7 +210,9 @@ def test_a_full_disk_leaves_no_half_checkpoint(tmp_path):
     )
     folder = tmp_path / "out"
     tests = str(Path(__file__).parents[1])
-    done = subprocess.run([sys.executable, script, folder, tests], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, script, folder, tests, str(limit)], capture_output=True, text=True, check=False
+    )
     assert "expected a checkpoint that can be written" in done.stdout, done.stderr[-2000:]
     assert "There is no checkpoint yet." in done.stdout
     assert not list(folder.glob("checkpoint-*"))

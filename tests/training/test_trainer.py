@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import pytest
 import torch
@@ -143,6 +144,9 @@ def test_the_record_counts_tokens_exactly_and_survives_its_file(tmp_path):
     from rankselect.training.record import TrainingRecord
 
     assert TrainingRecord.load(tmp_path) == record
+    named = replace(record, base_model="microsoft/phi-2")
+    named.save(tmp_path)
+    assert TrainingRecord.load(tmp_path) == named
 
 
 def test_a_saved_adapter_loads_in_plain_peft_with_the_same_logits(tmp_path):

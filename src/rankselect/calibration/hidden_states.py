@@ -9,9 +9,10 @@ import torch
 
 from rankselect.calibration.batches import padded_batches
 from rankselect.errors import ModelError
+from rankselect.models.evaluation_mode import evaluating
 from rankselect.models.layers import find_layers
 from rankselect.models.processes import Processes
-from rankselect.models.trunk import decoder_modules, input_device, measuring, run_trunk, vocabulary_filler
+from rankselect.models.trunk import decoder_modules, input_device, run_trunk, vocabulary_filler
 
 if TYPE_CHECKING:
     from torch import nn
@@ -84,7 +85,7 @@ class HiddenStates:
         """
         mine = self._processes.together(lambda: self._read_share(rows, bar))
         if self._processes.count > 1:
-            with torch.inference_mode():  # as the states were made
+            with torch.no_grad():
                 self._hand_over(torch.from_numpy(rows), torch.from_numpy(np.isin(rows, mine)))
 
     def _read_share(self, rows: np.ndarray, bar: tqdm[Any]) -> list[int]:
@@ -92,7 +93,7 @@ class HiddenStates:
         rank, count = self._processes.rank, self._processes.count
         mine: list[int] = []
         left = len(rows)
-        with measuring(self._model):
+        with evaluating(self._model):
             for batch_rows, batch in padded_batches(
                 self._samples, rows, self._batch_size, self._pad_id, share=(rank, count)
             ):

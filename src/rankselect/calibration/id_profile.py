@@ -17,6 +17,7 @@ from rankselect.estimators.half_samples import Z_95
 from rankselect.files import field as checked
 from rankselect.files import read_document, write_document
 from rankselect.models.layers import layer_names, unwrapped
+from rankselect.models.names import model_name
 from rankselect.plan.rounding import nearest_rank
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class IDProfile(Evidence):
                 f"one of another ({profiled[0] or 'no model type'}, width {profiled[1][0]})",
                 "Measure this model with id_profile.",
             )
-        name = str(getattr(config, "_name_or_path", ""))
+        name = model_name(model)
         if name and name != self.measurement.model_name:
             logger.info("The profile was measured on %r, the plan is for %r.", self.measurement.model_name, name)
 

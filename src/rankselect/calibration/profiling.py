@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import warnings
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -16,7 +15,9 @@ from rankselect.calibration.estimates import Estimates, estimate_layers
 from rankselect.calibration.hidden_states import HiddenStates
 from rankselect.errors import ArgumentError, EvidenceError, RankSelectWarning, TextsError
 from rankselect.estimators._base import NeighborEstimator, estimator
+from rankselect.files import package_versions
 from rankselect.models.layers import require_model, unwrapped
+from rankselect.models.names import model_name
 from rankselect.models.processes import Processes
 from rankselect.models.trunk import input_device, longest_input
 
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 _FIRST_STAGE = 128
 _SETTLED = 0.8
+_VERSIONS_OF = ("rankselect", "torch", "transformers", "numpy", "scikit-dimension", "bitsandbytes")
 _MAY_DIFFER = {"max_samples", "progress"}  # between processes: which texts are read is compared by itself
 
 
@@ -192,11 +194,11 @@ def _settings(
         n_duplicates=samples.n_duplicates,
         n_truncated=samples.n_truncated,
         texts_digest=samples.digest_of(used),
-        model_name=str(getattr(config, "_name_or_path", "") or type(calibration.model).__name__),
+        model_name=model_name(calibration.model) or type(calibration.model).__name__,
         model_type=str(getattr(config, "model_type", "")),
         width=found.width,
         order_agreement=found.agreement,
-        versions=_versions(),
+        versions=package_versions(*_VERSIONS_OF),
     )
 
 
@@ -229,13 +231,3 @@ def _require_enough(samples: Samples, by: Estimator) -> None:
 def _fewest(by: Estimator) -> int:
     """How many texts there must be for half of them to have the neighbours that the estimator looks at."""
     return 2 * (by.neighbors_needed + 1) if isinstance(by, NeighborEstimator) else 6
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in ("rankselect", "torch", "transformers", "numpy", "scikit-dimension", "bitsandbytes"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

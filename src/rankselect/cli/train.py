@@ -215,7 +215,7 @@ def _report(record: TrainingRecord, adapter: Path, *, as_json: bool) -> None:
     console.print(table)
     show(
         console,
-        f"Wrote {adapter}. Next: {shlex.join(['rankselect', 'evaluate', record.base_model])} "
+        f"Wrote {adapter}. Next: {shlex.join(['rankselect', 'evaluate', record.base_model or 'MODEL'])} "
         f"--adapter {shlex.quote(str(adapter))} --data …",
     )
     if as_json:

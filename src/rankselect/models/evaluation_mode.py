@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from rankselect.models.quantized import is_four_bit_layer
+from rankselect.models._transformers import bits_of, resume_checkpointing, stop_checkpointing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["evaluating", "has_dropout"]
+
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
 @contextmanager
@@ -22,8 +24,8 @@ def evaluating(model: nn.Module, *, dropout: bool = False, seed: int = 0) -> Ite
 
     Gradient checkpointing is off meanwhile, because it forbids the cache that generation needs. Four-bit layers of
     bitsandbytes keep their training flag: they have no dropout, and on a CPU with AVX512 they would repack their
-    weights for good at the first evaluation-mode pass, after which they can neither be trained nor (for widths that are
-    not multiples of 32) run.
+    weights for good at the first evaluation-mode pass, after which they can neither be trained nor (for widths that
+    are not multiples of 32) run.
 
     Args:
         model: The model, with or without an adapter.
@@ -40,20 +42,18 @@ def evaluating(model: nn.Module, *, dropout: bool = False, seed: int = 0) -> Ite
         True
     """
     modes = [(module, module.training) for module in model.modules()]
-    checkpointed = [module for module, _ in modes if getattr(module, "gradient_checkpointing", None) is True]
+    checkpointed: list[nn.Module] = []
     try:
+        checkpointed = stop_checkpointing(model)
         model.eval()
         for module, _ in modes:
-            module.training = is_four_bit_layer(module) or (dropout and _drops(module))
-        for module in checkpointed:
-            module.gradient_checkpointing = False  # type: ignore[assignment]
+            module.training = bits_of(module) == 4 or (dropout and _drops(module))
         with torch.no_grad(), _seeded(model, seed):
             yield
     finally:
         for module, training in modes:
             module.training = training
-        for module in checkpointed:
-            module.gradient_checkpointing = True  # type: ignore[assignment]
+        resume_checkpointing(checkpointed)
 
 
 def has_dropout(model: nn.Module) -> bool:
@@ -65,7 +65,7 @@ def _drops(module: nn.Module) -> bool:
     """Whether a module drops anything in training mode: itself, or as the argument of a function that it calls."""
     rates = [value for name, value in vars(module).items() if "dropout" in name and isinstance(value, float)]
     children = [module, *module.children()]
-    rates += [child.p for child in children if isinstance(child, nn.modules.dropout._DropoutNd)]  # noqa: SLF001
+    rates += [child.p for child in children if isinstance(child, _DROPOUTS)]
     return any(rate > 0 for rate in rates)
 
 

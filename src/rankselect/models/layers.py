@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -12,7 +12,16 @@ from rankselect.errors import ModelError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["find_layers", "is_adaptable", "layer_names", "layer_of", "require_model", "unwrapped"]
+__all__ = [
+    "find_layers",
+    "is_adaptable",
+    "is_transposed",
+    "layer_names",
+    "layer_of",
+    "require_model",
+    "unwrapped",
+    "widths",
+]
 
 
 def layer_names(model: nn.Module) -> tuple[str, ...]:
@@ -96,8 +105,27 @@ def is_adaptable(module: nn.Module) -> bool:
     """Whether LoRA can be put on this very module: linear layers, quantised ones and Conv1D included."""
     if isinstance(module, (nn.Linear, nn.Embedding)):
         return True
-    name = type(module).__name__
-    return name == "Conv1D" or ("Linear" in name and hasattr(module, "in_features"))
+    return is_transposed(module) or ("Linear" in type(module).__name__ and hasattr(module, "in_features"))
+
+
+def is_transposed(module: nn.Module) -> bool:
+    """Whether a module is a `Conv1D` of transformers: a linear layer whose weight is (d_in, d_out)."""
+    return type(module).__name__ == "Conv1D"
+
+
+def widths(module: Any) -> tuple[int, int]:
+    """The widths of a layer's input and output, whatever shape its weight is stored in.
+
+    Example:
+        >>> widths(nn.Linear(3, 5)), widths(nn.Embedding(7, 2))
+        ((3, 5), (7, 2))
+    """
+    if hasattr(module, "num_embeddings"):
+        return int(module.num_embeddings), int(module.embedding_dim)
+    if hasattr(module, "in_features"):  # quantized weights are stored in another shape than the layer's
+        return int(module.in_features), int(module.out_features)
+    d_in, d_out = module.weight.shape
+    return int(d_in), int(d_out)
 
 
 def _walk(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -12,9 +13,10 @@ from rankselect.models.names import cannot_load, load_config, model_class
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    import torch
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["empty_model", "load_model", "load_tokenizer", "quantization_of"]
+__all__ = ["empty_model", "load_model", "load_tokenizer"]
 
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 _QUANTIZATIONS = ("none", "nf4", "int8")
@@ -69,11 +71,7 @@ def load_model(
         torch.bfloat16
     """
     from rankselect.models.processes import Processes
-    from rankselect.models.quantized import (
-        keep_as_quantized,
-        note_casts_once,
-        prepare_for_training,
-    )
+    from rankselect.models.quantized_layers import keep_as_quantized, prepare_for_training
 
     _check("quantization", quantization, _QUANTIZATIONS)
     if gradient_checkpointing and not trainable:
@@ -88,19 +86,31 @@ def load_model(
         model = name_or_model
         _check_built(model, quantization, dtype, device_map)
     keep_as_quantized(model)
-    if quantization_of(model) == "int8":
-        note_casts_once()
     if trainable:
         prepare_for_training(model, gradient_checkpointing=gradient_checkpointing)
     return model
 
 
-def empty_model(name: str | os.PathLike[str], *, trust_remote_code: bool = False) -> PreTrainedModel:
-    """Build a model of the same class on the meta device, from its config alone: names and shapes, no weights.
+def empty_model(
+    model: str | os.PathLike[str] | PreTrainedConfig,
+    *,
+    dtype: torch.dtype | str = "auto",
+    computed_buffers: bool = False,
+    trust_remote_code: bool = False,
+) -> PreTrainedModel:
+    """Build a model from its config alone, on the meta device: names, shapes and types, no weights.
+
+    It is enough for a plan and for an estimate of memory.
 
     Args:
-        name: A folder or a name on the hub.
+        model: A folder, a name on the hub, or a config.
+        dtype: The type of the parameters; ``"auto"`` for the one that the config names, else float32.
+        computed_buffers: Have buffers that are computed when a model is built (rotary frequencies, masks) for real, so
+            that the model can run once it has weights.
         trust_remote_code: Run code that comes with the model.
+
+    Returns:
+        A model of the class that the config names (else `AutoModel`), in evaluation mode.
 
     Raises:
         ModelError: If there is no such model, or transformers does not know it.
@@ -114,13 +124,23 @@ def empty_model(name: str | os.PathLike[str], *, trust_remote_code: bool = False
         device(type='meta')
     """
     import torch
+    from accelerate import init_empty_weights
 
-    config = load_config(os.fspath(name), trust_remote_code=trust_remote_code)
-    kind = model_class(config)
-    with torch.device("meta"):
+    from rankselect.models._transformers import build
+
+    if isinstance(model, (str, os.PathLike)):
+        config = load_config(os.fspath(model), trust_remote_code=trust_remote_code)
+    else:
+        config = copy.deepcopy(model)  # what follows changes its dtype
+    kind, of_parameters = model_class(config), _parameter_dtype(dtype, config)
+    with init_empty_weights(include_buffers=False) if computed_buffers else torch.device("meta"):
         if hasattr(kind, "from_config"):  # an Auto class
-            return cast("PreTrainedModel", kind.from_config(config, trust_remote_code=trust_remote_code))
-        return cast("PreTrainedModel", kind(config))
+            built = kind.from_config(config, dtype=of_parameters, trust_remote_code=trust_remote_code)
+        else:
+            built = build(kind, config, of_parameters)
+    if computed_buffers:
+        built.tie_weights()  # moving parameters to the meta device has cut the ties
+    return cast("PreTrainedModel", built.eval())
 
 
 def load_tokenizer(name: str | os.PathLike[str], *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
@@ -157,27 +177,15 @@ def load_tokenizer(name: str | os.PathLike[str], *, trust_remote_code: bool = Fa
         ) from error
 
 
-def quantization_of(model: Any) -> str:
-    """How the weights of a model's linear layers are stored.
+def _parameter_dtype(dtype: torch.dtype | str, config: PreTrainedConfig) -> torch.dtype:
+    """The dtype that `load_model` would give to the parameters of a model, as far as its config tells."""
+    import torch
 
-    Returns:
-        ``"none"``, ``"nf4"``, ``"fp4"``, ``"int8"``, or for other libraries transformers' name of the method, for
-        example ``"gptq"``.
-
-    Example:
-        >>> from rankselect.testing import tiny_model
-        >>> quantization_of(tiny_model())
-        'none'
-    """
-    from rankselect.models.layers import unwrapped
-
-    base: Any = unwrapped(model)
-    if getattr(base, "is_loaded_in_8bit", False):
-        return "int8"
-    if getattr(base, "is_loaded_in_4bit", False):
-        return str(base.config.quantization_config.bnb_4bit_quant_type)
-    method = getattr(base, "quantization_method", None)
-    return "none" if method is None else str(getattr(method, "value", method))
+    name = str(dtype).removeprefix("torch.")
+    _check("dtype", name, _DTYPES)
+    if name == "auto":
+        name = str(getattr(config, "dtype", None) or "float32").removeprefix("torch.")
+    return cast("torch.dtype", getattr(torch, name))
 
 
 def _check(name: str, value: object, known: tuple[str, ...]) -> None:
@@ -186,6 +194,8 @@ def _check(name: str, value: object, known: tuple[str, ...]) -> None:
 
 
 def _check_built(model: PreTrainedModel, quantization: str, dtype: str, device_map: str) -> None:
+    from rankselect.models.quantized_layers import quantization_of
+
     found = quantization_of(model)
     if quantization not in ("none", found):
         stored = "a model built in full precision" if found == "none" else f"a model built in {found}"
@@ -209,9 +219,16 @@ def _loaded(name: str, quantization: Literal["none", "nf4", "int8"], options: di
 
     config = load_config(name, trust_remote_code=options["trust_remote_code"])
     if quantization != "none":
-        from rankselect.models.quantized import quantization_config
+        from rankselect.models.quantized_layers import bitsandbytes_config
 
-        options = {**options, "quantization_config": quantization_config(quantization, config, name, options["dtype"])}
+        if getattr(config, "quantization_config", None) is not None:
+            raise ArgumentError(
+                f"a model in full precision to quantise to {quantization}",
+                f"{name}, whose weights are stored quantised",
+                'Load it with quantization="none", or give the model that it was made from.',
+            )
+        compute_dtype = torch.bfloat16 if options["dtype"] == "auto" else getattr(torch, options["dtype"])
+        options = {**options, "quantization_config": bitsandbytes_config(quantization, compute_dtype)}
     try:
         model, loading = model_class(config).from_pretrained(name, output_loading_info=True, **options)
     except (torch.OutOfMemoryError, MemoryError) as error:

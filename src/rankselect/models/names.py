@@ -1,4 +1,4 @@
-"""What a model's name stands for: its config and class, or one error that says what is wrong with the name."""
+"""What a model's name stands for: its folder, config and class, or one error that says what is wrong with the name."""
 
 from __future__ import annotations
 
@@ -9,9 +9,70 @@ from typing import TYPE_CHECKING, Any
 from rankselect.errors import ModelError, first_sentence
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedConfig
 
-__all__ = ["cannot_load", "load_config", "model_class"]
+__all__ = ["cannot_load", "download", "load_config", "local_folder", "model_class", "model_name"]
+
+_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.tiktoken")
+
+
+def model_name(model: nn.Module) -> str | None:
+    """The folder or the name on the hub that a model was loaded from; None for a model that was built in memory.
+
+    Example:
+        >>> import tempfile
+        >>> from rankselect.models.loading import load_model
+        >>> from rankselect.testing import tiny_model
+        >>> folder = tempfile.mkdtemp()
+        >>> tiny_model().save_pretrained(folder)
+        >>> model_name(load_model(folder)) == folder, model_name(tiny_model())
+        (True, None)
+    """
+    from rankselect.models.layers import unwrapped  # loads torch
+
+    return getattr(getattr(unwrapped(model), "config", None), "name_or_path", None) or None
+
+
+def local_folder(name: str) -> Path | None:
+    """The folder that a name stands for; None for a name on the hub.
+
+    Raises:
+        ModelError: If it is the path of a file, or of nothing.
+
+    Example:
+        >>> local_folder("Qwen/Qwen3-0.6B") is None
+        True
+        >>> local_folder("./models/mine")
+        Traceback (most recent call last):
+            ...
+        rankselect.errors.ModelError: expected a folder with a model, or a name on the hub, got ./models/mine, which \
+does not exist. Check the path.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        return folder
+    if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        got = "which is a file" if folder.exists() else "which does not exist"
+        raise ModelError("a folder with a model, or a name on the hub", f"{name}, {got}", "Check the path.")
+    return None
+
+
+def download(name: str) -> Path:
+    """The folder with a model's files, which come from the hub unless the name is that of a folder.
+
+    Raises:
+        ModelError: If there is no such model.
+    """
+    folder = local_folder(name)
+    if folder is not None:
+        return folder
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_FILES)))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise cannot_load("a model on the hub", name, error) from error
 
 
 def load_config(name: str, *, trust_remote_code: bool) -> PreTrainedConfig:
@@ -26,11 +87,8 @@ def load_config(name: str, *, trust_remote_code: bool) -> PreTrainedConfig:
     """
     from transformers import AutoConfig
 
-    folder = Path(name)
-    if not folder.is_dir() and (folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1):
-        got = "which is a file" if folder.exists() else "which does not exist"
-        raise ModelError("a folder with a model, or a name on the hub", f"{name}, {got}", "Check the path.")
-    if folder.is_dir() and not (folder / "config.json").is_file():
+    folder = local_folder(name)
+    if folder is not None and not (folder / "config.json").is_file():
         adapter = (folder / "adapter_config.json").is_file()
         raise ModelError(
             "a folder with a model (config.json)",
@@ -48,8 +106,10 @@ def model_class(config: PreTrainedConfig) -> Any:
     """The class that the config names, so that modules have the names they have in training."""
     import transformers
 
+    from rankselect.models._transformers import is_remote_code
+
     own_code = getattr(config, "auto_map", None) or {}
-    if type(config).__module__.startswith("transformers_modules"):
+    if is_remote_code(config):
         return transformers.AutoModelForCausalLM if "AutoModelForCausalLM" in own_code else transformers.AutoModel
     kind = getattr(transformers, (config.architectures or [""])[0], None)
     known = isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)

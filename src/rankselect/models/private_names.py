@@ -16,6 +16,8 @@ from rankselect.errors import IncompatibleVersionError
 
 __all__ = ["Library"]
 
+_MISSING = object()
+
 
 @final
 @dataclass(frozen=True)
@@ -63,8 +65,8 @@ rankselect (see memory/_torch.py).
 
     def attribute(self, owner: Any, name: str, *parameters: str) -> Any:
         """The same for an attribute of a class, an instance or a module."""
-        found = getattr(owner, name, None)
-        if found is None:
+        found: Any = getattr(owner, name, _MISSING)
+        if found is _MISSING:
             raise self.error(f"{getattr(owner, '__name__', type(owner).__name__)}.{name}")
         if parameters:
             there = [each for each in inspect.signature(found).parameters if each != "self"][: len(parameters)]
@@ -73,6 +75,11 @@ rankselect (see memory/_torch.py).
                 raise self.error(f"{name}({', '.join(parameters)}, …)")
         return found
 
+    @property
+    def installed(self) -> str:
+        """The release that is installed."""
+        return version(self.package)
+
     def error(self, name: str) -> IncompatibleVersionError:
         """The error that says that a name is gone, or means something else."""
-        return IncompatibleVersionError(self.package, name, self.known, version(self.package), self.door)
+        return IncompatibleVersionError(self.package, name, self.known, self.installed, self.door)

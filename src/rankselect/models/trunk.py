@@ -1,43 +1,20 @@
-"""One forward pass that stops before the output head, and leaves the model exactly as it was found."""
+"""One forward pass that stops before the output head: what it can read, where it runs, how it is run."""
 
 from __future__ import annotations
 
 import inspect
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from rankselect.errors import ModelError
+from rankselect.models._transformers import execution_device
 from rankselect.models.layers import unwrapped
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-__all__ = ["decoder_modules", "input_device", "longest_input", "measuring", "run_trunk", "vocabulary_filler"]
+__all__ = ["decoder_modules", "input_device", "longest_input", "run_trunk", "vocabulary_filler"]
 
 _UNBOUNDED = 1_000_000  # tokenizers without a limit of their own report an enormous number
-
-
-@contextmanager
-def measuring(model: nn.Module) -> Iterator[None]:
-    """Evaluation and inference mode, then every module's own mode back.
-
-    Four-bit layers of bitsandbytes keep their training flag: they have no dropout, and on a CPU they would repack
-    their weights for good at the first evaluation-mode pass.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        for module, _ in modes:
-            if type(module).__name__ == "Linear4bit":
-                module.training = True
-        with torch.inference_mode():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def run_trunk(model: nn.Module, batch: dict[str, torch.Tensor]) -> None:
@@ -72,9 +49,7 @@ def input_device(model: nn.Module) -> torch.device:
         ModelError: If the model has no weights to run (the meta device).
     """
     base = unwrapped(model)
-    hooked = (getattr(module, "_hf_hook", None) for module in base.modules())
-    devices = (getattr(hook, "execution_device", None) for hook in hooked)
-    device = next((torch.device(found) for found in devices if found is not None), None)
+    device = execution_device(base)
     if device is None:
         device = next((parameter.device for parameter in base.parameters()), torch.device("cpu"))
     if device.type == "meta":

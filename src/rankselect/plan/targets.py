@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rankselect.errors import ModelError, TargetError
-from rankselect.models.layers import find_layers, is_adaptable, layer_of, unwrapped
+from rankselect.models.layers import find_layers, is_adaptable, layer_of, unwrapped, widths
 from rankselect.plan import _peft
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def find_targets(model: nn.Module, target_modules: str | Sequence[str] | None = 
         names = _all_linear(model, modules, layers)
     else:
         names = _named(target_modules, model, modules)
-    return tuple(Target(name, layer_of(name, layers), *_sizes(modules[name])) for name in names)
+    return tuple(Target(name, layer_of(name, layers), *widths(modules[name])) for name in names)
 
 
 def _named(wanted: str | Sequence[str], model: nn.Module, modules: dict[str, nn.Module]) -> list[str]:
@@ -188,12 +188,3 @@ def _all_linear(model: nn.Module, modules: dict[str, nn.Module], layers: dict[st
             "Name the modules yourself with target_modules.",
         )
     return names
-
-
-def _sizes(module: nn.Module) -> tuple[int, int]:
-    if hasattr(module, "num_embeddings"):
-        return int(module.num_embeddings), int(module.embedding_dim)  # type: ignore[arg-type]
-    if hasattr(module, "in_features"):  # quantised weights are stored in another shape than the layer's
-        return int(module.in_features), int(module.out_features)  # type: ignore[arg-type]
-    d_in, d_out = module.weight.shape  # type: ignore[misc]
-    return int(d_in), int(d_out)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from rankselect.calibration.evidence import Calibration
 from rankselect.errors import ArgumentError, EvidenceError, RankSelectWarning, TargetError
+from rankselect.models.names import model_name
+from rankselect.models.quantized_layers import count_parameters
 from rankselect.plan.patterns import shortest_target_modules
 from rankselect.plan.planned_module import PlannedModule
 from rankselect.plan.rank_plan import RankPlan
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from rankselect.calibration.evidence import Evidence
     from rankselect.plan.targets import Target
 
-__all__ = ["check_arguments", "count_parameters", "evidence_for", "make_plan", "planned_ranks"]
+__all__ = ["check_arguments", "evidence_for", "make_plan", "planned_ranks"]
 
 
 def check_arguments(alpha_ratio: float, min_rank: int, max_rank: int | None) -> None:
@@ -134,15 +136,6 @@ def make_plan(
         modules=tuple(PlannedModule(t, ranks[t.name], alpha_ratio * ranks[t.name]) for t in targets),
         target_modules=spec if isinstance(spec, str) else tuple(spec),
         strategy=strategy,
-        model_name=str(getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__),
+        model_name=model_name(model) or type(model).__name__,
         base_parameters=count_parameters(model),
     )
-
-
-def count_parameters(model: nn.Module) -> int:
-    """All parameters of a model; four-bit weights are stored two to a byte, so they count for what they stand for."""
-    total = 0
-    for parameter in model.parameters():
-        packed = type(parameter).__name__ == "Params4bit" and not parameter.is_floating_point()
-        total += parameter.numel() * (2 * parameter.element_size() if packed else 1)
-    return total

@@ -7,14 +7,13 @@ import os
 import platform
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, final
 
 from filelock import FileLock, Timeout
 
 from rankselect.calibration.id_profile import IDProfile
 from rankselect.errors import ArgumentError, FileFormatError, RankSelectError
-from rankselect.files import field, read_document, write_document, write_text
+from rankselect.files import field, package_versions, read_document, write_document, write_text
 from rankselect.study.config import Hyperparameters, StudyConfig
 from rankselect.study.run import RunResult
 
@@ -39,7 +38,7 @@ _FORMATS = {
     "judge.json": "rankselect.judge",
     "results.json": "rankselect.study_results",
 }
-_PACKAGES = ("rankselect", "torch", "transformers", "peft", "accelerate", "numpy")
+_VERSIONS_OF = ("rankselect", "torch", "transformers", "peft", "accelerate", "numpy")
 _COUNTS_OF_JUDGE = ("n_verdicts", "n_abstentions", "n_disagreements", "n_preferences", "n_first_preferred")
 _OF_JUDGE: dict[str, Any] = {"judge": str, "ranking": list, "unranked": str, "comparisons": list}
 _OF_JUDGE |= dict.fromkeys(_COUNTS_OF_JUDGE, int)
@@ -117,7 +116,7 @@ class StudyFolder:
         before = self._read("config.json")
         if before is None:
             machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores, {_gpus()}"
-            versions = {name: version(name) for name in _PACKAGES}
+            versions = package_versions(*_VERSIONS_OF)
             head = {"hash": config.hash, "config": config.to_dict(), "rows_hash": rows.hash}
             self._write("config.json", {**head, "machine": machine, "versions": versions})
             return

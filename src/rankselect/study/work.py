@@ -17,7 +17,7 @@ from rankselect.data.prompt_tokens import row_length
 from rankselect.data.prompts import PromptTemplate
 from rankselect.errors import NonFiniteLossError, SaveError
 from rankselect.models._transformers import checkpointing
-from rankselect.strategies.planning import count_parameters
+from rankselect.models.quantized_layers import count_parameters
 from rankselect.study.base_model import stored_parameters, study_model, study_tokenizer
 from rankselect.study.folder import StudyFolder
 from rankselect.study.recorded import metric_from

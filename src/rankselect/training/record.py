@@ -17,6 +17,16 @@ if TYPE_CHECKING:
 __all__ = ["RECORD_FILE", "TrainingRecord"]
 
 _FORMAT, _VERSION = "rankselect.training_record", 1
+_NUMBER = (int, float)
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("strategy", "quantization", "dtype", "device"), str),
+    **dict.fromkeys(("trainable_parameters", "base_parameters", "steps", "first_step", "tokens"), int),
+    **dict.fromkeys(("peak_memory_bytes", "micro_batch_size", "seed"), int),
+    **dict.fromkeys(("seconds", "selection_seconds"), _NUMBER),
+    **dict.fromkeys(("losses", "evaluation_losses"), list),
+    "base_model": (str, type(None)),
+    "versions": dict,
+}
 
 RECORD_FILE = "rankselect.json"
 """The record's name in an adapter folder."""
@@ -29,7 +39,7 @@ class TrainingRecord:
 
     Attributes:
         strategy: The strategy that chose the ranks, as Python would write it.
-        base_model: The base model's name or path.
+        base_model: The base model's name or path; None for a model that was built in memory.
         quantization: How the base model's weights were stored in training: ``"none"``, ``"nf4"`` or ``"int8"``.
         dtype: The base model's floating-point type, for example ``"bfloat16"``.
         device: Where it was trained, for example ``"cpu"`` or ``"cuda"``.
@@ -55,7 +65,7 @@ class TrainingRecord:
     """
 
     strategy: str
-    base_model: str
+    base_model: str | None
     quantization: str
     dtype: str
     device: str
@@ -96,10 +106,7 @@ class TrainingRecord:
         """
         path = Path(folder) / RECORD_FILE
         document = read_document(path, _FORMAT, _VERSION)
-        kinds: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "dict[str, str]": dict}
-        values = {
-            each.name: checked_field(document, each.name, kinds.get(str(each.type), list), path) for each in fields(cls)
-        }
+        values = {each.name: checked_field(document, each.name, _KINDS[each.name], path) for each in fields(cls)}
         for name in ("losses", "evaluation_losses"):
             values[name] = tuple(_pair(pair, path) for pair in values[name])
         return cls(**values)

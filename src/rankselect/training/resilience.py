@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,13 @@ from rankselect.errors import (
     SaveError,
     first_sentence,
 )
+from rankselect.models._transformers import check_trainer
 from rankselect.models.processes import Processes
 from rankselect.training.checkpoints import last_checkpoint
 from rankselect.training.out_of_memory import loss_share, micro_batches, n_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["ResilientTrainer"]
 
@@ -41,18 +43,19 @@ class ResilientTrainer(Trainer):
         micro_batch_size: Rows in one forward pass, once memory ran out; None before.
     """
 
-    # transformers declares them as things that may be None, and the last as a whole number
+    # transformers declares them as things that may be None
     args: Any
     model: Any
     optimizer: Any
-    current_gradient_accumulation_steps: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        check_trainer(self)
         self._processes = Processes.current()
         self.micro_batch_size: int | None = None
-        self._step_batches: Sequence[dict[str, Any]] = ()
-        self._n_done = 0
+        self._done: list[dict[str, Any]] = []  # the batches of this optimizer step so far
+        self._step = 0
+        self._loss_weight = 1.0
 
     def train(
         self,
@@ -85,20 +88,15 @@ class ResilientTrainer(Trainer):
             resume_from_checkpoint = str(found)
         if resume_from_checkpoint:
             self._require_same_ranks(Path(resume_from_checkpoint))
+        self._done = []
         return super().train(resume_from_checkpoint or None, *args, **kwargs)
-
-    def get_batch_samples(
-        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
-    ) -> tuple[list[Any], torch.Tensor | int | None]:
-        """The micro-batches of one optimizer step; kept, so that they can be run again in smaller ones."""
-        batches, n_items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self._step_batches, self._n_done = batches, 0
-        return batches, n_items
 
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
         """One forward and backward pass, in as many micro-batches as memory needs."""
+        if self.state.global_step != self._step:
+            self._done, self._step = [], self.state.global_step
         todo: Sequence[dict[str, Any]] = [inputs]
         while True:
             try:
@@ -110,8 +108,8 @@ class ResilientTrainer(Trainer):
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             model.zero_grad()
-            todo = [*self._step_batches[: self._n_done], inputs]
-        self._n_done += 1
+            todo = [*self._done, inputs]
+        self._done.append(inputs)
         # All processes stop where one must: left alone, the others would wait for its next gradients for ever.
         everywhere = self.accelerator.reduce(losses[-1], reduction="sum")
         if not torch.isfinite(everywhere):
@@ -125,19 +123,22 @@ class ResilientTrainer(Trainer):
         size = self.micro_batch_size or n_rows(inputs)
         if n_rows(inputs) <= size:
             return super().training_step(model, inputs, n_items)
-        counted = self.model_accepts_loss_kwargs and n_items is not None
+        # A loss that is a sum over a count of items adds up over micro-batches; a mean loss has to be weighted.
+        counted = n_items is not None and (self.model_accepts_loss_kwargs or self.compute_loss_func is not None)
         losses = []
-        n_accumulated = self.current_gradient_accumulation_steps
         try:
             for micro_batch in micro_batches(inputs, size):
-                weight = 1.0 if counted else loss_share(micro_batch, inputs)
-                if weight:  # without labels there is no mean loss
-                    # without a count of items the trainer divides the mean loss by this number
-                    self.current_gradient_accumulation_steps = n_accumulated / weight
+                self._loss_weight = 1.0 if counted else loss_share(micro_batch, inputs)
+                if self._loss_weight:  # without labels there is no mean loss
                     losses.append(super().training_step(model, micro_batch, n_items))
         finally:
-            self.current_gradient_accumulation_steps = n_accumulated
+            self._loss_weight = 1.0
         return torch.stack(losses).sum()
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """The loss, as `transformers.Trainer.compute_loss` has it; of a smaller micro-batch, its share."""
+        loss: Any = super().compute_loss(*args, **kwargs)
+        return loss if self._loss_weight == 1.0 else loss * self._loss_weight
 
     def _halve(self, inputs: Mapping[str, Any], error: torch.OutOfMemoryError) -> None:
         before = min(self.micro_batch_size or n_rows(inputs), n_rows(inputs))
@@ -167,7 +168,7 @@ class ResilientTrainer(Trainer):
         try:
             super()._save_checkpoint(model, trial)
         except (OSError, SafetensorError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
+            if isinstance(error, RuntimeError) and not _is_of_torch_save(error):
                 raise
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
             shutil.rmtree(folder, ignore_errors=True)
@@ -203,3 +204,9 @@ class ResilientTrainer(Trainer):
                 f"{checkpoint}, which differs in {', '.join(different)}",
                 "Resume with the plan it was trained with, or train into another output_dir.",
             )
+
+
+def _is_of_torch_save(error: Exception) -> bool:
+    """Whether torch was writing a file when this was raised: a full disk is a RuntimeError there."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__") == torch.serialization.__name__ for frame, _ in frames)

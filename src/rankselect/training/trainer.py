@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from copy import copy
 from dataclasses import replace
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from transformers import PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, TrainingArguments
@@ -16,11 +15,13 @@ from rankselect.data.datasets import training_data
 from rankselect.data.prompt_tokens import row_length
 from rankselect.data.prompts import PromptTemplate
 from rankselect.errors import ArgumentError
-from rankselect.files import new_folder
+from rankselect.files import new_folder, package_versions
 from rankselect.models._transformers import align_special_tokens, recomputes_activations
 from rankselect.models.layers import require_model, unwrapped
-from rankselect.models.loading import load_model, quantization_of
+from rankselect.models.loading import load_model
+from rankselect.models.names import model_name
 from rankselect.models.processes import Processes
+from rankselect.models.quantized_layers import quantization_of
 from rankselect.training.adapt import adapt, strategy_or_plan
 from rankselect.training.callbacks import Meter, StepProgress
 from rankselect.training.out_of_memory import out_of_memory_error
@@ -231,7 +232,7 @@ class RankSelectTrainer(ResilientTrainer):
         history = self.state.log_history
         return TrainingRecord(
             strategy=self.plan.strategy,
-            base_model=str(getattr(base.config, "_name_or_path", "") or type(base).__name__),
+            base_model=model_name(base),
             quantization=self.quantization,
             dtype=str(base.dtype).removeprefix("torch."),
             device=self.args.device.type,
@@ -247,7 +248,7 @@ class RankSelectTrainer(ResilientTrainer):
             losses=_curve(history, "loss"),
             evaluation_losses=_curve(history, "eval_loss"),
             seed=self.args.seed,
-            versions={name: version(name) for name in _VERSIONS_OF},
+            versions=package_versions(*_VERSIONS_OF),
         )
 
     def save_adapter(self, path: str | os.PathLike[str]) -> None:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import copy
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import torch
 
 from rankselect.adapters.merge.shards import Checkpoint
-from rankselect.errors import ModelError, first_sentence
-from rankselect.models.packing import Quantization, config_of, require_bitsandbytes, weight_of
+from rankselect.errors import ModelError
+from rankselect.models._transformers import modules_to_quantize, renaming
+from rankselect.models.loading import empty_model
+from rankselect.models.names import download, load_config
+from rankselect.models.quantized_layers import Quantization, require_bitsandbytes
+from rankselect.models.quantized_weights import weight_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-__all__ = ["BaseModel", "empty_model", "open_base", "parameter_keys", "quantized_modules", "scales", "ties"]
-
-_PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.tiktoken")
+__all__ = ["BaseModel", "open_base", "parameter_keys", "quantized_modules", "scales", "ties"]
 
 
 @final
@@ -64,50 +63,21 @@ def open_base(name: str, *, trust_remote_code: bool = False) -> BaseModel:
             quantized by something else than bitsandbytes.
         MissingExtraError: If its weights are quantized and bitsandbytes is not installed.
     """
-    from transformers import AutoConfig
-
-    folder = _folder(name)
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelError(
-            "a base model that transformers can build",
-            f"{name}: {first_sentence(error)}",
-            "Upgrade transformers, pass trust_remote_code=True if the model brings its own code, or copy it again.",
-        ) from error
+        config = load_config(name, trust_remote_code=trust_remote_code)
+        folder = download(name)
+    except ModelError as error:
+        remedy = f"{error.remedy} To use another base model, give its folder with base (--base)."
+        raise ModelError(error.expected, error.got, remedy) from error
     stored_config = getattr(config, "quantization_config", None)
     stored = _stored(name, stored_config)
     if stored_config is not None:
         del config.quantization_config
     dtype = getattr(config, "dtype", None)
-    model = empty_model(config, trust_remote_code=trust_remote_code)
+    model = empty_model(config, dtype=torch.float32, computed_buffers=True, trust_remote_code=trust_remote_code)
     checkpoint = Checkpoint.open(folder)
     keys, fused = parameter_keys(model, checkpoint)
     return BaseModel(name, config, stored, stored_config, checkpoint, model, keys, fused, scales(checkpoint), dtype)
-
-
-def empty_model(config: PreTrainedConfig, *, trust_remote_code: bool = False) -> PreTrainedModel:
-    """Build the model class that a config names, in float32 with its parameters on the meta device.
-
-    Buffers that are computed (rotary frequencies, masks) are real, so that the model can run once it has weights.
-    """
-    import transformers
-    from accelerate import init_empty_weights
-
-    kind: Any = getattr(transformers, (config.architectures or [""])[0], None)
-    own_code = getattr(config, "auto_map", None) or {}
-    config = copy.deepcopy(config)  # whose dtype is changed by what follows
-    with init_empty_weights(include_buffers=False):
-        if kind is None or type(config).__module__.startswith("transformers_modules"):
-            auto: Any = (
-                transformers.AutoModelForCausalLM if "AutoModelForCausalLM" in own_code else transformers.AutoModel
-            )
-            model = auto.from_config(config, dtype=torch.float32, trust_remote_code=trust_remote_code)
-        else:
-            model = kind._from_config(config, dtype=torch.float32)  # noqa: SLF001  (its only way to set the dtype)
-    model.tie_weights()  # moving parameters to the meta device has cut the ties
-    model.eval()
-    return model  # type: ignore[no-any-return]
 
 
 def ties(model: PreTrainedModel) -> dict[str, tuple[str, ...]]:
@@ -125,22 +95,14 @@ def parameter_keys(model: PreTrainedModel, checkpoint: Checkpoint) -> tuple[dict
         ``{name of a parameter or buffer: key}``, several names for one key where weights are tied, and the names of
         parameters that are not stored under one key.
     """
-    from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
-
-    mapping = get_model_conversion_mapping(model)
-    renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
-    converters = [entry for entry in mapping if isinstance(entry, WeightConverter)]
-    prefix, names = model.base_model_prefix, model.state_dict()
+    renamed, names = renaming(model), model.state_dict()
     keys: dict[str, str] = {}
     fused: set[str] = set()
     for key in checkpoint.files:
         if weight_of(key) is not None:
             continue
-        name, pattern = rename_source_key(key, renamings, converters, prefix, names)
-        if name not in names and key in names:
-            name, pattern = rename_source_key(key, [], [], prefix, names)
-        if pattern is not None:
+        name, of_several = renamed(key)
+        if of_several:
             fused.add(name)
         elif name in names:
             keys[name] = key
@@ -160,13 +122,7 @@ def quantized_modules(base: BaseModel, quantization: Quantization) -> frozenset[
         return frozenset(name.removesuffix(".weight") for name, key in base.keys.items() if key in base.parts)
     if quantization == "none":
         return frozenset()
-    from bitsandbytes.nn import Linear4bit, Linear8bitLt  # type: ignore[attr-defined]
-    from transformers.quantizers import AutoHfQuantizer  # type: ignore[attr-defined]
-
-    model = empty_model(base.config)
-    quantizer = AutoHfQuantizer.from_config(config_of(quantization), pre_quantized=False)
-    quantizer.preprocess_model(model, device_map=None)
-    return frozenset(name for name, module in model.named_modules() if isinstance(module, (Linear4bit, Linear8bitLt)))
+    return frozenset(modules_to_quantize(base.model))
 
 
 def scales(checkpoint: Checkpoint) -> dict[str, tuple[str, ...]]:
@@ -177,32 +133,6 @@ def scales(checkpoint: Checkpoint) -> dict[str, tuple[str, ...]]:
         if weight is not None:
             found[weight] = (*found.get(weight, ()), key)
     return found
-
-
-def _folder(name: str) -> Path:
-    folder = Path(name)
-    wanted = "a base model (a folder with config.json, or a name on the hub)"
-    if not name:
-        raise ModelError(wanted, "none, and the adapter names none", "Give the base model with base (--base).")
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise ModelError(wanted, f"{name}, which has no config.json", "Give the folder of the base model.")
-        return folder
-    if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        got = "which is a file" if folder.exists() else "which does not exist"
-        raise ModelError(wanted, f"{name}, {got}", "Give the folder of the base model with base (--base).")
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(_PATTERNS)))
-    except (OSError, ValueError, RuntimeError) as error:
-        offline = os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "ON", "YES", "TRUE"}
-        raise ModelError(
-            wanted,
-            f"{name}, which is no folder and cannot be had from the hub"
-            + (" (HF_HUB_OFFLINE is set)" if offline else f" ({first_sentence(error)})"),
-            "Give the folder of the base model with base (--base), or check name, login and connection.",
-        ) from error
 
 
 def _stored(name: str, settings: Any) -> Quantization:

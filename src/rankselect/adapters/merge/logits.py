@@ -143,16 +143,17 @@ def streaming(model: nn.Module, read: Callable[[str], torch.Tensor]) -> Iterator
     def fill(unit: nn.Module, *_: object) -> None:
         empty[id(unit)] = []
         for module in unit.modules():
-            for last, parameter in module._parameters.items():  # noqa: SLF001  (as accelerate's hooks do)
-                if parameter is None or not parameter.is_meta:
+            for last, parameter in list(module.named_parameters(recurse=False, remove_duplicate=False)):
+                if not parameter.is_meta:
                     continue
                 empty[id(unit)].append((module, last, parameter))
                 value = read(f"{names[id(module)]}.{last}".lstrip("."))
-                module._parameters[last] = nn.Parameter(own_copy(value, torch.float32), requires_grad=False)  # noqa: SLF001
+                weight = nn.Parameter(own_copy(value, torch.float32), requires_grad=False)
+                module.register_parameter(last, weight)
 
     def forget(unit: nn.Module, *_: object) -> None:
         for module, last, parameter in empty.pop(id(unit), []):
-            module._parameters[last] = parameter  # noqa: SLF001
+            module.register_parameter(last, parameter)
 
     try:
         for unit in units:
@@ -170,6 +171,7 @@ def _units(model: nn.Module) -> list[nn.Module]:
     """The layers, and every module outside them that has parameters of its own."""
     layers = list(find_layers(model).values())
     inside = {id(module) for layer in layers for module in layer.modules()}
-    outside = [module for module in model.modules() if id(module) not in inside and module._parameters]  # noqa: SLF001
+    own = {id(module) for module in model.modules() if any(True for _ in module.parameters(recurse=False))}
+    outside = [module for module in model.modules() if id(module) in own - inside]
     wrapped = {id(part) for module in outside for part in module.modules() if part is not module}
     return layers + [module for module in outside if id(module) not in wrapped]

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import torch
     from peft import PeftModel
 
+    from rankselect.adapters.adapter_folder import AdapterFolder
+
 __all__ = ["MergeReport", "merge_adapter"]
 
 
@@ -170,8 +172,7 @@ def merge_adapter(
     """
     lora = read_adapter(adapter)
     size = size_in_bytes(max_shard_size)
-    named = base or lora.config.base_model_name_or_path or lora.record.get("base_model") or ""
-    found = open_base(str(named), trust_remote_code=trust_remote_code)
+    found = open_base(str(base) if base else _base_of(lora), trust_remote_code=trust_remote_code)
     settings = decide_settings(lora, found, onto=onto, quantization=quantization, dtype=dtype)
     peft = peft_model(lora, found)
     sequences = token_sequences(found, check_texts, trust_remote_code=trust_remote_code) if measure else []
@@ -207,6 +208,18 @@ def merge_adapter(
     )
     logger.info("%s", report)
     return report
+
+
+def _base_of(adapter: AdapterFolder) -> str:
+    """The base model that an adapter names."""
+    name = adapter.config.base_model_name_or_path or adapter.record.get("base_model")
+    if not name:
+        raise ModelError(
+            "a base model (a folder, or a name on the hub)",
+            f"none, as {adapter.path} was trained on a model that was built in memory",
+            "Save that model without the adapter, with save_pretrained, and give the folder as base (--base).",
+        )
+    return str(name)
 
 
 def _quantized(base: BaseModel, settings: MergeSettings) -> frozenset[str]:

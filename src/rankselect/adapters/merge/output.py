@@ -11,11 +11,13 @@ import torch
 from tqdm.auto import tqdm
 
 from rankselect.adapters.buffer import is_finite
-from rankselect.adapters.merge.base_model import BaseModel, empty_model, ties
+from rankselect.adapters.merge.base_model import BaseModel, ties
 from rankselect.adapters.merge.shards import ShardWriter
-from rankselect.adapters.merge.weights import is_transposed
+from rankselect.adapters.merge.weights import is_transposed_weight
 from rankselect.errors import AdapterError
-from rankselect.models.packing import config_of, pack
+from rankselect.models.loading import empty_model
+from rankselect.models.quantized_layers import bitsandbytes_config
+from rankselect.models.quantized_weights import quantize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +53,7 @@ def merged_model(config: PreTrainedConfig, merged: MergedWeights, *, trust_remot
     Raises:
         AdapterError: If the adapter changes a weight that stays tied to another one.
     """
-    model = empty_model(config, trust_remote_code=trust_remote_code)
+    model = empty_model(config, dtype=torch.float32, computed_buffers=True, trust_remote_code=trust_remote_code)
     still = next((name for name in ties(model) if merged.changed(name)), None)
     if still is not None:
         others = ", ".join(name for name in ties(model)[still] if name != still)
@@ -100,7 +102,7 @@ def write_weights(
             dtype = settings.dtype or _stored_dtype(merged.base, key)
             if settings.onto == "requantized" and module in quantized and name.endswith(".weight"):
                 weight = tensor.to(dtype)
-                packed = pack(weight.T if is_transposed(model, name) else weight, settings.quantization)
+                packed = quantize(weight.T if is_transposed_weight(model, name) else weight, settings.quantization)
                 for part, value in packed.items():
                     writer.add(written.removesuffix("weight") + part, value)
             else:
@@ -120,7 +122,7 @@ def write_config(folder: Path, base: BaseModel, settings: MergeSettings, *, unti
             part["dtype"] = str(settings.dtype).removeprefix("torch.")
     if settings.onto == "requantized":
         compute = settings.dtype or base.dtype or torch.float32
-        raw["quantization_config"] = config_of(settings.quantization, compute).to_dict()
+        raw["quantization_config"] = bitsandbytes_config(settings.quantization, compute).to_dict()
     (folder / "config.json").write_text(json.dumps(raw, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -10,6 +10,7 @@ from peft import PeftModel
 from torch import nn
 
 from rankselect.errors import AdapterError, first_sentence
+from rankselect.models.layers import is_transposed
 from rankselect.plan._peft import ADAPTER, is_of_fused_experts, lora_layers, parameter_name, set_factors
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _check_modules(adapter: AdapterFolder, base: BaseModel, layers: dict[str, An
 
 def _check_shapes(adapter: AdapterFolder, base: BaseModel, module: LoraModule, layer: Any) -> None:
     inner = layer.get_base_layer()
-    mergeable = isinstance(inner, (nn.Linear, nn.Embedding)) or type(inner).__name__ == "Conv1D"
+    mergeable = isinstance(inner, (nn.Linear, nn.Embedding)) or is_transposed(inner)
     name = f"{module.name}.weight"
     if not mergeable or isinstance(inner, nn.Embedding) != (module.kind == "embedding"):
         raise AdapterError(
@@ -101,7 +102,7 @@ def _check_shapes(adapter: AdapterFolder, base: BaseModel, module: LoraModule, l
         )
     shape = tuple(inner.weight.shape)
     wanted = (module.d_in, module.d_out) if module.kind == "embedding" else (module.d_out, module.d_in)
-    if type(inner).__name__ == "Conv1D":
+    if is_transposed(inner):
         wanted = (module.d_in, module.d_out)
     if shape != wanted:
         raise AdapterError(

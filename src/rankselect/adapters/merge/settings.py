@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, final
 import torch
 
 from rankselect.errors import ArgumentError, RankSelectWarning, UnknownNameError
-from rankselect.models.packing import Quantization, require_bitsandbytes
+from rankselect.models.quantized_layers import Quantization, require_bitsandbytes
 
 if TYPE_CHECKING:
     from rankselect.adapters.adapter_folder import AdapterFolder

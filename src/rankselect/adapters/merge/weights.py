@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, final
 from rankselect.adapters.buffer import is_finite
 from rankselect.adapters.merge.base_model import BaseModel, parameter_keys, scales
 from rankselect.errors import AdapterError, ModelError
-from rankselect.models.packing import Quantization, round_trip, unpack
+from rankselect.models.layers import is_transposed
+from rankselect.models.quantized_weights import dequantize, round_trip
 
 if TYPE_CHECKING:
     import torch
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from rankselect.adapters.adapter_folder import AdapterFolder
     from rankselect.adapters.lora_delta import LoraModule
     from rankselect.adapters.merge.shards import Checkpoint
+    from rankselect.models.quantized_layers import Quantization
 
-__all__ = ["BaseWeights", "MergedWeights", "StoredWeights", "is_transposed"]
+__all__ = ["BaseWeights", "MergedWeights", "StoredWeights", "is_transposed_weight"]
 
 
 @final
@@ -60,8 +62,8 @@ class StoredWeights:
         tensor = self.checkpoint.tensor(key)
         if key in self.parts:
             start = len(key) - len("weight")
-            tensor = unpack({"weight": tensor} | {p[start:]: self.checkpoint.tensor(p) for p in self.parts[key]})
-            if is_transposed(self.model, name):
+            tensor = dequantize({"weight": tensor} | {p[start:]: self.checkpoint.tensor(p) for p in self.parts[key]})
+            if is_transposed_weight(self.model, name):
                 tensor = tensor.T
         expected = tuple(_shape_holder(self.model, name).shape)
         if tuple(tensor.shape) != expected:
@@ -103,7 +105,7 @@ class BaseWeights:
         if self.quantization == "none" or last != "weight" or module not in self.quantized:
             return tensor
         weight = tensor.to(self.dtype or tensor.dtype)
-        if is_transposed(self.stored.model, name):
+        if is_transposed_weight(self.stored.model, name):
             return round_trip(weight.T, self.quantization).T
         return round_trip(weight, self.quantization)
 
@@ -142,7 +144,7 @@ class MergedWeights:
         if name not in self.changes:
             return tensor
         delta = self.adapter.delta(self.changes[name])
-        if is_transposed(self.base.model, name):
+        if is_transposed_weight(self.base.model, name):
             delta = delta.T
         merged = delta.add_(tensor)
         if not is_finite(merged):
@@ -152,10 +154,10 @@ class MergedWeights:
         return merged
 
 
-def is_transposed(model: PreTrainedModel, name: str) -> bool:
+def is_transposed_weight(model: PreTrainedModel, name: str) -> bool:
     """Whether a parameter is the weight of a `Conv1D`, which is (d_in, d_out)."""
     module, _, last = name.rpartition(".")
-    return last == "weight" and type(model.get_submodule(module)).__name__ == "Conv1D"
+    return last == "weight" and is_transposed(model.get_submodule(module))
 
 
 def _shape_holder(model: PreTrainedModel, name: str) -> torch.Tensor:

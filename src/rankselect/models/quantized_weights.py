@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rankselect.errors import MissingExtraError, ModelError
+from rankselect.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Quantization", "config_of", "pack", "require_bitsandbytes", "round_trip", "unpack", "weight_of"]
+    from rankselect.models.quantized_layers import Quantization
 
-Quantization = Literal["none", "nf4", "int8"]
+__all__ = ["dequantize", "quantize", "round_trip", "weight_of"]
 
 _BLOCK, _PIECE = 64, 2**20  # a piece is a whole number of blocks, and an even number of weights
 _STATE = "weight.quant_state.bitsandbytes__"
@@ -30,32 +29,7 @@ _PARTS = (
 )
 
 
-def require_bitsandbytes() -> None:
-    """Raise unless bitsandbytes is installed.
-
-    Raises:
-        MissingExtraError: If it is not.
-    """
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise MissingExtraError("bitsandbytes", "quantized")
-
-
-def config_of(quantization: Quantization, compute_dtype: torch.dtype = torch.bfloat16) -> Any:
-    """The `BitsAndBytesConfig` that ``"nf4"`` (with double quantization) or ``"int8"`` stands for."""
-    from transformers import BitsAndBytesConfig
-
-    require_bitsandbytes()
-    if quantization == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=compute_dtype,
-    )
-
-
-def pack(weight: torch.Tensor, quantization: Quantization) -> dict[str, torch.Tensor]:
+def quantize(weight: torch.Tensor, quantization: Quantization) -> dict[str, torch.Tensor]:
     """Quantize one weight.
 
     Args:
@@ -71,8 +45,8 @@ def pack(weight: torch.Tensor, quantization: Quantization) -> dict[str, torch.Te
         https://arxiv.org/abs/2208.07339
 
     Example:
-        >>> packed = pack(torch.eye(4), "int8")
-        >>> packed["weight"].dtype, unpack(packed)[0]
+        >>> packed = quantize(torch.eye(4), "int8")
+        >>> packed["weight"].dtype, dequantize(packed)[0]
         (torch.int8, tensor([1., 0., 0., 0.]))
     """
     from bitsandbytes import functional  # optional
@@ -110,8 +84,8 @@ def _pack_nf4(weight: torch.Tensor) -> tuple[torch.Tensor, Any]:
     return torch.cat([packed for packed, _ in pieces]), state
 
 
-def unpack(parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Dequantize one weight from what `pack`, or a quantized checkpoint, holds of it.
+def dequantize(parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Dequantize one weight from what `quantize`, or a quantized checkpoint, holds of it.
 
     Args:
         parts: ``{name below the module: tensor}``.
@@ -139,7 +113,7 @@ def unpack(parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
 
 def round_trip(weight: torch.Tensor, quantization: Quantization) -> torch.Tensor:
     """Quantize and dequantize: the weight that a quantized model computes with."""
-    return weight if quantization == "none" else unpack(pack(weight, quantization))
+    return weight if quantization == "none" else dequantize(quantize(weight, quantization))
 
 
 def weight_of(key: str) -> str | None:
