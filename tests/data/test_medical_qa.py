@@ -111,6 +111,7 @@ def test_all_phrasings_are_used():
         assert max(openings.values()) < 128
 
 
+@pytest.mark.not_under_mutants
 def test_another_process_gives_the_same_texts():
     script = (
         "from zlib import crc32; from rankselect.data.medical_qa import medical_qa;"

@@ -155,6 +155,7 @@ def test_missing_package(monkeypatch):
         SkDim("lPCA")
 
 
+@pytest.mark.not_under_mutants
 def test_importing_scikit_dimension_does_not_silence_other_warnings():
     code = """
 import warnings

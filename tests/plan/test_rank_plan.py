@@ -130,6 +130,7 @@ class TestConfig:
             plan.to_lora_config(lora_droput=0.1)
 
 
+@pytest.mark.not_under_mutants
 def test_memory_goes_to_estimate_memory_and_says_so():
     model = tiny_model()
     plan = rs.Fixed(4).plan(model)

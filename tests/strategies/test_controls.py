@@ -224,6 +224,7 @@ class TestEveryControl:
         unit = sum(module.target.parameters(1) for module in plan.modules)
         assert abs(plan.trainable_parameters - wrapped.trainable_parameters) <= unit / 2
 
+    @pytest.mark.not_under_mutants
     def test_says_when_it_changes_nothing(self, control):
         one = model(16)
         with pytest.warns(rs.RankSelectWarning, match=r"the rank that Fixed\(rank=5\) gives it") as caught:

@@ -52,6 +52,7 @@ class TestRounding:
         assert ranks_for(9.7, max_rank=8) == {8}
         assert ranks_for(5, min_rank=5, max_rank=5) == {5}
 
+    @pytest.mark.not_under_mutants
     def test_a_module_is_never_given_more_than_its_size_and_that_is_said(self):
         with pytest.warns(rs.RankSelectWarning) as caught:
             plan = Wish(1e9).plan(LLAMA, target_modules=QK)
