@@ -5,7 +5,7 @@ A fault ("mutant") that no test notices is a survivor. All rooms take hours; to 
     python benchmarks/mutants.py estimators plan
 
 The survivors, with what they change, are written to build/mutants/ROOM.txt. With `--survivors`, only the survivors
-of the last run are planted again: this is how to try new tests.
+of the last run, and what it did not come to, are planted: this is how to try new tests.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from mutmut.stats import status_by_exit_code
 
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "build" / "mutants"
+DONE = ("killed", "timeout")
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def _run(name: str, *, only_survivors: bool) -> dict[str, object]:
     room, folder = ROOMS[name], WORK / name.replace("/", "-")
     again: list[str] = []
     if only_survivors:
-        again = [key for key, (_, code) in _codes(room, folder).items() if status_by_exit_code[code] != "killed"]
+        again = [key for key, (_, code) in _codes(room, folder).items() if status_by_exit_code[code] not in DONE]
     elif folder.exists():
         shutil.rmtree(folder)
     _prepare(room, folder)
@@ -165,7 +166,7 @@ def main() -> None:
     """Runs the rooms one after another and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rooms", nargs="*", metavar="ROOM", help=f"some of {', '.join(ROOMS)} (all)")
-    parser.add_argument("--survivors", action="store_true", help="plant only the survivors of the last run again")
+    parser.add_argument("--survivors", action="store_true", help="plant what the last run left")
     options = parser.parse_args()
     if unknown := set(options.rooms) - set(ROOMS):
         parser.error(f"expected rooms among {', '.join(ROOMS)}, got {', '.join(sorted(unknown))}")

@@ -26,7 +26,13 @@ POINTS = RNG.normal(size=(300, 4)) @ RNG.normal(size=(4, 10)) + 0.05 * RNG.norma
 SLOW = {"ESS": 60, "DANCo": 60, "PH": 100}  # seconds for one estimate from all points: these get fewer
 
 
-@pytest.mark.parametrize("name", [name for name, _ in inspect.getmembers(skdim_id, inspect.isclass)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.not_under_mutants] * (name in {*SLOW, "FisherS"}))
+        for name, _ in inspect.getmembers(skdim_id, inspect.isclass)
+    ],
+)
 def test_every_estimator_answers_or_raises_our_error(name):
     points = POINTS[: SLOW.get(name, 300)]
     try:
