@@ -263,6 +263,12 @@ def test_an_arm_that_a_further_metric_cannot_compare_stays():
     assert verdict.reasons[-1].endswith("shown to be worse: large.")
 
 
+def test_a_further_metric_names_all_that_it_shows_to_be_worse():
+    verdict = reach_verdict(clear(LEVEL), COSTS, (), [clear({"small": -0.1, "middle": -0.2, "large": 0})])
+    assert verdict.arm == "large"
+    assert verdict.reasons[-1].endswith("; shown to be worse: small, middle.")
+
+
 def test_equal_arms_seldom_differ_by_further_metrics(monkeypatch):
     monkeypatch.setattr(
         "rankselect.study.analysis.differences.detectable_difference", lambda *args, **kwargs: 1.0

@@ -194,6 +194,7 @@ def test_what_is_written_can_be_read(whole, tmp_path):
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(whole.table)
+    assert list(rows[0]) == list(whole.table.columns)
     assert float(rows[0]["value"]) == whole.table["value"][0]
     document = json.loads(everything.read_text())
     assert document["verdict"]["headline"] == whole.verdict().headline
