@@ -128,6 +128,7 @@ def test_one_seed_has_no_luck_to_pool():
     assert pooled_luck(study(np.random.default_rng(0), n_seeds=1)) is None
 
 
+@pytest.mark.not_under_mutants
 @pytest.mark.parametrize("luck", [0.0, 0.03])
 def test_equal_arms_seldom_differ(luck, monkeypatch):
     monkeypatch.setattr(
@@ -144,6 +145,7 @@ def test_equal_arms_seldom_differ(luck, monkeypatch):
     assert verdicts / n <= 0.07
 
 
+@pytest.mark.not_under_mutants
 @pytest.mark.parametrize(("luck", "n_arms"), [(0.0, 4), (0.03, 6)])
 def test_the_detectable_difference_is_shown_in_four_of_five_studies(luck, n_arms):
     generator = np.random.default_rng(1)
@@ -269,6 +271,7 @@ def test_a_further_metric_names_all_that_it_shows_to_be_worse():
     assert verdict.reasons[-1].endswith("; shown to be worse: small, middle.")
 
 
+@pytest.mark.not_under_mutants
 def test_equal_arms_seldom_differ_by_further_metrics(monkeypatch):
     monkeypatch.setattr(
         "rankselect.study.analysis.differences.detectable_difference", lambda *args, **kwargs: 1.0
