@@ -14,7 +14,7 @@ from rankselect.estimators import _base
 from rankselect.estimators._base import Estimator, IDEstimate, estimator
 from rankselect.estimators.gride import Gride, _maximum_likelihood, _plateau
 from rankselect.estimators.half_samples import half_samples
-from rankselect.estimators.mle import _stderr_of_median
+from rankselect.estimators.mle import MLE, _stderr_of_median
 from rankselect.estimators.skdim import SkDim
 from rankselect.estimators.twonn import TwoNN, _relative_error_of_fit
 
@@ -27,7 +27,29 @@ def test_a_tie_counts_in_gride_as_a_ratio_of_hardly_more_than_one(n1):
     log_mu = np.array([0.02, 0.11, 0.05, 0.07, 0.01, 0.09])
     ties = _maximum_likelihood(np.concatenate([log_mu, np.zeros(4)]), n1)
     nearly = _maximum_likelihood(np.concatenate([log_mu, np.full(4, 1e-9)]), n1)
+    assert 0 < ties[1] < ties[0] < 1000
     assert ties == pytest.approx(nearly, rel=1e-6)
+
+
+LOGS = np.array([0.2, 0.5, 0.9])
+THREE = np.stack([np.ones(3), np.exp(LOGS)], axis=1)
+"""Distances of three points to two neighbours, whose log ratios are LOGS."""
+
+
+def test_the_fit_of_three_points_uses_two_and_one_is_too_few():
+    y = np.log([3 / 2, 3])
+    value, _ = TwoNN(discard_fraction=0).from_distances(THREE)
+    assert value == pytest.approx((0.2 * y[0] + 0.5 * y[1]) / (0.04 + 0.25))
+    with pytest.raises(PointsError, match="got 1 of 2 after discarding 0 of them"):
+        TwoNN(discard_fraction=0).from_distances(THREE[:2])
+
+
+def test_the_errors_of_averages_over_three_points():
+    mean, local = LOGS.mean(), 1 / LOGS
+    spread = np.sqrt(((LOGS - mean) ** 2).sum() / 2)
+    assert MLE(2).from_distances(THREE) == pytest.approx((1 / mean, spread / mean**2 / np.sqrt(3)))
+    spread = np.sqrt(((local - local.mean()) ** 2).sum() / 2)
+    assert MLE(2, "mean").from_distances(THREE) == pytest.approx((local.mean(), spread / np.sqrt(3)))
 
 
 @pytest.mark.parametrize(
