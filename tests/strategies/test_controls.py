@@ -101,6 +101,13 @@ def test_the_closest_ranks_do_not_depend_on_the_unit_of_the_weights(unit):
     assert closest_ranks(targets, [3 * unit, unit], 12 * 128) == {"layers.0.fc1": 9, "layers.1.fc1": 3}
 
 
+def test_of_ranks_that_rise_at_once_the_greater_weight_goes_first_and_of_two_equally_near_the_smaller_is_taken():
+    """At a scale of 1.5, ranks of 4 and 1 become 5 and 2."""
+    targets = [Target(f"layers.{index}.fc1", f"layers.{index}", 64, 64) for index in range(2)]
+    found = [tuple(closest_ranks(targets, [3.0, 1.0], int(128 * total)).values()) for total in (5, 5.5, 6, 6.5, 7)]
+    assert found == [(4, 1), (4, 1), (5, 1), (5, 1), (5, 2)]
+
+
 class TestShuffled:
     @given(on=MODELS, wishes=WISHES, bounds=BOUNDS, seed=st.integers(0, 10))
     def test_the_layers_have_the_same_ranks_and_exactly_as_many_parameters(self, on, wishes, bounds, seed):
