@@ -14,9 +14,9 @@ GOLDEN = Path(__file__).parents[2] / "golden" / "study_results.json"
 
 
 def written(folder):
-    """Results of arms with and without an adapter, seeds that are missing, a judge, and two conditions."""
+    """Results of arms with and without an adapter, much luck, seeds that are missing, a judge, and two conditions."""
     arms = tuple(arm for arm in ARMS if arm.name in {"base", "rank-1", "rank-6", "per-layer-id"})
-    write_synthetic_study(folder, arms=arms, n_questions=12, judge=True)
+    write_synthetic_study(folder, arms=arms, n_questions=12, seed_spread=0.1, judge=True)
     fail(folder, "final.rank-1.seed2")
     fail(folder, "grid.rank-6.seed0.lr0.001.alpha8")
     damage(folder, "final.rank-6.seed1")

@@ -9,7 +9,7 @@ from rankselect.metrics.perplexity import Perplexity
 from rankselect.metrics.token_f1 import TokenF1
 from rankselect.study.analysis.rankings import by_judge, by_scores, by_values, harmonic_scores, study_rankings
 from rankselect.study.analysis.scores import ArmScores
-from rankselect.study.analysis.verdict import Verdict
+from rankselect.study.analysis.verdict import Verdict, verdict_or_error
 
 F1 = TokenF1()
 
@@ -81,3 +81,12 @@ def test_a_verdict_prints_its_reasons_and_caveats():
         "Use a.\n- It is best.\n- It is cheap.\nCaveats:\n- One seed.\n- Few rows."
     )
     assert str(Verdict("a", "Use a.", ("It is best.",))) == "Use a.\n- It is best."
+
+
+def test_a_verdict_that_fails_says_how_in_one_line():
+    def broken():
+        raise ZeroDivisionError("nobody\n  knows")
+
+    said = "There is no verdict: it failed with ZeroDivisionError: nobody knows. Everything else is here."
+    assert verdict_or_error(broken) == Verdict(None, said)
+    assert verdict_or_error(lambda: Verdict("a", "Use a.")) == Verdict("a", "Use a.")
