@@ -39,6 +39,23 @@ def plan():
     )
 
 
+class TestScaled:
+    def test_ranks_are_rounded_half_up_and_kept_from_one_to_what_the_module_allows(self, plan):
+        assert list(plan.scaled(0.5).ranks.values()) == [1, 2, 2, 1]
+        assert list(plan.scaled(0.01).ranks.values()) == [1, 1, 1, 1]
+        assert list(plan.scaled(7).ranks.values()) == [14, 16, 16, 7]
+
+    def test_alpha_follows_the_rank(self, plan):
+        assert list(plan.scaled(0.5).alphas.values()) == pytest.approx([8.0, 16.0, 2.5 / 3 * 2, 8.0])
+
+    def test_nothing_else_changes_but_the_strategy(self, plan):
+        half = plan.scaled(0.5)
+        assert half.strategy == "ByHand(), ranks scaled by 0.5"
+        assert dataclasses.replace(half, modules=plan.modules, strategy=plan.strategy) == plan
+        assert [module.target for module in half.modules] == [module.target for module in plan.modules]
+        assert plan.scaled(1) is plan
+
+
 class TestWhatItSays:
     def test_ranks_and_alphas_keep_the_order_of_the_model(self, plan):
         assert list(plan.ranks.items()) == [("layers.1.q", 2), ("layers.0.q", 3), ("layers.0.fc", 3), ("head", 1)]

@@ -195,6 +195,7 @@ def test_the_verdict_of_known_effects(tmp_path, metric):
     write_synthetic_study(tmp_path / "results", arms=ARMS[:4], effects=effects, seed_spread=0.002)
     verdict = StudyResults.load(tmp_path / "results").verdict(metric)
     assert verdict.arm == "rank-6"
+    assert {each.metric for each in verdict.differences} == {metric}
     assert {each.arm for each in verdict.differences if each.shown} == {"base", "rank-1"}
     assert {each.arm for each in verdict.differences if not each.shown} < {"rank-6", "rank-14"}
     said = [reason.split(":")[0] for reason in verdict.reasons if reason.endswith("worse.")]
