@@ -138,3 +138,5 @@ def test_bars_of_datasets_are_shown_only_if_wanted(tmp_path, monkeypatch, progre
     monkeypatch.setattr(datasets, "load_dataset", lambda name, split: (name, split))
     assert hub_samples("owner/set", "test", progress=progress) == ("owner/set", "test")
     assert calls == ["off"] * (not progress)
+    hub_samples("owner/set", "test")
+    assert calls == ["off"] * (not progress)
