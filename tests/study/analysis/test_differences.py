@@ -294,6 +294,14 @@ def test_of_equally_cheap_arms_the_best_is_used():
         assert verdict.arm == max(clear(shifts), key=lambda each: each.estimate().mean).arm
 
 
+def test_of_equally_cheap_arms_that_a_further_metric_leaves_its_best_is_used():
+    for shift in (-0.003, 0.003):
+        further = clear({"small": 0, "middle": -0.1, "large": shift})
+        verdict = reach_verdict(clear(LEVEL), dict.fromkeys(LEVEL, 7), (), [further])
+        assert verdict.arm == max(further, key=lambda each: each.estimate().mean).arm
+        assert not any("times as many" in each for each in verdict.reasons)
+
+
 @pytest.mark.parametrize(
     ("cost", "few", "times"),
     [
