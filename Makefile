@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 WORKERS ?= 2
 
-.PHONY: help help demo test check docs format clean
+.PHONY: help demo test check docs mutants format clean
 
 help:
 	@echo "make demo    a study of ways to choose ranks, on a small model made on the spot (up to six minutes)"
@@ -15,6 +15,7 @@ help:
 	@echo "             data, HYPOTHESIS_PROFILE=explore draws new examples"
 	@echo "make check   ruff, mypy --strict, import-linter"
 	@echo "make docs    build the documentation into docs/_build/html and run its examples"
+	@echo "make mutants plant small faults and count those that the tests notice (hours; ROOMS=\"estimators plan\" takes some)"
 
 # constraints.txt pins every package, so that a new machine gets what was tested.
 $(STAMP): pyproject.toml constraints.txt
@@ -44,6 +45,13 @@ check: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/sphinx-build -n -W --keep-going -b html docs docs/_build/html
 	$(BIN)/sphinx-build -n -W --keep-going -b doctest docs docs/_build/doctest
+
+$(VENV)/.mutants: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[mutants]"
+	touch $(VENV)/.mutants
+
+mutants: $(VENV)/.mutants
+	$(BIN)/python benchmarks/mutants.py $(ROOMS)
 
 format: $(STAMP)
 	$(BIN)/ruff format .

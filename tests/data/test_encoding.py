@@ -102,6 +102,82 @@ def test_both_are_cut_and_the_question_keeps_its_share():
     assert encoded.lengths == (64,)
 
 
+@pytest.mark.parametrize("max_length", [60, 64, 80, 100])
+def test_the_share_of_the_question_is_a_quarter(max_length):
+    kept = n_prompt(quietly([LONG], max_length=max_length)[0])
+    assert FRAME + max_length // 4 - 2 <= kept <= FRAME + max_length // 4
+
+
+def test_a_row_that_just_fits_is_not_cut():
+    row = QuestionAnswer("What is acne?", "A disease of the skin.")
+    (length,) = encode_rows([row], TOKENIZER).lengths
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert encode_rows([row], TOKENIZER, max_length=length)[0] == encode_rows([row], TOKENIZER)[0]
+    with pytest.warns(RankSelectWarning, match=f"the longest row has {length} tokens"):
+        cut = encode_rows([row], TOKENIZER, max_length=length - 1)
+    assert (cut.n_cut_questions + cut.n_cut_answers, cut.max_length) == (1, length - 1)
+
+
+def test_tokens_that_carry_loss_are_all_but_the_first_if_the_prompt_is_learned_too():
+    encoded = encode_rows(medical_qa()[:5], TOKENIZER, loss_on="all")
+    assert encoded.n_loss_tokens == sum(encoded.lengths) - 5
+    assert encoded.max_length == 512
+
+
+def test_the_room_of_a_refused_answer_is_what_its_prompt_leaves():
+    row = QuestionAnswer("What is acne?", LONG.answer)
+    prompt = len(TOKENIZER(PromptTemplate().prompt(row.question))["input_ids"])
+    with pytest.raises(DataError, match=rf"row 0: {64 - prompt} tokens after its prompt"):
+        encode_rows([row], TOKENIZER, max_length=64, long_answers="error")
+
+
+def test_one_token_is_a_length_but_too_few_for_the_template():
+    with pytest.raises(DataError, match=r"0 tokens for the prompt \(max_length 1 less one for the answer\)"):
+        encode_rows(medical_qa()[:1], TOKENIZER, max_length=1)
+
+
+class Letters:
+    """A tokenizer of letters: a mark before and after a text with special tokens, and a space put before every text."""
+
+    eos_token_id = 0
+
+    def __call__(self, texts, *, add_special_tokens, verbose):
+        assert not verbose
+        mark = [1] if add_special_tokens else []
+        return {"input_ids": [[*mark, 32, *map(ord, text), *([0] if mark else [])] for text in texts]}
+
+
+class Pairs(Letters):
+    """One that joins a colon with the space behind it to one token."""
+
+    def __call__(self, texts, **options):
+        return super().__call__([text.replace(": ", "\u2236") for text in texts], **options)
+
+
+def test_a_prompt_keeps_the_mark_before_it_and_loses_the_one_after_it():
+    template = PromptTemplate("Q: {question} A: {answer}")
+    assert PromptTokens(Letters(), template).prompts(["", "why"]) == [
+        [1, 32, *map(ord, "Q:  A:")],
+        [1, 32, *map(ord, "Q: why A:")],
+    ]
+
+
+def test_an_answer_gets_no_second_space_and_stays_whole_where_it_joins_the_prompt():
+    template = PromptTemplate("Q: {question} A: {answer}!")
+    assert PromptTokens(Letters(), template).answers(["so", "no"]) == [[*map(ord, " so!")], [*map(ord, " no!")]]
+    assert PromptTokens(Pairs(), template).answers(["so"]) == [[32, *map(ord, " so!")]]
+
+
+def test_a_question_is_cut_at_the_letter():
+    tokens = PromptTokens(Letters(), PromptTemplate("{question}:{answer}"))
+    for kept in range(7):
+        expected = [1, 32, *map(ord, "abc ef"[:kept].rstrip() + ":")]
+        assert tokens.cut_prompt("abc ef", 3 + kept) == expected
+    assert tokens.cut_prompt("", 3) == [1, 32, 58]
+    assert tokens.cut_prompt("a", 4) == [1, 32, 97, 58]
+
+
 def test_one_warning_for_all_rows():
     with pytest.warns(RankSelectWarning) as caught:
         encoded = encode_rows([LONG] * 5, TOKENIZER, max_length=64)
@@ -189,6 +265,7 @@ def test_padding_is_masked_and_carries_no_loss(rows):
     batch = AnswerCollator(0)([{"input_ids": ids, "labels": ids} for ids in rows])
     for index, ids in enumerate(rows):
         mask = batch["attention_mask"][index].bool()
+        assert batch["attention_mask"][index].max() == 1
         assert mask.tolist() == [True] * len(ids) + [False] * (mask.numel() - len(ids))
         assert batch["input_ids"][index][mask].tolist() == batch["labels"][index][mask].tolist() == ids
         assert (batch["labels"][index][~mask] == IGNORED).all()

@@ -76,6 +76,9 @@ def test_a_long_text_is_shortened_in_the_message():
     with pytest.raises(DataError) as caught:
         PromptTemplate().parse("x" * 1000)
     assert len(str(caught.value)) < 300
+    for n, shown in ((80, "x" * 80), (81, "x" * 79 + "…")):
+        with pytest.raises(DataError, match=f"got '{shown}'"):
+            PromptTemplate().parse("x" * n)
 
 
 def test_stop_texts_follow_from_the_template():

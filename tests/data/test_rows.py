@@ -148,6 +148,32 @@ def test_a_column_that_is_missing_in_one_row(tmp_path):
     fails(path, r"a column 'answer', got none \(.*line 2, has: question, reply\)")
 
 
+def test_only_tables_are_told_of_their_first_line(tmp_path):
+    hint = r"Name the column with answer=\. The first line of a CSV file must hold the names\."
+    fails(written(tmp_path, "question\treply\na\tb\n", "rows.tsv"), hint)
+    fails([{"question": "a"}], r"Name the column with answer=\.$")
+
+
+def test_at_most_two_near_names_and_the_beginning_of_long_ones():
+    row = {"answer1": "a", "answer2": "b", "answer3": "c", "question": "d", "x" * 50: "e"}
+    fails([row], rf"has: .*, {'x' * 40}\)\. Did you mean answer\d or answer\d\? Name the column with answer=")
+    fails([{"question": "a", "awnr": "b"}], r"Did you mean awnr\? ")
+    fails([{}], r"a column 'question', got none \(row 0, has: none\)")
+
+
+def test_line_breaks_in_a_table_stay_as_they_are(tmp_path):
+    path = written(tmp_path, b'question,answer\r\na,"one\r\ntwo"\r\n', "rows.csv")
+    assert load_rows(path) == [QuestionAnswer("a", "one\r\ntwo")]
+
+
+def test_where_a_row_stands_is_said_of_splits_and_of_texts():
+    fails({"train": [ACNE, {**ACNE, "answer": ""}]}, r"got an empty one \(train, row 1\)")
+    fails({}, "got a mapping of nothing")
+    fails([{"text": "### Instruction: ### Assistant: b"}], r"every row with its question, got an empty one \(row 0\)")
+    half = namedtuple("Half", "question")  # noqa: PYI024
+    fails([half("a")], r"got a Half \(row 0\)")
+
+
 def test_csv_without_a_header(tmp_path):
     path = written(tmp_path, "What is acne?,A disease.\nWhat is gout?,Another.\n", "rows.csv")
     fails(path, r"has: What is acne\?, A disease.*The first line of a CSV file must hold the names")
@@ -163,9 +189,9 @@ def test_csv_without_a_header(tmp_path):
         ('question,answer\n"a\nb"\n', "whose row that ends in line 3 has 1 fields, not 2"),
         ('question,answer\n"a" b,c\n', r"unreadable after line 1 \("),
         ('question,answer\na,b\n"c,d\n', r"unreadable after line 2 \("),
-        ("answer,answer\na,b\n", "whose first line names 'answer' twice"),
+        ("answer,answer\na,b\n", r"rows\.csv, whose first line names 'answer' twice"),
         ("question,\na,b\n", "whose first line has an empty name"),
-        (b"question,answer\na,\xe4\n", "not UTF-8"),
+        (b"question,answer\na,\xe4\n", r"rows\.csv, not UTF-8 after line 0 \(unexpected end of data|invalid"),
     ],
 )
 def test_csv_that_is_none(tmp_path, content, message):
@@ -177,7 +203,7 @@ def test_csv_that_is_none(tmp_path, content, message):
     [
         (b'{"question": "a", "answer": "b"}\n{"question": \n', r"whose line 2 is not JSON \(Expecting value\)"),
         (b'["a", "b"]\n', "whose line 1 is a list"),
-        (b'{"question": "a", "answer": "\xe4"}\n', "not UTF-8 after line 0"),
+        (b'{"question": "a", "answer": "\xe4"}\n', r"rows\.jsonl, not UTF-8 after line 0"),
     ],
 )
 def test_json_lines_that_are_none(tmp_path, content, message):

@@ -26,7 +26,13 @@ POINTS = RNG.normal(size=(300, 4)) @ RNG.normal(size=(4, 10)) + 0.05 * RNG.norma
 SLOW = {"ESS": 60, "DANCo": 60, "PH": 100}  # seconds for one estimate from all points: these get fewer
 
 
-@pytest.mark.parametrize("name", [name for name, _ in inspect.getmembers(skdim_id, inspect.isclass)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.not_under_mutants] * (name in {*SLOW, "FisherS"}))
+        for name, _ in inspect.getmembers(skdim_id, inspect.isclass)
+    ],
+)
 def test_every_estimator_answers_or_raises_our_error(name):
     points = POINTS[: SLOW.get(name, 300)]
     try:
@@ -128,7 +134,15 @@ def test_harmless_warnings_are_kept_quiet():
         SkDim("TLE").estimate(POINTS)
 
 
-@pytest.mark.parametrize("splits", [np.ones((2, 300), dtype=bool), half_samples(300, 2, seed=0)[:3]])
+@pytest.mark.parametrize(
+    "splits",
+    [
+        np.ones((2, 300), dtype=bool),
+        half_samples(300, 2, seed=0)[:3],
+        half_samples(300, 1, seed=0)[:1],
+        half_samples(300, 1, seed=0)[:0],
+    ],
+)
 def test_splits_that_are_not_pairs_of_halves(splits):
     with pytest.raises(ArgumentError, match="expected splits in pairs of disjoint halves"):
         SkDim("lPCA").resample(POINTS, splits)
@@ -137,6 +151,22 @@ def test_splits_that_are_not_pairs_of_halves(splits):
 def test_unknown_estimator():
     with pytest.raises(UnknownNameError, match="expected the name of a scikit-dimension estimator, got 'LPCA'"):
         SkDim("LPCA")
+
+
+def test_what_the_module_has_besides_estimators_is_none():
+    with pytest.raises(UnknownNameError, match="expected the name of a scikit-dimension estimator, got '__name__'"):
+        SkDim("__name__")
+
+
+@pytest.mark.parametrize("name", ["X", "y", "precomputed_knn_arrays"])
+@pytest.mark.parametrize("estimator", ["MLE", "TwoNN", "ESS"])
+def test_the_points_are_no_argument(estimator, name):
+    with pytest.raises(
+        ArgumentError, match=rf"that scikit-dimension's {estimator} takes, got {name}\. Known: "
+    ) as caught:
+        SkDim(estimator, **{name: 1})
+    known = re.split("[ ,.]+", str(caught.value).partition("Known: ")[2])
+    assert not {"self", "X", "y", "precomputed_knn_arrays"} & set(known)
 
 
 def test_unknown_argument():
@@ -155,6 +185,7 @@ def test_missing_package(monkeypatch):
         SkDim("lPCA")
 
 
+@pytest.mark.not_under_mutants
 def test_importing_scikit_dimension_does_not_silence_other_warnings():
     code = """
 import warnings

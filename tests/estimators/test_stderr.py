@@ -74,6 +74,12 @@ def test_half_sample_stderr_of_a_mean():
     assert float(half_sample_stderr(values)) == pytest.approx(points.std(ddof=1) / np.sqrt(200), rel=0.05)
 
 
+def test_half_sample_stderr_of_several_layers_is_that_of_each():
+    # Of the first, differences -1 and 1: half of the root of their mean square. The second is constant.
+    found = half_sample_stderr(np.array([[4.0, 5.0, 6.0, 5.0], [3.0, 3.0, 3.0, 3.0]]))
+    assert found.tolist() == [0.5, 0.0]
+
+
 @pytest.mark.parametrize("n", [2, 9, 10])
 def test_half_samples_are_random_disjoint_halves(n):
     halves = half_samples(n, 200, seed=0)

@@ -15,6 +15,7 @@ import rankselect as rs
 from rankselect.memory import estimate_memory
 from rankselect.plan.planned_module import PlannedModule
 from rankselect.plan.rank_plan import RankPlan
+from rankselect.plan.table import as_html
 from rankselect.plan.targets import Target
 from rankselect.testing import tiny_model
 
@@ -37,6 +38,55 @@ def plan():
         model_name="box",
         base_parameters=10_000,
     )
+
+
+def test_the_html_has_a_cell_for_each_of_the_texts():
+    modules = (planned("layers.0.attention.q", 2, 16.0), planned("layers.0.attention.v", 2, 16.0))
+    assert as_html(modules, "a < b") == (
+        "<table><caption>a &lt; b</caption><thead><tr><th>layer</th><th>modules</th><th>rank</th><th>alpha</th>"
+        "<th>parameters</th></tr></thead><tbody><tr><td>layers.0</td><td>q v</td><td>2</td><td>16</td><td>160</td></tr>"
+        "</tbody></table>"
+    )
+    two = as_html((*modules, planned("layers.0.fc", 3, 16.0)), "")
+    assert "<td>160</td></tr><tr><td>layers.0</td><td>fc</td>" in two
+
+
+@pytest.mark.parametrize("name", ["name", "layer", "d_in", "d_out", "rank", "alpha"])
+def test_a_field_of_a_module_that_is_damaged_is_named_with_its_file(plan, tmp_path, name):
+    path = tmp_path / "plan.json"
+    plan.save(path)
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["modules"][0][name] = {}
+    path.write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(rs.errors.FileFormatError, match=rf"{name}.*plan\.json"):
+        RankPlan.load(path)
+
+
+@pytest.mark.parametrize("name", ["modules", "target_modules", "strategy", "model_name", "base_parameters"])
+def test_a_field_of_a_plan_that_is_damaged_is_named_with_its_file(plan, tmp_path, name):
+    path = tmp_path / "plan.json"
+    plan.save(path)
+    document = {**json.loads(path.read_text(encoding="utf-8")), name: {}}
+    path.write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(rs.errors.FileFormatError, match=rf"{name}.*plan\.json"):
+        RankPlan.load(path)
+
+
+class TestScaled:
+    def test_ranks_are_rounded_half_up_and_kept_from_one_to_what_the_module_allows(self, plan):
+        assert list(plan.scaled(0.5).ranks.values()) == [1, 2, 2, 1]
+        assert list(plan.scaled(0.01).ranks.values()) == [1, 1, 1, 1]
+        assert list(plan.scaled(7).ranks.values()) == [14, 16, 16, 7]
+
+    def test_alpha_follows_the_rank(self, plan):
+        assert list(plan.scaled(0.5).alphas.values()) == pytest.approx([8.0, 16.0, 2.5 / 3 * 2, 8.0])
+
+    def test_nothing_else_changes_but_the_strategy(self, plan):
+        half = plan.scaled(0.5)
+        assert half.strategy == "ByHand(), ranks scaled by 0.5"
+        assert dataclasses.replace(half, modules=plan.modules, strategy=plan.strategy) == plan
+        assert [module.target for module in half.modules] == [module.target for module in plan.modules]
+        assert plan.scaled(1) is plan
 
 
 class TestWhatItSays:
@@ -130,6 +180,7 @@ class TestConfig:
             plan.to_lora_config(lora_droput=0.1)
 
 
+@pytest.mark.not_under_mutants
 def test_memory_goes_to_estimate_memory_and_says_so():
     model = tiny_model()
     plan = rs.Fixed(4).plan(model)

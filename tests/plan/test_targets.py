@@ -148,3 +148,37 @@ class TestRefusals:
         for wrapped in (torch.compile(llama), nn.DataParallel(llama)):
             with pytest.raises(rs.errors.ModelError, match=f"the bare model.*{type(wrapped).__name__}"):
                 find_targets(wrapped)
+
+
+def test_bounds_of_the_plan_and_the_size_of_the_module():
+    target = Target("layers.0.q", "layers.0", 16, 24, at_least=3, at_most=20)
+    assert [target.within_plan(rank) for rank in (1, 3, 17, 20, 21)] == [3, 3, 17, 20, 20]
+    assert [target.clipped(rank) for rank in (1, 9, 17, 99)] == [3, 9, 16, 16]
+    assert Target("layers.0.q", "layers.0", 16, 24).within_plan(99) == 99
+
+
+def test_an_embedding_reads_its_vocabulary():
+    model = nn.ModuleDict(
+        {"words": nn.Embedding(50, 8), "layers": nn.ModuleList([nn.ModuleDict({"q": nn.Linear(8, 4)})])}
+    )
+    (target,) = find_targets(model, ["words"])
+    assert (target.d_in, target.d_out, target.layer) == (50, 8, None)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "hint"),
+    [
+        ("self_attn.q_prj", "Did you mean q_proj or v_proj or o_proj? "),
+        ("model.layers.0.self_attn.down_prj", "Did you mean down_proj or o_proj? "),
+    ],
+)
+def test_the_near_names_are_those_of_the_last_part(llama, wanted, hint):
+    with pytest.raises(rs.errors.TargetError) as caught:
+        find_targets(llama, [wanted])
+    assert hint in str(caught.value)
+
+
+def test_a_name_like_no_other_gets_no_hint(llama):
+    with pytest.raises(rs.errors.TargetError) as caught:
+        find_targets(llama, ["zzz"])
+    assert "Did you mean" not in str(caught.value)

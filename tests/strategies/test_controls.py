@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 import rankselect as rs
+from rankselect.plan.targets import Target
 from rankselect.registry import create
+from rankselect.strategies._control import closest_ranks
 from rankselect.strategies.controls import SameParameters, Shuffled, Tilted
 from rankselect.testing import check_strategy, tiny_model
 
@@ -93,6 +95,19 @@ class TestSameParameters:
         assert [set(plan.ranks.values()) for plan in (wished, within, above)] == [{17}, {6}, {9}]
 
 
+@pytest.mark.parametrize("unit", [0.001, 1.0, 1000.0])
+def test_the_closest_ranks_do_not_depend_on_the_unit_of_the_weights(unit):
+    targets = [Target(f"layers.{index}.fc1", f"layers.{index}", 64, 64) for index in range(2)]
+    assert closest_ranks(targets, [3 * unit, unit], 12 * 128) == {"layers.0.fc1": 9, "layers.1.fc1": 3}
+
+
+def test_of_ranks_that_rise_at_once_the_greater_weight_goes_first_and_of_two_equally_near_the_smaller_is_taken():
+    """At a scale of 1.5, ranks of 4 and 1 become 5 and 2."""
+    targets = [Target(f"layers.{index}.fc1", f"layers.{index}", 64, 64) for index in range(2)]
+    found = [tuple(closest_ranks(targets, [3.0, 1.0], int(128 * total)).values()) for total in (5, 5.5, 6, 6.5, 7)]
+    assert found == [(4, 1), (4, 1), (5, 1), (5, 1), (5, 2)]
+
+
 class TestShuffled:
     @given(on=MODELS, wishes=WISHES, bounds=BOUNDS, seed=st.integers(0, 10))
     def test_the_layers_have_the_same_ranks_and_exactly_as_many_parameters(self, on, wishes, bounds, seed):
@@ -123,6 +138,14 @@ class TestShuffled:
         with pytest.warns(rs.RankSelectWarning, match="repeats that one"):
             found = {tuple(each.plan(SIX, target_modules=names).ranks.values()) for each in seeds}
         assert found == {(2, 5, 9)}
+
+    def test_layers_whose_modules_have_other_names_stay_apart_though_shapes_agree(self):
+        names = ["layers.0.q", "layers.1.k", "layers.2.q"]
+        targets = [Target(name, name.rpartition(".")[0], 16, 16) for name in names]
+        ranks = dict(zip(names, (2, 5, 9), strict=True))
+        found = {Shuffled(rs.Fixed(1), seed).rearranged(targets, ranks)["layers.1.k"] for seed in range(10)}
+        assert found == {5}
+        assert {Shuffled(rs.Fixed(1), seed).rearranged(targets, ranks)["layers.0.q"] for seed in range(10)} == {2, 9}
 
     def test_every_order_is_as_likely_as_any_other(self):
         three = model(16, 16, 16)
@@ -185,8 +208,10 @@ class TestTilted:
         ranks = by_layer(quietly(Tilted(rs.Fixed(6), "early", 1), SIX, min_rank=2))
         assert (ranks["layers.0"], ranks["layers.5"]) == ((11, 11), (2, 2))
 
-    def test_one_layer_has_no_depth(self):
-        assert set(quietly(Tilted(rs.Fixed(5), "early"), model(16)).ranks.values()) == {5}
+    @pytest.mark.parametrize("towards", ["early", "late"])
+    @pytest.mark.parametrize("steepness", [0.5, 1])
+    def test_one_layer_has_no_depth(self, towards, steepness):
+        assert set(quietly(Tilted(rs.Fixed(5), towards, steepness), model(16)).ranks.values()) == {5}
 
     def test_a_target_outside_the_layers_has_no_depth(self):
         with pytest.raises(rs.errors.TargetError, match="expected target modules inside the model's layers, got head"):
@@ -224,6 +249,7 @@ class TestEveryControl:
         unit = sum(module.target.parameters(1) for module in plan.modules)
         assert abs(plan.trainable_parameters - wrapped.trainable_parameters) <= unit / 2
 
+    @pytest.mark.not_under_mutants
     def test_says_when_it_changes_nothing(self, control):
         one = model(16)
         with pytest.warns(rs.RankSelectWarning, match=r"the rank that Fixed\(rank=5\) gives it") as caught:

@@ -12,6 +12,10 @@ def test_every_module_gets_the_rank():
     assert set(rs.Fixed(5).plan(tiny_model(), target_modules="all-linear").ranks.values()) == {5}
 
 
+def test_one_is_a_rank():
+    assert set(rs.Fixed(1).plan(tiny_model(), target_modules=["q_proj"]).ranks.values()) == {1}
+
+
 def test_smaller_modules_are_clipped_with_a_warning():
     with pytest.warns(rs.RankSelectWarning, match=r"4 modules are smaller .*k_proj \(32 x 16\) gets 16"):
         plan = rs.Fixed(20).plan(tiny_model(), target_modules=["q_proj", "k_proj", "v_proj"])

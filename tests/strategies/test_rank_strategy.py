@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 import rankselect as rs
 from rankselect.plan.targets import Target, find_targets
+from rankselect.strategies.planning import count_parameters
 from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
 
 QK = ["q_proj", "k_proj"]  # 32 x 32 and 32 x 16
@@ -52,6 +54,7 @@ class TestRounding:
         assert ranks_for(9.7, max_rank=8) == {8}
         assert ranks_for(5, min_rank=5, max_rank=5) == {5}
 
+    @pytest.mark.not_under_mutants
     def test_a_module_is_never_given_more_than_its_size_and_that_is_said(self):
         with pytest.warns(rs.RankSelectWarning) as caught:
             plan = Wish(1e9).plan(LLAMA, target_modules=QK)
@@ -177,6 +180,32 @@ class TestWhatThePlanRecords:
         LLAMA.save_pretrained(tmp_path)
         loaded = type(LLAMA).from_pretrained(tmp_path)
         assert rs.Fixed(4).plan(loaded).model_name == str(tmp_path)
+
+    def test_target_modules_are_an_expression_or_a_tuple(self):
+        assert rs.Fixed(4).plan(LLAMA, target_modules=QK).target_modules == ("q_proj", "k_proj")
+        one = rs.Fixed(4).plan(LLAMA, target_modules=[NAMES[0]])
+        assert isinstance(one.target_modules, str)
+        assert one.target_modules.startswith("^model")
+
+    def test_a_model_without_a_config_by_its_class(self):
+        class Block(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layers = nn.ModuleList([nn.ModuleDict({"q": nn.Linear(8, 8)}) for _ in range(2)])
+
+        assert rs.Fixed(4).plan(Block(), target_modules=["q"]).model_name == "Block"
+
+    def test_four_bit_weights_count_for_what_they_stand_for(self):
+        class Params4bit(nn.Parameter):
+            """Two weights to a byte, under the name that bitsandbytes gives them."""
+
+        def of(kind, dtype):
+            model = nn.Module()
+            model.weight = kind(torch.zeros(6, dtype=dtype), requires_grad=False)
+            return count_parameters(model)
+
+        assert (of(Params4bit, torch.uint8), of(Params4bit, torch.int16)) == (12, 24)
+        assert (of(Params4bit, torch.float32), of(nn.Parameter, torch.uint8)) == (6, 6)
 
     def test_modules_outside_the_layers_are_fine_for_one_rank_everywhere(self):
         plan = rs.Fixed(4).plan(LLAMA, target_modules=["lm_head", "q_proj"])

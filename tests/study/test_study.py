@@ -214,6 +214,7 @@ for moment in sys.argv[4:]:
 """
 
 
+@pytest.mark.not_under_mutants
 def test_a_study_killed_at_any_moment_ends_with_the_numbers_of_an_uninterrupted_one(finished, config, tmp_path):
     """Each process dies where a file is complete but not yet in its place, or between two steps of a training."""
     moments = ["config.json", "profile.json", "step 1", "grid.rank-2.seed0.lr0.01.alpha8.json", "chosen.json"]

@@ -112,6 +112,15 @@ def test_the_detectable_difference_is_that_of_the_noncentral_t(df, alpha):
     assert stats.nct.sf(stats.t.ppf(1 - alpha / 2, df), df, shift) == pytest.approx(0.8, abs=1e-3)
 
 
+@pytest.mark.parametrize("df", [2, 12, 400])
+@pytest.mark.parametrize("power", [0.06, 0.1, 0.5])
+def test_with_little_power_differences_to_either_side_count(df, power):
+    shift = detectable_difference(1.0, df, power=power)
+    critical = stats.t.ppf(0.975, df)
+    either = stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift)
+    assert either == pytest.approx(power, abs=1e-3)
+
+
 def test_with_many_degrees_of_freedom_it_is_the_textbooks():
     assert detectable_difference(0.5, 1e7) == pytest.approx(0.5 * (1.959964 + 0.841621), rel=1e-4)
 

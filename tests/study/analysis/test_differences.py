@@ -11,10 +11,12 @@ from scipy import stats
 from rankselect.metrics.harmonic import HarmonicMeanOfMeans
 from rankselect.metrics.perplexity import Perplexity
 from rankselect.metrics.token_f1 import TokenF1
+from rankselect.study.analysis import verdict as verdicts
+from rankselect.study.analysis.crossed import mean_squares
 from rankselect.study.analysis.differences import arm_difference, default_baseline, pooled_seed_variance
 from rankselect.study.analysis.rankings import harmonic_scores
 from rankselect.study.analysis.scores import ArmScores
-from rankselect.study.analysis.verdict import reach_verdict
+from rankselect.study.analysis.verdict import Verdict, reach_verdict
 from rankselect.study.arm import Arm
 
 F1 = TokenF1()
@@ -125,10 +127,18 @@ def test_pooled_seed_variance_has_the_degrees_of_freedom_of_arms_times_seeds():
     assert pooled.seeds == pytest.approx(2 * 20 * (left**2).sum() / 8)
 
 
+def test_the_luck_of_two_arms_is_that_of_their_difference():
+    one, other = study(np.random.default_rng(0), n_arms=2, n_questions=20)
+    assert pooled_seed_variance([one, other]) == mean_squares(
+        one.pseudo_values(range(3)) - other.pseudo_values(range(3))
+    )
+
+
 def test_one_seed_has_no_luck_to_pool():
     assert pooled_seed_variance(study(np.random.default_rng(0), n_seeds=1)) is None
 
 
+@pytest.mark.not_under_mutants
 @pytest.mark.parametrize("luck", [0.0, 0.03])
 def test_equal_arms_seldom_differ(luck, monkeypatch):
     monkeypatch.setattr(
@@ -145,6 +155,7 @@ def test_equal_arms_seldom_differ(luck, monkeypatch):
     assert verdicts / n <= 0.07
 
 
+@pytest.mark.not_under_mutants
 @pytest.mark.parametrize(("luck", "n_arms"), [(0.0, 4), (0.03, 6)])
 def test_the_detectable_difference_is_shown_in_four_of_five_studies(luck, n_arms):
     generator = np.random.default_rng(1)
@@ -163,6 +174,11 @@ def test_harmonic_scores_are_the_harmonic_mean_of_averages():
     both = harmonic_scores([arm("a", [0.2, 0.4]), arm("a", [0.6, 0.6])])
     assert isinstance(both.metric, HarmonicMeanOfMeans)
     assert both.estimate().mean == pytest.approx(2 * 0.3 * 0.6 / 0.9)
+
+
+def test_harmonic_scores_of_one_question_are_one_number():
+    both = harmonic_scores([arm("a", [0.2], [0.4]), arm("a", [0.6], [0.6])])
+    assert both.pseudo_values([0, 1]).shape == (2, 1)
 
 
 def test_the_default_baseline_is_a_control_or_the_first_adapter():
@@ -251,6 +267,69 @@ def test_a_further_metric_does_not_bring_back_what_the_first_has_ruled_out():
     assert (verdict.arm, verdict.headline) == ("middle", CHEAPEST_OF_TWO)
 
 
+def test_further_metrics_allow_for_the_comparisons_of_all_of_them(monkeypatch):
+    asked = []
+
+    def noting(arm, baseline, n_comparisons, luck):
+        asked.append(n_comparisons)
+        return arm_difference(arm, baseline, n_comparisons, luck)
+
+    monkeypatch.setattr(verdicts, "arm_difference", noting)
+    reach_verdict(clear(LEVEL), COSTS, (), [clear(LEVEL), clear(LEVEL)])
+    assert asked == [3, 3, 6, 6, 6, 6]
+
+
+def test_a_further_metric_is_asked_of_the_arms_that_are_left():
+    first, further = {"small": -0.1, "middle": 0, "large": 0.001}, {"small": 0, "middle": -0.1, "large": 0}
+    verdict = reach_verdict(clear(first), COSTS, (), [clear(further)])
+    assert verdict.headline == (
+        "Use large: token-f1 shows no difference among 2 arms, but token-f1 shows cheaper ones to be worse."
+    )
+
+
+def test_of_equally_cheap_arms_the_best_is_used():
+    for name in ("small", "middle", "large"):
+        shifts = {each: 0.002 * (each == name) for each in LEVEL}
+        verdict = reach_verdict(clear(shifts), dict.fromkeys(LEVEL, 7), ())
+        assert verdict.headline.startswith("The choice makes no difference")
+        assert verdict.arm == max(clear(shifts), key=lambda each: each.estimate().mean).arm
+
+
+def test_of_equally_cheap_arms_that_a_further_metric_leaves_its_best_is_used():
+    for shift in (-0.003, 0.003):
+        further = clear({"small": 0, "middle": -0.1, "large": shift})
+        verdict = reach_verdict(clear(LEVEL), dict.fromkeys(LEVEL, 7), (), [further])
+        assert verdict.arm == max(further, key=lambda each: each.estimate().mean).arm
+        assert not any("times as many" in each for each in verdict.reasons)
+
+
+@pytest.mark.parametrize(
+    ("cost", "few", "times"),
+    [
+        (0, "without an adapter", None),
+        (1, "with 1 trainable parameters", "100"),
+        (8, "with 8 trainable parameters", "12.5"),
+    ],
+)
+def test_the_verdict_says_what_the_choice_costs(cost, few, times):
+    verdict = reach_verdict(clear({"small": -0.1, "middle": 0, "large": 0.001}), {**COSTS, "middle": cost}, ())
+    assert verdict.headline == f"Use middle: {few} it is the cheapest of the 2 arms among which no difference is shown."
+    told = f"large has {times} times as many trainable parameters as middle."
+    assert [each for each in verdict.reasons if "times as many" in each] == [told] * (times is not None)
+
+
+def test_what_could_not_be_shown_is_told_with_the_number_of_seeds():
+    of_two = reach_verdict(clear({"small": 0, "large": 0}), COSTS, ()).caveats
+    of_three = reach_verdict(clear(LEVEL), COSTS, ()).caveats
+    assert [each.split(" below")[0] for each in (*of_two, *of_three)] == ["A difference", "Differences"]
+    apart = [ArmScores(name, F1, {seed: np.array([0.1, 0.5, 0.4])}) for seed, name in enumerate(("a", "b"))]
+    verdict = reach_verdict(apart, {"a": 1, "b": 2}, ())
+    assert verdict.caveats == (
+        "1 seed: the luck of a training is not in the intervals.",
+        "b has no seed in common with a.",
+    )
+
+
 def test_an_arm_that_a_further_metric_cannot_compare_stays():
     further = clear({"small": 0.1, "middle": 0, "large": 0})
     metric, rows = further[0].metric, further[0].by_seed[0]
@@ -262,6 +341,13 @@ def test_an_arm_that_a_further_metric_cannot_compare_stays():
     assert verdict.reasons[-1].endswith("shown to be worse: large.")
 
 
+def test_a_further_metric_names_all_that_it_shows_to_be_worse():
+    verdict = reach_verdict(clear(LEVEL), COSTS, (), [clear({"small": -0.1, "middle": -0.2, "large": 0})])
+    assert verdict.arm == "large"
+    assert verdict.reasons[-1].endswith("; shown to be worse: small, middle.")
+
+
+@pytest.mark.not_under_mutants
 def test_equal_arms_seldom_differ_by_further_metrics(monkeypatch):
     monkeypatch.setattr(
         "rankselect.study.analysis.differences.detectable_difference", lambda *args, **kwargs: 1.0
@@ -276,9 +362,8 @@ def test_equal_arms_seldom_differ_by_further_metrics(monkeypatch):
 
 
 def test_a_verdict_needs_two_arms():
-    verdict = reach_verdict([arm("a", [1.0])], {"a": 1}, ())
-    assert verdict.arm is None
-    assert verdict.headline == "There is nothing to compare: fewer than two arms have results."
+    said = "There is nothing to compare: fewer than two arms have results."
+    assert reach_verdict([arm("a", [1.0])], {"a": 1}, ["Known."]) == Verdict(None, said, (), ("Known.",))
 
 
 def test_the_verdict_warns_of_few_seeds():

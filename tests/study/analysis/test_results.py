@@ -176,6 +176,18 @@ def test_asking_for_what_is_not_there(whole):
         whole.differences("token-f1", "rank-7")
 
 
+def test_differences_are_of_one_condition(whole):
+    for condition in whole.conditions:
+        found = whole.differences("token-f1", "rank-6", condition=condition).set_index("arm").loc["rank-64"]
+        means = [
+            np.mean([value(whole, arm, "token-f1", seed, condition).value for seed in (0, 1, 2)])
+            for arm in ("rank-64", "rank-6")
+        ]
+        assert found["difference"] == pytest.approx(means[0] - means[1])
+    off, on = (whole.differences("token-f1", "base", condition=each)["difference"] for each in whole.conditions)
+    assert not np.allclose(off, on)
+
+
 @pytest.mark.parametrize("metric", ["token-f1", "perplexity"])
 def test_the_verdict_of_known_effects(tmp_path, metric):
     """Rank 6 and rank 14 are equally good, and rank 6 is cheaper; rank 1 and the base are worse by far."""
@@ -183,6 +195,7 @@ def test_the_verdict_of_known_effects(tmp_path, metric):
     write_synthetic_study(tmp_path / "results", arms=ARMS[:4], effects=effects, seed_spread=0.002)
     verdict = StudyResults.load(tmp_path / "results").verdict(metric)
     assert verdict.arm == "rank-6"
+    assert {each.metric for each in verdict.differences} == {metric}
     assert {each.arm for each in verdict.differences if each.shown} == {"base", "rank-1"}
     assert {each.arm for each in verdict.differences if not each.shown} < {"rank-6", "rank-14"}
     said = [reason.split(":")[0] for reason in verdict.reasons if reason.endswith("worse.")]
@@ -194,6 +207,7 @@ def test_what_is_written_can_be_read(whole, tmp_path):
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(whole.table)
+    assert list(rows[0]) == list(whole.table.columns)
     assert float(rows[0]["value"]) == whole.table["value"][0]
     document = json.loads(everything.read_text())
     assert document["verdict"]["headline"] == whole.verdict().headline

@@ -1,0 +1,183 @@
+"""Measures the tests: mutmut plants small faults in a room, and the tests of that room have to notice them.
+
+A fault ("mutant") that no test notices is a survivor. All rooms take hours; to run some of them:
+
+    python benchmarks/mutants.py estimators plan
+
+The survivors, with what they change, are written to build/mutants/ROOM.txt. With `--survivors`, only the survivors
+of the last run, and what it did not come to, are planted: this is how to try new tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import libcst
+from mutmut.mutation.diff_apply import get_diff_for_mutant, read_functions_from_index
+from mutmut.stats import status_by_exit_code
+
+ROOT = Path(__file__).resolve().parents[1]
+WORK = ROOT / "build" / "mutants"
+DONE = ("killed", "timeout")
+
+
+@dataclass(frozen=True)
+class Room:
+    """A folder of sources, and the tests that have to notice the faults in it."""
+
+    sources: tuple[str, ...]
+    tests: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+
+    def files(self) -> list[str]:
+        """The source files that get faults."""
+        found = [path for pattern in self.sources for path in sorted(ROOT.glob(f"src/rankselect/{pattern}"))]
+        return [str(path.relative_to(ROOT)) for path in found if path.name not in self.left_out]
+
+
+ROOMS = {
+    "estimators": Room(("estimators/*.py",), ("tests/estimators",)),
+    "strategies": Room(("strategies/*.py",), ("tests/strategies",)),
+    "plan": Room(("plan/*.py",), ("tests/plan",)),
+    "data": Room(("data/*.py",), ("tests/data",)),
+    # Of the degenerate studies, those tests that write no report: pages and figures take most of the time.
+    "study/analysis": Room(
+        ("study/analysis/*.py",),
+        ("tests/study/analysis",
+         "tests/study/test_degenerate_studies.py::test_scores_that_tie_are_said_to_tie",
+         "tests/study/test_degenerate_studies.py::test_another_metric_decides_where_the_first_ties",
+         "tests/study/test_degenerate_studies.py::test_two_arms_alike_are_said_to_be_and_the_others_are_compared"),
+    ),
+    "study": Room(
+        ("study/*.py",),
+        ("tests/study/test_judging.py", "tests/study/test_study.py", "tests/study/test_study_rows.py",
+         "tests/study/test_work.py"),
+        left_out=("ray_executor.py",),
+    ),
+}  # fmt: skip
+
+
+class _WithoutWords(ast.NodeTransformer):
+    """Takes out of a function what only a reader sees: the words of errors, warnings and logs, and its docstring."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        called = ast.unparse(node.func)
+        self.generic_visit(node)
+        if called == "warnings.warn":  # the class of the warning stays; stacklevel only says which line is shown
+            category = [value for value in node.args[1:] if not isinstance(value, ast.Constant)]
+            return ast.Call(node.func, category, [])
+        if called.startswith("logger.") or called.rpartition(".")[2].endswith("Error"):
+            return ast.Call(node.func, [], [])
+        return node
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:
+        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            return ast.Pass()
+        return self.generic_visit(node)
+
+
+def _words_only(name: str, path: str) -> bool:
+    functions = read_functions_from_index(name, path)
+    if functions is None:
+        return False
+    kept = []
+    for function in functions:
+        tree = ast.parse(libcst.Module([function]).code.strip())
+        kept.append(ast.dump(_WithoutWords().visit(tree)))
+    return kept[0] == kept[1]
+
+
+def _prepare(room: Room, folder: Path) -> None:
+    """A copy of the project whose pyproject.toml names the room's sources and tests."""
+    for part in ("src", "tests"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / part, folder / part, dirs_exist_ok=True, ignore=ignore)
+    for part in ("README.md", "CHANGELOG.md", "LICENSE"):
+        shutil.copy2(ROOT / part, folder / part)
+    table = "[tool.mutmut]\n"
+    text = (ROOT / "pyproject.toml").read_text()
+    of_the_room = f"only_mutate = {json.dumps(room.files())}\n"
+    of_the_room += f"pytest_add_cli_args_test_selection = {json.dumps(room.tests)}\n"
+    (folder / "pyproject.toml").write_text(text.replace(table, table + of_the_room))
+
+
+def _codes(room: Room, folder: Path) -> dict[str, tuple[str, int | None]]:
+    """Each mutant with the file it is in and the exit code of its tests."""
+    found = {}
+    for path in room.files():
+        meta = folder / "mutants" / f"{path}.meta"
+        codes = json.loads(meta.read_text())["exit_code_by_key"] if meta.exists() else {}
+        found.update({name: (path, code) for name, code in codes.items()})
+    return found
+
+
+def _run(name: str, *, only_survivors: bool) -> dict[str, object]:
+    """Plants the faults of one room; the counts for the table."""
+    room, folder = ROOMS[name], WORK / name.replace("/", "-")
+    again: list[str] = []
+    if only_survivors:
+        again = [key for key, (_, code) in _codes(room, folder).items() if status_by_exit_code[code] not in DONE]
+    elif folder.exists():
+        shutil.rmtree(folder)
+    _prepare(room, folder)
+    if again or not only_survivors:
+        environment = {**os.environ, "HYPOTHESIS_PROFILE": "mutants", "OMP_NUM_THREADS": "1"}
+        command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", "1", *again]
+        with (folder / "mutmut.log").open("w") as log:
+            done = subprocess.run(
+                command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False
+            )
+        if done.returncode:
+            sys.exit(f"mutmut ended with {done.returncode}: see {folder / 'mutmut.log'}")
+    counts: Counter[str] = Counter()
+    survivors = []
+    os.chdir(folder)  # mutmut reads what it wrote from the current folder
+    for mutant, (path, code) in _codes(room, folder).items():
+        status = status_by_exit_code[code]
+        if status in ("survived", "no tests"):
+            status = "words only" if _words_only(mutant, path) else status
+            survivors.append((status, mutant, get_diff_for_mutant(mutant, path=path)))
+        counts[status] += 1
+    with (WORK / f"{folder.name}.txt").open("w") as file:
+        for status, mutant, diff in sorted(survivors):
+            file.write(f"# {mutant}: {status}\n{diff}\n\n")
+    noticed = counts["killed"] + counts["timeout"] + counts["segfault"]
+    counted = counts.total() - counts["words only"] - counts["not checked"]
+    return {
+        "room": name,
+        "mutants": counts.total(),
+        "killed": counts["killed"] + counts["segfault"],
+        "timeouts": counts["timeout"],
+        "survived": counted - noticed,
+        "words only": counts["words only"],
+        "share noticed": f"{noticed / max(counted, 1):.1%}",
+    }
+
+
+def main() -> None:
+    """Runs the rooms one after another and prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rooms", nargs="*", metavar="ROOM", help=f"some of {', '.join(ROOMS)} (all)")
+    parser.add_argument("--survivors", action="store_true", help="plant what the last run left")
+    options = parser.parse_args()
+    if unknown := set(options.rooms) - set(ROOMS):
+        parser.error(f"expected rooms among {', '.join(ROOMS)}, got {', '.join(sorted(unknown))}")
+    WORK.mkdir(parents=True, exist_ok=True)
+    for place, name in enumerate(options.rooms or ROOMS):
+        row = _run(name, only_survivors=options.survivors)
+        if place == 0:
+            print(f"| {' | '.join(row)} |\n|---|{'---:|' * (len(row) - 1)}", flush=True)
+        print(f"| {' | '.join(map(str, row.values()))} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
