@@ -27,6 +27,7 @@ _HOMES = {
     "data.prompts": ("PromptTemplate",),
     "data.question_answer": ("QuestionAnswer",),
     "data.rows": ("load_rows",),
+    "data.texts": ("load_texts",),
     "errors": ("RankSelectError", "RankSelectWarning"),
     "estimators._base": ("Estimator", "IDEstimate", "NeighborEstimator", "estimator"),
     "estimators.gride": ("Gride", "GrideScaling"),
@@ -101,7 +102,7 @@ _MOVED = {
     "nearest_neighbors": "neighbors.nearest.nearest_neighbors",
     "quantization_of": "models.quantized_layers.quantization_of",
     "read_adapter": "adapters.adapter_folder.read_adapter",
-    "warn_of_overlap": "data.rows.warn_of_overlap",
+    "warn_of_overlap": "data.overlap.warn_of_overlap",
 }
 _HOME_OF = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
 

@@ -16,6 +16,7 @@ from rankselect.data.medical_qa import medical_qa as medical_qa
 from rankselect.data.prompts import PromptTemplate as PromptTemplate
 from rankselect.data.question_answer import QuestionAnswer as QuestionAnswer
 from rankselect.data.rows import load_rows as load_rows
+from rankselect.data.texts import load_texts as load_texts
 from rankselect.errors import RankSelectError as RankSelectError
 from rankselect.errors import RankSelectWarning as RankSelectWarning
 from rankselect.estimators._base import Estimator as Estimator

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import rankselect as rs
-from rankselect.cli import sources
 
 
 def test_bad_input_is_one_line_and_exit_code_2(run, model, texts, profile, tmp_path):
@@ -75,7 +74,7 @@ def raising(error):
     ],
 )
 def test_what_else_can_happen(run, monkeypatch, error, code, message):
-    monkeypatch.setattr(sources, "load_texts", raising(error))
+    monkeypatch.setattr("rankselect.cli.profile.load_texts", raising(error))
     result = run("profile", "model", "--data", "texts.jsonl")
     assert result.exit_code == code
     assert result.stderr.startswith(message)

@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import rankselect as rs
-from rankselect.cli import options, sources
-from rankselect.cli.console import show, simple_table, stderr
-from rankselect.cli.outputs import check_folder
-from rankselect.cli.rows import load_rows
+from rankselect.cli import options
+from rankselect.cli.console import show, show_progress, simple_table, stderr
 from rankselect.errors import AdapterError
 from rankselect.files import write_text
 from rankselect.registry import create
@@ -81,11 +79,11 @@ def evaluate(
     progress = sys.stderr.isatty() and not no_progress
     metrics = [_metric(name, progress=progress) for name in metric or _DEFAULT_METRICS]
     if out is not None:
-        check_folder(out)
-    sources.show_progress(wanted=progress)
+        options.check_folder(out)
     prompts = rs.PromptTemplate(template)
-    rows = load_rows(data, prompts)[:limit]
-    tokenizer = sources.load_tokenizer(model, trust_remote_code=trust_remote_code)
+    rows = rs.load_rows(data, template=prompts, progress=progress)[:limit]
+    show_progress(wanted=progress)
+    tokenizer = rs.load_tokenizer(model, trust_remote_code=trust_remote_code)
     loaded: Any = rs.load_model(
         model,
         dtype=dtype,

@@ -9,11 +9,11 @@ import typer
 from rich.text import Text
 
 import rankselect as rs
-from rankselect.cli import formats, options, sources
+from rankselect.cli import formats, options
 from rankselect.cli.console import show, simple_table, stderr
-from rankselect.cli.outputs import check_folder
 from rankselect.errors import ArgumentError
 from rankselect.files import write_text
+from rankselect.models.loading import empty_model
 from rankselect.registry import create
 
 if TYPE_CHECKING:
@@ -85,9 +85,9 @@ def plan(
     """
     chosen = create("strategy", strategy)
     if out is not None:
-        check_folder(out)
+        options.check_folder(out)
     evidence = _evidence(chosen, strategy, profile)
-    empty = sources.empty_model(model, trust_remote_code=trust_remote_code)
+    empty = empty_model(model, trust_remote_code=trust_remote_code)
     planned = chosen.plan(
         empty,
         evidence,

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rankselect.cli import options, sources
-from rankselect.cli.console import show, stderr
+from rankselect.cli import options
+from rankselect.cli.console import show, show_progress, stderr
 from rankselect.errors import ArgumentError, MissingExtraError, RankSelectError
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def study(
         rankselect study Qwen/Qwen3-0.6B --train train.jsonl --test test.jsonl --quantization nf4 --out study
     """
     progress = sys.stderr.isatty() and not no_progress
-    sources.show_progress(wanted=progress)
+    show_progress(wanted=progress)
     write_report = _report_writer()
     from rankselect.cli.study_outcome import show_outcome
     from rankselect.study.analysis.results import StudyResults

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 import rankselect as rs
-from rankselect.cli import options, sources
-from rankselect.cli.console import show, simple_table, stderr
-from rankselect.cli.rows import load_rows
+from rankselect.cli import options
+from rankselect.cli.console import show, show_progress, simple_table, stderr
 from rankselect.cli.training_run import TrainingRun
 from rankselect.registry import create
 
@@ -111,14 +110,14 @@ def train(
 
     processes = Processes.current()
     progress = sys.stderr.isatty() and not no_progress and processes.is_first
-    sources.show_progress(wanted=progress)
+    show_progress(wanted=progress)
     settings = {name: value for name, value in context.params.items() if name not in _NOT_SETTINGS}
     run = TrainingRun.open(out, json.loads(json.dumps(settings, default=str)), resume=resume, processes=processes)
     prompts = rs.PromptTemplate(template)
     with processes.warning_once():
-        rows = load_rows(data, prompts)
-        evaluation = load_rows(eval_data, prompts) if eval_data else None
-    tokenizer = sources.load_tokenizer(model, trust_remote_code=trust_remote_code)
+        rows = rs.load_rows(data, template=prompts, progress=progress)
+        evaluation = rs.load_rows(eval_data, template=prompts, progress=progress) if eval_data else None
+    tokenizer = rs.load_tokenizer(model, trust_remote_code=trust_remote_code)
     chosen: dict[str, Any] = run.chosen or _chosen(
         strategy=strategy,
         plan=plan,

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from rankselect.data.encoding import AnswerCollator, encode_rows
+from rankselect.data.overlap import warn_of_overlap
 from rankselect.data.prompt_tokens import pad_token_id
-from rankselect.data.rows import warn_of_overlap
 from rankselect.errors import ArgumentError
 
 if TYPE_CHECKING:
