@@ -103,3 +103,8 @@ def test_bad_input(untrained):
         answer_losses(*untrained, ROWS, max_length=1024)
     with pytest.raises(ArgumentError, match="a batch size of at least 1, got 0"):
         answer_losses(*untrained, ROWS, batch_size=0)
+
+
+def test_mappings_are_rows(untrained):
+    mappings = [{"question": row.question, "answer": row.answer} for row in ROWS]
+    assert answer_losses(*untrained, mappings) == answer_losses(*untrained, ROWS)

@@ -14,7 +14,7 @@ from rankselect.models.trunk import input_device
 from rankselect.training.out_of_memory import shrinking_batches
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import torch
     from torch import nn
@@ -28,7 +28,7 @@ __all__ = ["answer_losses"]
 def answer_losses(
     model: nn.Module,
     tokenizer: Any,
-    rows: Sequence[QuestionAnswer],
+    rows: Iterable[QuestionAnswer | Mapping[str, Any]],
     *,
     template: PromptTemplate | None = None,
     max_length: int = 512,
@@ -43,7 +43,7 @@ def answer_losses(
     Args:
         model: A causal language model of transformers, plain or with an adapter.
         tokenizer: Its tokenizer.
-        rows: Questions with their answers.
+        rows: Questions with their answers, as `load_rows` returns them, or mappings with question and answer.
         template: The form of the prompt; None for the default.
         max_length: The greatest number of tokens of a row; longer rows are cut as in training.
         batch_size: Rows at a time; a batch that does not fit into memory is halved.
