@@ -19,6 +19,7 @@ _HOMES = {
     "adapters.export": ("ExportReport", "export_adapter"),
     "adapters.merge": ("MergeReport", "merge_adapter"),
     "adapters.merge.logits": ("LogitDifference",),
+    "adapters.record": ("TrainingRecord",),
     "calibration.evidence": ("Calibration", "Evidence"),
     "calibration.id_profile": ("IDProfile",),
     "calibration.measure": ("id_profile",),
@@ -66,7 +67,6 @@ _HOMES = {
     "study.study": ("Study",),
     "training.answer_losses": ("answer_losses",),
     "training.generation": ("GeneratedAnswer", "generate_answers"),
-    "training.record": ("TrainingRecord",),
     "training.small_phi": ("small_phi",),
     "training.trainer": ("RankSelectTrainer",),
 }

@@ -141,7 +141,7 @@ def test_the_record_counts_tokens_exactly_and_survives_its_file(tmp_path):
     assert record.tokens_per_second == record.tokens / record.seconds
     assert record.peak_memory_bytes > 10 * 2**20
     record.save(tmp_path)
-    from rankselect.training.record import TrainingRecord
+    from rankselect.adapters.record import TrainingRecord
 
     assert TrainingRecord.load(tmp_path) == record
     named = replace(record, base_model="microsoft/phi-2")

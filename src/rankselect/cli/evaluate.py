@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import rankselect as rs
+from rankselect.adapters.record import RECORD_FILE
 from rankselect.cli import options
 from rankselect.cli.console import show, show_progress, simple_table, stderr
 from rankselect.errors import AdapterError
@@ -127,7 +128,7 @@ def _metric(specification: str, *, progress: bool) -> rs.Metric:
 
 def _trained_with(adapter: Path | None) -> Any:
     """The quantisation that the adapter was trained on, as its record says; none if there is no record."""
-    if adapter is None or not (adapter / "rankselect.json").is_file():
+    if adapter is None or not (adapter / RECORD_FILE).is_file():
         return "none"
     quantization = rs.TrainingRecord.load(adapter).quantization
     if quantization not in {"none", "nf4", "int8"}:

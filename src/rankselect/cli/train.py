@@ -17,7 +17,7 @@ from rankselect.cli.training_run import TrainingRun
 from rankselect.registry import create
 
 if TYPE_CHECKING:
-    from rankselect.training.record import TrainingRecord
+    from rankselect.adapters.record import TrainingRecord
 
 __all__ = ["train"]
 

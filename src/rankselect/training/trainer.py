@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 
 from transformers import PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, TrainingArguments
 
+from rankselect.adapters.record import TrainingRecord
 from rankselect.calibration.evidence import Calibration
 from rankselect.calibration.id_profile import IDProfile
 from rankselect.data.datasets import training_data
@@ -25,7 +26,6 @@ from rankselect.models.quantized_layers import quantization_of
 from rankselect.training.adapt import adapt, strategy_or_plan
 from rankselect.training.callbacks import Meter, StepProgress
 from rankselect.training.out_of_memory import out_of_memory_error
-from rankselect.training.record import TrainingRecord
 from rankselect.training.resilience import ResilientTrainer
 
 if TYPE_CHECKING:
