@@ -31,6 +31,7 @@ __all__ = [
     "Template",
     "TrustRemoteCode",
     "check_folder",
+    "check_there",
     "split_target_modules",
 ]
 
@@ -123,3 +124,14 @@ def check_folder(path: Path) -> None:
         raise ArgumentError(
             "a file to write in a folder that exists", str(path), f"Create the folder first: mkdir -p {path.parent}"
         )
+
+
+def check_there(*paths: Path | None) -> None:
+    """Refuse files to read that do not exist, before anything else is loaded.
+
+    Raises:
+        FileNotFoundError: If one of them does not.
+    """
+    for path in paths:
+        if path is not None:
+            path.stat()

@@ -13,9 +13,10 @@ import typer
 import rankselect as rs
 from rankselect.cli import options
 from rankselect.cli.console import show, show_progress, simple_table, stdout
+from rankselect.data.sources import check_name
 from rankselect.data.texts import load_texts
 from rankselect.errors import ArgumentError, MissingExtraError
-from rankselect.registry import create
+from rankselect.registry import check, create
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -103,10 +104,12 @@ def profile(
 
         rankselect profile Qwen/Qwen3-0.6B --data train.jsonl --field text --plot profile.png
     """
-    chosen = create("estimator", estimator)
+    check("estimator", estimator)
+    check_name(data)
     options.check_folder(out)
     if plot is not None:
         _check_picture(plot)
+    chosen = create("estimator", estimator)
     from rankselect.models.processes import Processes
 
     processes = Processes.current()

@@ -13,8 +13,8 @@ import typer
 import rankselect as rs
 from rankselect.cli import options
 from rankselect.cli.console import show, show_progress, simple_table, stderr
-from rankselect.cli.training_run import TrainingRun
-from rankselect.registry import create
+from rankselect.data.sources import check_name
+from rankselect.registry import check, create
 
 if TYPE_CHECKING:
     from rankselect.adapters.record import TrainingRecord
@@ -103,8 +103,15 @@ def train(
 
         rankselect train Qwen/Qwen3-0.6B --data train.jsonl --strategy per-layer-id --quantization nf4 --out run
     """
+    prompts = rs.PromptTemplate(template)
+    if plan is None:
+        check("strategy", strategy)
+    for name in filter(None, (data, eval_data)):
+        check_name(name)
+    options.check_there(plan, profile)
     from transformers import TrainingArguments
 
+    from rankselect.cli.training_run import TrainingRun
     from rankselect.models._transformers import checkpointing
     from rankselect.models.processes import Processes
 
@@ -113,7 +120,6 @@ def train(
     show_progress(wanted=progress)
     settings = {name: value for name, value in context.params.items() if name not in _NOT_SETTINGS}
     run = TrainingRun.open(out, json.loads(json.dumps(settings, default=str)), resume=resume, processes=processes)
-    prompts = rs.PromptTemplate(template)
     with processes.warning_once():
         rows = rs.load_rows(data, template=prompts, progress=progress)
         evaluation = rs.load_rows(eval_data, template=prompts, progress=progress) if eval_data else None

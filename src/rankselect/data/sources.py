@@ -16,7 +16,7 @@ from rankselect.errors import DataError, FileFormatError, MissingExtraError, fir
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-__all__ = ["EMBEDDED", "KINDS", "no_such_column", "read_samples"]
+__all__ = ["EMBEDDED", "KINDS", "check_name", "no_such_column", "read_samples"]
 
 EMBEDDED = "medical-qa"
 """The name of the questions and answers that come with the library."""
@@ -88,6 +88,28 @@ def no_such_column(column: str, found: Iterable[str], where: str, remedy: str, *
     return DataError(f"a {kind} {column!r}", f"none ({where}, has: {listed})", f"{hint}{remedy}")
 
 
+def check_name(name: str) -> None:
+    """Refuse the name of a file or folder that does not exist, before anything is loaded that takes long.
+
+    A name is that of a file if it has the suffix of one, and a path if it could not be OWNER/NAME on the hub.
+
+    Raises:
+        DataError: If it does not exist.
+
+    Example:
+        >>> check_name("medical-qa"), check_name("owner/name:test")
+        (None, None)
+        >>> check_name("rows.jsonl")
+        Traceback (most recent call last):
+            ...
+        rankselect.errors.DataError: expected a file of rows, got rows.jsonl, which does not exist. Check the path.
+    """
+    folder = _split_of(name, "")[0]
+    is_path = Path(name).suffix in _SUFFIXES or name.startswith((".", "/", "~")) or folder.count("/") > 1
+    if is_path and not (Path(name).exists() or Path(folder).exists()):
+        raise DataError("a file of rows", f"{name}, which does not exist", "Check the path.")
+
+
 def _numbered(samples: Iterable[Any], label: str) -> Iterator[tuple[str, Any]]:
     for number, sample in enumerate(samples):
         yield f"{label} {number}", sample
@@ -101,14 +123,13 @@ def _embedded() -> Iterator[tuple[str, dict[str, str]]]:
 def _named(
     name: str, split: str, columns: Collection[str] | None, *, progress: bool
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    check_name(name)
     path = Path(name)
-    if not (path.is_file() or path.suffix in _SUFFIXES):
+    if not path.is_file():
         rows = _data_set(*_split_of(name, split), progress=progress)
         wanted = [column for column in rows.column_names if column in (columns or ())]
         yield from _numbered(rows.select_columns(wanted) if wanted else rows, f"{name}, row")
         return
-    if not path.is_file():
-        raise DataError("a file of rows", f"{path}, which does not exist", "Check the path.")
     reader = _read_csv if path.suffix in {".csv", ".tsv"} else _read_json_lines
     for number, sample in reader(path):
         yield f"{path}, line {number}", sample
