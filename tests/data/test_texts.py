@@ -111,5 +111,5 @@ def test_samples_in_memory():
     samples = [{"text": "a", "id": 1}, {"text": "b", "id": 2}]
     table = datasets.Dataset.from_list(samples)
     assert load_texts(samples) == load_texts(table) == load_texts({"test": table}, split="test") == ["a", "b"]
-    with pytest.raises(rs.TextsError, match=r"a mapping with the field 'text', got a str \(row 0\)"):
+    with pytest.raises(rs.errors.TextsError, match=r"a mapping with the field 'text', got a str \(row 0\)"):
         load_texts(["a"])

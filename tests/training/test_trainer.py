@@ -208,7 +208,7 @@ def test_rows_as_mappings_train_the_same_adapter(tmp_path):
 @pytest.mark.parametrize("rows", ["train.jsonl", ["a text"], [{"prompt": "a", "completion": "b"}]])
 def test_what_is_neither_rows_nor_tokens_is_refused_when_it_is_handed_over(tmp_path, rows):
     for handed in ({"train_dataset": rows}, {"eval_dataset": rows}):
-        with pytest.raises(rs.DataError):
+        with pytest.raises(rs.errors.DataError):
             make_trainer(tmp_path, **handed)
 
 
