@@ -55,7 +55,7 @@ def test_mappings_become_rows():
         ([ROWS[0], "what is a heart"], r"a str \(row 1\)"),
         ([{"prompt": "a", "completion": "b"}], r"a column 'question', got none \(row 0, has: prompt, completion\)"),
         ([{"question": "a", "reply": "b"}], r"a column 'answer', .*Name the column: load_rows\(…, answer=COLUMN\)"),
-        ([{"question": "a", "answer": 3}], r"text as answer, got a int \(row 0\)"),
+        ([{"question": "a", "answer": 3}], r"text as answer, got an int \(row 0\)"),
     ],
 )
 def test_what_is_no_row_is_refused(rows, got):

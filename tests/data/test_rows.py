@@ -131,7 +131,7 @@ def test_text_without_an_answer():
 def test_something_else_than_text():
     fails(
         [{**ACNE, "answer": 3}],
-        r"text as answer, got a int \(row 0\). Name another column: load_rows\(…, answer=COLUMN\)",
+        r"text as answer, got an int \(row 0\). Name another column: load_rows\(…, answer=COLUMN\)",
     )
     fails([{**ACNE, "question": ["What?"]}], r"text as question, got a list \(row 0\)")
 
@@ -200,7 +200,7 @@ def test_text_that_does_not_parse():
 
 @pytest.mark.parametrize("source", [3, None, [3], ["a text"], {"question": "a", "answer": "b"}])
 def test_a_source_of_another_kind(source):
-    fails(source, r"got (a int|a NoneType|a str|a mapping of question, answer)")
+    fails(source, r"got (an int|a NoneType|a str|a mapping of question, answer)")
 
 
 def test_questions_that_are_trained_on_too():

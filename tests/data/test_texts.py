@@ -92,7 +92,7 @@ def test_a_split_of_a_data_set(data_set):
         ("", "answer", "a data set with the split 'train', got"),
         (":test", "answer", "a data set with the split 'test', got"),
         (":validation", "text", r"a field 'text', got none \(.*validation, row 0, has: answer, id\)"),
-        (":validation", "id", r"text in the field 'id', got a int \(.*row 0\)"),
+        (":validation", "id", r"text in the field 'id', got an int \(.*row 0\)"),
     ],
 )
 def test_a_data_set_that_does_not_have_it(data_set, split, field, message):

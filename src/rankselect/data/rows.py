@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, final
 
 from rankselect.data.prompts import PromptTemplate
 from rankselect.data.question_answer import QuestionAnswer
-from rankselect.data.sources import KINDS, no_such_column, read_samples
-from rankselect.errors import DataError
+from rankselect.data.sources import no_such_column, read_samples
+from rankselect.errors import DataError, with_article
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,7 +127,8 @@ class _Columns:
     def row(self, sample: Any, where: str) -> QuestionAnswer:
         if not isinstance(sample, Mapping):
             if not (hasattr(sample, "question") and hasattr(sample, "answer")):
-                raise DataError(KINDS, f"a {type(sample).__name__} ({where})", "Make a mapping of every row.")
+                got = f"{with_article(type(sample).__name__)} ({where})"
+                raise DataError("a mapping or an object with question and answer", got, "Make a mapping of every row.")
             sample = {self.question: sample.question, self.answer: sample.answer}
         if self.text in sample and self.question not in sample and self.answer not in sample:
             return self._parsed(sample[self.text], where)
@@ -166,6 +167,5 @@ def _words(value: object, part: str, where: str) -> str:
     if isinstance(value, str) or value is None:
         got = "None" if value is None else "an empty one"
         raise DataError(f"every row with its {part}", f"{got} ({where})", "Repair or drop the row.")
-    raise DataError(
-        f"text as {part}", f"a {type(value).__name__} ({where})", f"Name another column: load_rows(…, {part}=COLUMN)."
-    )
+    got = f"{with_article(type(value).__name__)} ({where})"
+    raise DataError(f"text as {part}", got, f"Name another column: load_rows(…, {part}=COLUMN).")

@@ -11,18 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankselect.data.medical_qa import medical_qa
-from rankselect.errors import DataError, FileFormatError, MissingExtraError, first_sentence
+from rankselect.errors import DataError, FileFormatError, MissingExtraError, first_sentence, with_article
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-__all__ = ["EMBEDDED", "KINDS", "check_name", "no_such_column", "read_samples"]
+__all__ = ["EMBEDDED", "check_name", "no_such_column", "read_samples"]
 
 EMBEDDED = "medical-qa"
 """The name of the questions and answers that come with the library."""
-
-KINDS = "a file name, a data set, or a list of rows (mappings, or objects with .question and .answer)"
-"""What a source may be, as an error message says it."""
 
 _SUFFIXES = {".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet", ".gz"}
 _JSON_LINES = "a file in JSON Lines (one JSON object a line, UTF-8)"
@@ -68,7 +65,8 @@ def read_samples(
     elif isinstance(source, Iterable):
         yield from _numbered(source, "row")
     else:
-        raise DataError(KINDS, f"a {type(source).__name__}", "Pass one of them.")
+        kinds = "a file name, a data set, or a list of rows (mappings, or objects with .question and .answer)"
+        raise DataError(kinds, with_article(type(source).__name__), "Pass one of them.")
 
 
 def no_such_column(column: str, found: Iterable[str], where: str, remedy: str, *, kind: str = "column") -> DataError:

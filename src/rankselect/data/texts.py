@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 
 from rankselect.data.sources import no_such_column, read_samples
-from rankselect.errors import DataError, RankSelectWarning, TextsError
+from rankselect.errors import DataError, RankSelectWarning, TextsError, with_article
 
 __all__ = ["load_texts"]
 
@@ -54,13 +54,17 @@ def load_texts(source: object, field: str = "text", *, split: str = "train", pro
 def _text(sample: object, field: str, where: str) -> str:
     if not isinstance(sample, Mapping):
         raise DataError(
-            f"a mapping with the field {field!r}", f"a {type(sample).__name__} ({where})", "Make one of every sample."
+            f"a mapping with the field {field!r}",
+            f"{with_article(type(sample).__name__)} ({where})",
+            "Make one of every sample.",
         )
     if field not in sample:
         raise no_such_column(field, sample, where, "Name the field that holds the text (--field).", kind="field")
     text = sample[field]
     if not isinstance(text, str):
         raise DataError(
-            f"text in the field {field!r}", f"a {type(text).__name__} ({where})", "Name another field (--field)."
+            f"text in the field {field!r}",
+            f"{with_article(type(text).__name__)} ({where})",
+            "Name another field (--field).",
         )
     return text
