@@ -16,6 +16,7 @@ from rankselect.errors import RankSelectError
 from rankselect.study.analysis.frames import records
 from rankselect.study.analysis.results import StudyResults
 from rankselect.study.analysis.verdict import verdict_or_error
+from rankselect.study.folder import StudyFolder
 from rankselect.study.judging import judge_answers
 from rankselect.study.report.write import write_report
 from rankselect.study.study import Study
@@ -67,7 +68,7 @@ def run_study(
         with redirect_stdout(sys.stderr):  # where Ray tells of workers that died
             Study(config, out).run(executor=executor, progress=progress)
     except KeyboardInterrupt:
-        n_done = len(list((out / "units").glob("[!.]*.json")))
+        n_done = len(StudyFolder(out).run_files())
         command = shlex.join(["rankselect", *sys.argv[1:]])
         show(stderr(), f"Stopped. {n_done} finished trainings are kept in {out}. Go on with: {command}")
         raise typer.Exit(130) from None
