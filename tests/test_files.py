@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import pytest
 
 import rankselect as rs
-from rankselect.files import as_json, field, read_document, write_document, write_text
+from rankselect.files import as_json, field, read_document, read_fields, write_document, write_text
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -124,6 +126,14 @@ class TestField:
     def test_gives_the_value(self):
         assert field({"a": 1}, "a", int, "f") == 1
         assert field({"a": None}, "a", (str, type(None)), "f") is None
+        assert field({"a": True}, "a", bool, "f") is True
+        assert field({"a": {"b": [1, None]}}, "a", dict[str, list[int | None]], "f") == {"b": [1, None]}
+        assert field({"a": [{"any": "thing"}]}, "a", list[Any], "f") == [{"any": "thing"}]
+
+    def test_what_json_cannot_say_is_restored(self):
+        assert field({"a": [[1, 2]]}, "a", tuple[tuple[int, float], ...], "f") == ((1, 2.0),)
+        assert isinstance(field({"a": 2}, "a", float, "f"), float)
+        assert isinstance(field({"a": 2}, "a", (int, float), "f"), int)
 
     @pytest.mark.parametrize(
         ("document", "kind", "message"),
@@ -134,11 +144,65 @@ class TestField:
             ({"a": 1}, (str, type(None)), "a field 'a' of type str or NoneType, got 1 in f.json"),
             ({}, (str, type(None)), "a field 'a' of type str or NoneType, got none in f.json"),
             ({"a": True}, int, "a field 'a' of type int, got True in f.json"),
+            ({"a": True}, float, "a field 'a' of type float, got True in f.json"),
+            ({"a": float("nan")}, float, "a field 'a' of type float, got nan in f.json"),
+            ({"a": "other"}, Literal["one", "two"], r"of type Literal\['one', 'two'\], got 'other' in f.json"),
+            ({"a": [1, "2"]}, list[int], r"a field 'a' of type list\[int\], got '2' in f.json"),
+            ({"a": {"b": 1}}, list[int], "got {'b': 1} in f.json"),
+            ({"a": {"b": None}}, dict[str, int], r"of type dict\[str, int\], got None in f.json"),
+            ({"a": [[1, 2, 3]]}, tuple[tuple[int, float], ...], r"got \[1, 2, 3\] in f.json"),
+            ({"a": "x" * 200}, int, "got 'x{118}… in f.json"),
         ],
     )
     def test_names_what_is_missing_or_of_another_type(self, document, kind, message):
         with pytest.raises(rs.errors.FileFormatError, match=message):
             field(document, "a", kind, "f.json")
+
+
+@dataclass(frozen=True)
+class Point:
+    x: float
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    kind: Literal["solid", "dashed"]
+    ends: tuple[Point, Point]
+    label: str | None = None
+
+
+class TestReadFields:
+    WRITTEN: ClassVar = {
+        "format": "line",
+        "version": 1,
+        "kind": "solid",
+        "ends": [{"x": 0, "name": "a"}, {"x": 1.5, "name": "b"}],
+        "label": None,
+    }
+
+    def test_makes_the_dataclass_and_those_in_it(self):
+        assert read_fields(self.WRITTEN, Line, "f") == Line("solid", (Point(0.0, "a"), Point(1.5, "b")))
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"kind": "dotted"}, "a field 'kind' of type .*, got 'dotted' in f.json. The file is damaged"),
+            ({"ends": [{"x": 0, "name": "a"}]}, "a field 'ends' of type"),
+            ({"ends": [{"x": "0", "name": "a"}] * 2}, "a field 'x' of type float, got '0' in f.json"),
+            ({"ends": [{"x": 0}] * 2}, "a field 'name' of type str, got none in f.json"),
+            ({"label": 3}, "a field 'label' of type str or NoneType, got 3 in f.json"),
+        ],
+    )
+    def test_names_the_field_that_is_wrong(self, change, message):
+        with pytest.raises(rs.FileFormatError, match=message):
+            read_fields({**self.WRITTEN, **change}, Line, "f.json")
+
+    @pytest.mark.parametrize("name", ["kind", "ends", "label"])
+    def test_needs_every_field(self, name):
+        document = {key: value for key, value in self.WRITTEN.items() if key != name}
+        with pytest.raises(rs.FileFormatError, match=f"a field '{name}' of type .*, got none in f.json"):
+            read_fields(document, Line, "f.json")
 
 
 def test_a_new_folder_appears_whole_and_readable_or_not_at_all(tmp_path):

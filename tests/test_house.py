@@ -16,9 +16,7 @@ import rankselect
 FEW_LINES = 60
 
 # Why a small file that only one other file imports is alone.
-ALONE = {
-    "cli.interrupt": "to be merged",
-}
+ALONE: dict[str, str] = {}
 
 
 @cache

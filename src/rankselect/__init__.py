@@ -19,6 +19,7 @@ _HOMES = {
     "adapters.export": ("ExportReport", "export_adapter"),
     "adapters.merge": ("MergeReport", "merge_adapter"),
     "adapters.merge.logits": ("LogitDifference",),
+    "adapters.record": ("TrainingRecord",),
     "calibration.evidence": ("Calibration", "Evidence"),
     "calibration.id_profile": ("IDProfile",),
     "calibration.measure": ("id_profile",),
@@ -27,6 +28,7 @@ _HOMES = {
     "data.prompts": ("PromptTemplate",),
     "data.question_answer": ("QuestionAnswer",),
     "data.rows": ("load_rows",),
+    "data.texts": ("load_texts",),
     "errors": ("RankSelectError", "RankSelectWarning"),
     "estimators._base": ("Estimator", "IDEstimate", "NeighborEstimator", "estimator"),
     "estimators.gride": ("Gride", "GrideScaling"),
@@ -65,7 +67,6 @@ _HOMES = {
     "study.study": ("Study",),
     "training.answer_losses": ("answer_losses",),
     "training.generation": ("GeneratedAnswer", "generate_answers"),
-    "training.record": ("TrainingRecord",),
     "training.small_phi": ("small_phi",),
     "training.trainer": ("RankSelectTrainer",),
 }
@@ -101,7 +102,7 @@ _MOVED = {
     "nearest_neighbors": "neighbors.nearest.nearest_neighbors",
     "quantization_of": "models.quantized_layers.quantization_of",
     "read_adapter": "adapters.adapter_folder.read_adapter",
-    "warn_of_overlap": "data.rows.warn_of_overlap",
+    "warn_of_overlap": "data.overlap.warn_of_overlap",
 }
 _HOME_OF = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
 

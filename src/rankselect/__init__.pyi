@@ -7,6 +7,7 @@ from rankselect.adapters.export import export_adapter as export_adapter
 from rankselect.adapters.merge import MergeReport as MergeReport
 from rankselect.adapters.merge import merge_adapter as merge_adapter
 from rankselect.adapters.merge.logits import LogitDifference as LogitDifference
+from rankselect.adapters.record import TrainingRecord as TrainingRecord
 from rankselect.calibration.evidence import Calibration as Calibration
 from rankselect.calibration.evidence import Evidence as Evidence
 from rankselect.calibration.id_profile import IDProfile as IDProfile
@@ -16,6 +17,7 @@ from rankselect.data.medical_qa import medical_qa as medical_qa
 from rankselect.data.prompts import PromptTemplate as PromptTemplate
 from rankselect.data.question_answer import QuestionAnswer as QuestionAnswer
 from rankselect.data.rows import load_rows as load_rows
+from rankselect.data.texts import load_texts as load_texts
 from rankselect.errors import RankSelectError as RankSelectError
 from rankselect.errors import RankSelectWarning as RankSelectWarning
 from rankselect.estimators._base import Estimator as Estimator
@@ -80,6 +82,5 @@ from rankselect.study.study import Study as Study
 from rankselect.training.answer_losses import answer_losses as answer_losses
 from rankselect.training.generation import GeneratedAnswer as GeneratedAnswer
 from rankselect.training.generation import generate_answers as generate_answers
-from rankselect.training.record import TrainingRecord as TrainingRecord
 from rankselect.training.small_phi import small_phi as small_phi
 from rankselect.training.trainer import RankSelectTrainer as RankSelectTrainer

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
 import tempfile
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from rankselect.errors import FileFormatError, RankSelectError, SaveError, first_sentence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-__all__ = ["as_json", "field", "new_folder", "package_versions", "read_document", "write_document", "write_text"]
+    from _typeshed import DataclassInstance
+
+__all__ = [
+    "as_json",
+    "field",
+    "new_folder",
+    "package_versions",
+    "read_document",
+    "read_fields",
+    "write_document",
+    "write_text",
+]
+
+T = TypeVar("T", bound="DataclassInstance")
 
 
 def write_document(path: str | os.PathLike[str], document: dict[str, Any]) -> None:
@@ -74,22 +90,120 @@ def read_document(path: str | os.PathLike[str], kind: str, version: int) -> dict
     return document
 
 
-def field(document: dict[str, Any], name: str, kind: type | tuple[type, ...], path: object) -> Any:
+def field(document: dict[str, Any], name: str, kind: Any, path: object) -> Any:
     """One field of a document, checked for its presence and type.
 
+    Args:
+        document: The document.
+        name: The field's name.
+        kind: A type as an annotation says it (``int``, ``float | None``, ``list[str]``, ``tuple[int, float]``, a
+            literal, a dataclass), or a tuple of alternatives.
+        path: The document's file, for the error.
+
+    Returns:
+        The value. What JSON cannot say is restored: a tuple where `kind` says so, a float that was written as a whole
+        number, a dataclass.
+
     Raises:
-        FileFormatError: If the field is missing or of another type.
+        FileFormatError: If the field is missing or of another type, or a number is not finite.
+
+    Example:
+        >>> field({"losses": [[1, 2]]}, "losses", tuple[tuple[int, float], ...], "record.json")
+        ((1, 2.0),)
     """
-    value = document.get(name)
-    kinds = kind if isinstance(kind, tuple) else (kind,)
-    is_flag = isinstance(value, bool) and bool not in kinds  # to Python True is an int
-    if name not in document or is_flag or not isinstance(value, kinds):
-        raise FileFormatError(
-            f"a field {name!r} of type {' or '.join(each.__name__ for each in kinds)}",
-            f"{value!r} in {path}" if name in document else f"none in {path}",
-            "The file is damaged: make it again.",
-        )
-    return value
+    kind = Union[kind] if isinstance(kind, tuple) else kind  # noqa: UP007  (a tuple of any length)
+    wanted = f"a field {name!r} of type {_type_name(kind)}"
+    if name not in document:
+        raise FileFormatError(wanted, f"none in {path}", "The file is damaged: make it again.")
+    try:
+        return _restored(document[name], kind, path)
+    except _OtherTypeError as error:
+        got = repr(error.args[0])
+        got = got if len(got) <= 120 else f"{got[:119]}…"
+        raise FileFormatError(wanted, f"{got} in {path}", "The file is damaged: make it again.") from None
+
+
+def read_fields(document: dict[str, Any], kind: type[T], path: object) -> T:
+    """Make a dataclass of a document that has all of its fields, each of the type that the class says.
+
+    Args:
+        document: The document; what else is in it is ignored.
+        kind: The dataclass. Its annotations name types that exist when the program runs.
+        path: The document's file, for the error.
+
+    Raises:
+        FileFormatError: If a field is missing or of another type, or a number is not finite.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass
+        ... class Size:
+        ...     bytes: int
+        ...     of: tuple[str, ...]
+        >>> read_fields({"format": "size", "bytes": 3, "of": ["a", "b"]}, Size, "size.json")
+        Size(bytes=3, of=('a', 'b'))
+        >>> read_fields({"bytes": "3"}, Size, "size.json")
+        Traceback (most recent call last):
+            ...
+        rankselect.errors.FileFormatError: expected a field 'bytes' of type int, got '3' in size.json. The file is \
+damaged: make it again.
+    """
+    hints = get_type_hints(kind)
+    return kind(**{each.name: field(document, each.name, hints[each.name], path) for each in fields(kind)})
+
+
+class _OtherTypeError(Exception):
+    """A value that is not of its type; the value is its argument."""
+
+
+def _restored(value: Any, kind: Any, path: object) -> Any:
+    """A value from JSON as the type says it."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (Union, UnionType):
+        return _first_restored(value, parts, path)
+    if origin in (list, tuple, dict):
+        return _filled(value, origin, parts, path)
+    if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, dict):
+        return read_fields(value, kind, path)
+    is_flag = isinstance(value, bool) and kind is not bool  # to Python True is an int
+    if origin is Literal:
+        fits = value in parts
+    elif kind is float:
+        fits = isinstance(value, (int, float)) and math.isfinite(value)
+    else:
+        fits = isinstance(value, kind)
+    if is_flag or not fits:
+        raise _OtherTypeError(value)
+    return float(value) if kind is float else value
+
+
+def _filled(value: Any, origin: type, parts: Sequence[Any], path: object) -> Any:
+    """A dict, list or tuple whose items are restored."""
+    if origin is dict and isinstance(value, dict):
+        return {key: _restored(item, parts[1], path) for key, item in value.items()}
+    if origin is not dict and isinstance(value, list):
+        is_fixed = origin is tuple and parts[-1] is not ...
+        kinds = parts if is_fixed else [parts[0]] * len(value)
+        if len(kinds) == len(value):
+            return origin(_restored(item, kind, path) for item, kind in zip(value, kinds, strict=True))
+    raise _OtherTypeError(value)
+
+
+def _first_restored(value: Any, kinds: Sequence[Any], path: object) -> Any:
+    for kind in kinds:
+        try:
+            return _restored(value, kind, path)
+        except _OtherTypeError:
+            continue
+    raise _OtherTypeError(value)
+
+
+def _type_name(kind: Any) -> str:
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(_type_name(part) for part in get_args(kind))
+    return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind).replace("typing.", "")
 
 
 def package_versions(*packages: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rankselect.errors import ArgumentError, UnknownNameError, with_article
 
-__all__ = ["available", "create", "instance"]
+__all__ = ["available", "check", "create", "instance"]
 
 
 def available(kind: str) -> dict[str, EntryPoint]:
@@ -55,18 +55,32 @@ def create(kind: str, specification: str) -> Any:
         >>> create("strategy", "fixed:rank=16")
         Fixed(rank=16)
     """
-    name, _, arguments = specification.partition(":")
-    known = available(kind)
-    if name not in known:
-        raise UnknownNameError(kind, name, known)
-    factory = known[name].load()
-    alone = arguments.strip() and not set(arguments) & set("=,")
+    point, positional, named = _taken_apart(kind, specification)
+    factory = point.load()
     try:
-        return factory(_value(arguments)) if alone else factory(**_parsed(arguments))
+        return factory(*positional, **named)
     except TypeError as error:
+        name, _, arguments = specification.partition(":")
         raise ArgumentError(
             f"arguments that {name} takes", repr(arguments), f"{_sentence(error)} Write {name}:name=value,name=value."
         ) from error
+
+
+def check(kind: str, specification: str) -> None:
+    """Refuse what `create` cannot make because of its name or form, without importing the plug-in.
+
+    Args:
+        kind: ``"strategy"``, ``"estimator"`` or ``"metric"``.
+        specification: As `create` takes it.
+
+    Raises:
+        UnknownNameError: If nothing of this name is installed.
+        ArgumentError: If the arguments are malformed.
+
+    Example:
+        >>> check("strategy", "fixed:rank=16")
+    """
+    _taken_apart(kind, specification)
 
 
 def instance(kind: str, given: object, base: type[Any]) -> Any:
@@ -94,6 +108,16 @@ def instance(kind: str, given: object, base: type[Any]) -> Any:
     else:
         got, remedy = repr(made), f"Known names: {', '.join(available(kind))}."
     raise ArgumentError(f"{with_article(kind)}, or the name of one", got, remedy)
+
+
+def _taken_apart(kind: str, specification: str) -> tuple[EntryPoint, list[Any], dict[str, Any]]:
+    """The entry point, and the arguments by position and by name."""
+    name, _, arguments = specification.partition(":")
+    known = available(kind)
+    if name not in known:
+        raise UnknownNameError(kind, name, known)
+    alone = arguments.strip() and not set(arguments) & set("=,")
+    return known[name], [_value(arguments)] if alone else [], {} if alone else _parsed(arguments)
 
 
 def _parsed(arguments: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import rankselect as rs
-from rankselect.cli import sources
 
 
 def test_bad_input_is_one_line_and_exit_code_2(run, model, texts, profile, tmp_path):
@@ -75,8 +75,8 @@ def raising(error):
     ],
 )
 def test_what_else_can_happen(run, monkeypatch, error, code, message):
-    monkeypatch.setattr(sources, "load_texts", raising(error))
-    result = run("profile", "model", "--data", "texts.jsonl")
+    monkeypatch.setattr("rankselect.cli.profile.load_texts", raising(error))
+    result = run("profile", "model", "--data", "medical-qa")
     assert result.exit_code == code
     assert result.stderr.startswith(message)
     assert len(result.stderr.splitlines()) == 1
@@ -109,3 +109,51 @@ def test_without_the_extra_the_remedy_is_one_line(package):
     assert result.stderr == (
         f'error: expected the package {package}, got none installed. Run: pip install "rankselect[cli]"\n'
     )
+
+
+def test_mistakes_in_the_arguments_are_said_before_torch_is_loaded(texts, tmp_path):
+    """All in one process of its own, which must not have torch even at the end."""
+    out, rows, missing = str(tmp_path / "out"), str(texts), "missing.jsonl"
+    train, study = ["train", "m", "--out", out], ["study", "m", "--out", out]
+    evaluate, profile = ["evaluate", "m", "--data", rows], ["profile", "m", "--out", out]
+    mistakes = [
+        ([*train, "--data", rows, "--strategy", "nonsense"], "the name of a strategy"),
+        ([*train, "--data", rows, "--strategy", "fixed:rank=4,8"], "arguments as name=value"),
+        ([*train, "--data", missing], "which does not exist"),
+        ([*train, "--data", rows, "--eval-data", "./no/such/folder"], "which does not exist"),
+        ([*train, "--data", rows, "--template", "{question}"], "a template with"),
+        ([*train, "--data", rows, "--plan", missing], "No such file"),
+        ([*train, "--data", rows, "--dtype", "float8"], "Invalid value"),
+        ([*study, "--train", rows, "--arm", "one=nonsense"], "the name of a strategy"),
+        ([*study, "--train", rows, "--arm", "rank-8"], "an arm as NAME=STRATEGY"),
+        ([*study, "--train", rows, "--metric", "nonsense"], "the name of a metric"),
+        ([*study, "--train", rows, "--test", missing], "which does not exist"),
+        ([*study, "--train", rows, "--seeds", "0"], "Invalid value"),
+        ([*study, "--train", rows, "--learning-rates", "fast"], "positive numbers"),
+        ([*study, "--train", rows, "--address", "127.0.0.1:1"], "--address with --executor ray"),
+        ([*study, "--train", rows, "--judge-url", "http://127.0.0.1:1"], "--judge-url with --judge"),
+        ([*evaluate, "--metric", "nonsense"], "the name of a metric"),
+        ([*evaluate, "--template", "{question}"], "a template with"),
+        (["evaluate", "m", "--data", missing], "which does not exist"),
+        ([*profile, "--data", rows, "--estimator", "nonsense"], "the name of an estimator"),
+        ([*profile, "--data", missing], "which does not exist"),
+        (["plan", "m", "--strategy", "nonsense"], "the name of a strategy"),
+        (["plan", "m", "--strategy", "per-layer-id", "--profile", missing], "No such file"),
+        (["plan", "m", "--strategy", "fixed:rank=4", "--out", str(tmp_path / "no" / "plan")], "mkdir -p"),
+    ]
+    code = """
+import json, sys
+from typer.testing import CliRunner
+from rankselect.cli.app import app
+said = []
+for arguments in json.loads(sys.argv[1]):
+    result = CliRunner().invoke(app, arguments)
+    said.append((result.exit_code, result.stderr, "torch" in sys.modules))
+print(json.dumps(said))
+"""
+    arguments = json.dumps([arguments for arguments, _ in mistakes])
+    found = json.loads(subprocess.check_output([sys.executable, "-c", code, arguments], text=True, cwd=tmp_path))
+    for (given, message), (exit_code, stderr, loaded) in zip(mistakes, found, strict=True):
+        assert (exit_code, loaded) == (2, False), (given, stderr)
+        assert message in stderr, (given, stderr)
+    assert not (tmp_path / "out").exists()

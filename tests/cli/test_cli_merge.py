@@ -71,7 +71,7 @@ def test_a_warning_where_nothing_is_recorded(run, adapter, tmp_path):
     [
         (("nowhere", "--out", "{out}"), "error: expected a folder with an adapter (adapter_config.json), got nowhere"),
         (("{adapter}", "--out", "{adapter}"), "error: expected a new or empty folder, got"),
-        (("{adapter}", "--out", "{out}", "--base", "nowhere"), "error: expected a base model"),
+        (("{adapter}", "--out", "{out}", "--base", "nowhere"), "error: expected a model that transformers can load"),
         (("{adapter}", "--out", "{out}", "--onto", "dequantized"), "Say what the adapter was trained with"),
     ],
 )

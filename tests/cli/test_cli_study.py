@@ -13,7 +13,7 @@ import pytest
 import interrupts
 import rankselect as rs
 from cli.conftest import write_jsonl
-from rankselect.cli.study import _arms
+from rankselect.cli.study_arguments import arms_of
 from rankselect.testing import tiny_texts
 
 QUICK = (
@@ -167,7 +167,7 @@ def test_what_an_executor_prints_is_kept_out_of_the_json(run, finished, monkeypa
             sys.stdout.write("(raylet) a worker died\n")
             yield from map(work, units)
 
-    monkeypatch.setattr("rankselect.cli.study._executor", lambda name, address: Talking())
+    monkeypatch.setattr("rankselect.cli.study.executor_of", lambda name, address: Talking())
     result = run(*finished[1])
     assert "a worker died" in result.stderr
     assert json.loads(result.stdout)["failed"] == {}
@@ -227,7 +227,7 @@ def test_a_judge_out_of_reach_leaves_the_rest_of_the_study(run, finished):
 
 
 def test_default_arms_have_a_base_a_uniform_rank_and_a_control():
-    arms = {arm.name: repr(arm.strategy) for arm in _arms(None)}
+    arms = {arm.name: repr(arm.strategy) for arm in arms_of(())}
     assert list(arms) == ["base", "rank-8", "intrinsic-mean", "per-layer-id", "per-layer-id-control"]
     assert arms["base"] == "None"
     assert arms["rank-8"] == "Fixed(rank=8)"

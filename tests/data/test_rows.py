@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rankselect.data.medical_qa import medical_qa
+from rankselect.data.overlap import warn_of_overlap
 from rankselect.data.prompts import PromptTemplate
 from rankselect.data.question_answer import QuestionAnswer
-from rankselect.data.rows import load_rows, warn_of_overlap
+from rankselect.data.rows import load_rows
 from rankselect.errors import DataError, FileFormatError, MissingExtraError, RankSelectWarning
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1).map(str.strip).filter(bool)
@@ -128,7 +129,10 @@ def test_text_without_an_answer():
 
 
 def test_something_else_than_text():
-    fails([{**ACNE, "answer": 3}], r"text as answer, got a int \(row 0\). Name another column with answer=")
+    fails(
+        [{**ACNE, "answer": 3}],
+        r"text as answer, got an int \(row 0\). Name another column: load_rows\(…, answer=COLUMN\)",
+    )
     fails([{**ACNE, "question": ["What?"]}], r"text as question, got a list \(row 0\)")
 
 
@@ -136,7 +140,7 @@ def test_something_else_than_text():
     ("arguments", "message"),
     [
         ({"answer": "anwser"}, r"a column 'anwser', got none \(row 0, has: question, answer\). Did you mean answer\?"),
-        ({"question": "prompt"}, r"a column 'prompt', got none .*\). Name the column with question="),
+        ({"question": "prompt"}, r"a column 'prompt', got none .*\). Name the column: load_rows\(…, question=COLUMN\)"),
     ],
 )
 def test_a_column_that_does_not_exist(arguments, message):
@@ -222,7 +226,7 @@ def test_text_that_does_not_parse():
 
 @pytest.mark.parametrize("source", [3, None, [3], ["a text"], {"question": "a", "answer": "b"}])
 def test_a_source_of_another_kind(source):
-    fails(source, r"got (a int|a NoneType|a str|a mapping of question, answer)")
+    fails(source, r"got (an int|a NoneType|a str|a mapping of question, answer)")
 
 
 def test_questions_that_are_trained_on_too():
@@ -242,3 +246,15 @@ def test_medquad(assets):
     assert {split: len(found) for split, found in rows.items()} == {"train": 1000, "eval": 200}
     texts = [json.loads(line)["text"] for line in (folder / "eval.jsonl").read_text("utf-8").splitlines()]
     assert load_rows([{"text": text} for text in texts]) == rows["eval"]
+
+
+def test_names_that_the_command_line_takes(tmp_path, monkeypatch):
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    assert load_rows("medical-qa") == load_rows(medical_qa())
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for split in ("test", "train"):
+        written(folder, json.dumps({**ACNE, "question": split}) + "\n", f"{split}.jsonl")
+    asked = {name: load_rows(f"{folder}{name}", split="test", progress=False)[0].question for name in ("", ":train")}
+    assert asked == {"": "test", ":train": "train"}

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rankselect.adapters.record import TrainingRecord
 from rankselect.calibration.id_profile import IDProfile
 from rankselect.files import write_document
 from rankselect.study.arm import Arm
 from rankselect.study.config import StudyConfig
 from rankselect.study.run import Run, RunResult
-from rankselect.training.record import TrainingRecord
 
 if TYPE_CHECKING:
     from pathlib import Path

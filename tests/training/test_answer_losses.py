@@ -15,6 +15,7 @@ from rankselect.data.question_answer import QuestionAnswer
 from rankselect.data.rows import load_rows
 from rankselect.errors import ArgumentError, DataError, OutOfMemoryError, RankSelectWarning
 from rankselect.models.loading import load_model, load_tokenizer
+from rankselect.testing import tiny_model, tiny_tokenizer
 from rankselect.training.answer_losses import answer_losses
 from rankselect.training.small_phi import small_phi
 
@@ -103,3 +104,14 @@ def test_bad_input(untrained):
         answer_losses(*untrained, ROWS, max_length=1024)
     with pytest.raises(ArgumentError, match="a batch size of at least 1, got 0"):
         answer_losses(*untrained, ROWS, batch_size=0)
+
+
+def test_mappings_are_rows(untrained):
+    mappings = [{"question": row.question, "answer": row.answer} for row in ROWS]
+    assert answer_losses(*untrained, mappings) == answer_losses(*untrained, ROWS)
+
+
+def test_rows_are_no_longer_than_the_model_reads():
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    assert model.config.max_position_embeddings == 128
+    assert answer_losses(model, tokenizer, ROWS) == answer_losses(model, tokenizer, ROWS, max_length=128)

@@ -12,6 +12,7 @@ from transformers import BertConfig, BertModel, GenerationConfig, T5Config, T5Fo
 
 from rankselect.data.medical_qa import medical_qa
 from rankselect.data.prompts import PromptTemplate
+from rankselect.data.question_answer import QuestionAnswer
 from rankselect.data.rows import load_rows
 from rankselect.errors import ArgumentError, DataError, ModelError, OutOfMemoryError, RankSelectWarning
 from rankselect.models.evaluation_mode import evaluating
@@ -325,7 +326,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
     ("questions", "message"),
     [
         ([], "a list of questions, got none"),
-        ("what", "a list of questions, got one string"),
+        ("what", "a list of questions, got .what., a str"),
         (["what", " "], "questions with words, got an empty one at index 1"),
         ([None], "questions with words, got a NoneType at index 0"),
     ],
@@ -362,6 +363,12 @@ def test_models_that_do_not_generate(tokenizer):
     for model in (BertModel(BertConfig(**sizes, vocab_size=30)), T5ForConditionalGeneration(t5), torch.nn.Linear(2, 2)):
         with pytest.raises(ModelError, match=f"got a {type(model).__name__}, which does not generate"):
             answers(model, tokenizer)
+
+
+def test_rows_are_asked_their_questions(model, tokenizer):
+    mappings = [{"question": question} for question in QUESTIONS]
+    rows = [QuestionAnswer(question, "") for question in QUESTIONS]
+    assert texts(model, tokenizer, mappings) == texts(model, tokenizer, rows) == texts(model, tokenizer)
 
 
 def test_the_embedded_questions(model, tokenizer):

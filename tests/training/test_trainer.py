@@ -141,7 +141,7 @@ def test_the_record_counts_tokens_exactly_and_survives_its_file(tmp_path):
     assert record.tokens_per_second == record.tokens / record.seconds
     assert record.peak_memory_bytes > 10 * 2**20
     record.save(tmp_path)
-    from rankselect.training.record import TrainingRecord
+    from rankselect.adapters.record import TrainingRecord
 
     assert TrainingRecord.load(tmp_path) == record
     named = replace(record, base_model="microsoft/phi-2")
@@ -193,6 +193,23 @@ def test_the_same_plan_goes_through_trl(tmp_path):
     )
     plan.verify(trainer.model)
     assert trainer.train().training_loss > 0
+
+
+def test_rows_as_mappings_train_the_same_adapter(tmp_path):
+    mappings = [{"question": row.question, "answer": row.answer} for row in ROWS]
+    losses = []
+    for rows in (ROWS, mappings):
+        trainer = make_trainer(tmp_path / str(len(losses)), train_dataset=rows, changes={"max_steps": 2})
+        trainer.train()
+        losses.append(trainer.record.losses)
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("rows", ["train.jsonl", ["a text"], [{"prompt": "a", "completion": "b"}]])
+def test_what_is_neither_rows_nor_tokens_is_refused_when_it_is_handed_over(tmp_path, rows):
+    for handed in ({"train_dataset": rows}, {"eval_dataset": rows}):
+        with pytest.raises(rs.errors.DataError):
+            make_trainer(tmp_path, **handed)
 
 
 def test_tokens_pass_through_with_a_plan_and_an_evaluation_set_is_scored(tmp_path):

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from rankselect.adapters.buffer import is_finite
 from rankselect.adapters.lora_delta import Kind, LoraModule, check_supported, resolved
+from rankselect.adapters.record import RECORD_FILE, RECORD_FORMAT, RECORD_VERSION
 from rankselect.errors import AdapterError, first_sentence
 from rankselect.files import read_document
 from rankselect.plan._peft import PREFIX, target_rule
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AdapterFolder", "read_adapter"]
 
-CONFIG, WEIGHTS, RECORD = "adapter_config.json", "adapter_model.safetensors", "rankselect.json"
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _FACTOR = re.compile(r"^(?P<name>.+)\.lora_(?P<embedding>embedding_)?(?P<factor>[AB])(?:\.weight)?$")
 
 
@@ -118,8 +119,8 @@ def read_adapter(path: str | os.PathLike[str]) -> AdapterFolder:
     _check_files(folder)
     shapes = _shapes(folder)
     modules, full = _modules(folder, config, shapes)
-    record = folder / RECORD
-    document = read_document(record, "rankselect.training_record", version=1) if record.is_file() else {}
+    record = folder / RECORD_FILE
+    document = read_document(record, RECORD_FORMAT, RECORD_VERSION) if record.is_file() else {}
     return AdapterFolder(folder, config, modules, full, document)
 
 

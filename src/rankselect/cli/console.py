@@ -20,7 +20,7 @@ from rankselect.errors import RankSelectError, RankSelectWarning
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["one_line", "reporting", "show", "simple_table", "stderr", "stdout"]
+__all__ = ["one_line", "reporting", "show", "show_progress", "simple_table", "stderr", "stdout"]
 
 _NOISY = ("accelerate", "bitsandbytes", "datasets", "huggingface_hub", "peft", "transformers")
 _PLAIN = str.maketrans({"±": "+-", "●": "o", "─": "-", "├": "|", "┤": "|", "…": "..."})
@@ -49,6 +49,16 @@ def show(console: Console, text: str, *, wrap: bool = False) -> None:
     except UnicodeEncodeError:
         text = text.translate(_PLAIN).encode(console.encoding, "replace").decode(console.encoding)
     console.print(text, markup=False, soft_wrap=not wrap)
+
+
+def show_progress(*, wanted: bool) -> None:
+    """Switch the progress bars of transformers on or off."""
+    from transformers.utils import logging
+
+    if wanted:
+        logging.enable_progress_bar()
+    else:
+        logging.disable_progress_bar()
 
 
 def simple_table(*header: str, numbers: int = 0) -> Table:

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import rankselect as rs
-from rankselect.cli import options, sources
-from rankselect.cli.console import show, simple_table, stderr
-from rankselect.cli.outputs import check_folder
-from rankselect.cli.rows import load_rows
+from rankselect.adapters.record import RECORD_FILE
+from rankselect.cli import options
+from rankselect.cli.console import show, show_progress, simple_table, stderr
 from rankselect.errors import AdapterError
 from rankselect.files import write_text
 from rankselect.registry import create
@@ -81,11 +80,11 @@ def evaluate(
     progress = sys.stderr.isatty() and not no_progress
     metrics = [_metric(name, progress=progress) for name in metric or _DEFAULT_METRICS]
     if out is not None:
-        check_folder(out)
-    sources.show_progress(wanted=progress)
+        options.check_folder(out)
     prompts = rs.PromptTemplate(template)
-    rows = load_rows(data, prompts)[:limit]
-    tokenizer = sources.load_tokenizer(model, trust_remote_code=trust_remote_code)
+    rows = rs.load_rows(data, template=prompts, progress=progress)[:limit]
+    show_progress(wanted=progress)
+    tokenizer = rs.load_tokenizer(model, trust_remote_code=trust_remote_code)
     loaded: Any = rs.load_model(
         model,
         dtype=dtype,
@@ -129,7 +128,7 @@ def _metric(specification: str, *, progress: bool) -> rs.Metric:
 
 def _trained_with(adapter: Path | None) -> Any:
     """The quantisation that the adapter was trained on, as its record says; none if there is no record."""
-    if adapter is None or not (adapter / "rankselect.json").is_file():
+    if adapter is None or not (adapter / RECORD_FILE).is_file():
         return "none"
     quantization = rs.TrainingRecord.load(adapter).quantization
     if quantization not in {"none", "nf4", "int8"}:

@@ -10,7 +10,8 @@ import typer
 from rich.text import Text
 
 from rankselect.cli import options
-from rankselect.cli.console import show, simple_table, stderr, stdout
+from rankselect.cli.console import show, show_progress, simple_table, stderr, stdout
+from rankselect.data.texts import load_texts
 from rankselect.files import as_json
 
 if TYPE_CHECKING:
@@ -91,11 +92,10 @@ def merge(
         rankselect merge adapter --out merged --quantization nf4
     """
     from rankselect.adapters.merge import merge_adapter
-    from rankselect.cli import sources
 
     progress = sys.stderr.isatty() and not no_progress
-    sources.show_progress(wanted=progress)
-    texts = None if check_texts is None else sources.load_texts(check_texts, field, progress=progress)[:n_texts]
+    show_progress(wanted=progress)
+    texts = None if check_texts is None else load_texts(check_texts, field, progress=progress)[:n_texts]
     report = merge_adapter(
         adapter,
         out,

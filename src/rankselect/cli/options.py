@@ -1,10 +1,15 @@
-"""Options that several commands share, described once."""
+"""Options that several commands share, described once, and what is made of them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from rankselect.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = [
     "Accumulation",
@@ -25,6 +30,8 @@ __all__ = [
     "Seed",
     "Template",
     "TrustRemoteCode",
+    "check_folder",
+    "check_there",
     "split_target_modules",
 ]
 
@@ -103,3 +110,28 @@ def split_target_modules(typed: str | None) -> str | list[str] | None:
     if typed is None or typed == "all-linear" or _REGEX_CHARACTERS & set(typed):
         return typed
     return [name.strip() for name in typed.split(",") if name.strip()]
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a file that cannot be written because of where it is to stand.
+
+    Raises:
+        ArgumentError: If its folder does not exist, or it is a folder itself.
+    """
+    if path.is_dir():
+        raise ArgumentError("a file to write", f"{path}, which is a folder", f"Name a file in it: {path / 'name'}.")
+    if not path.parent.is_dir():
+        raise ArgumentError(
+            "a file to write in a folder that exists", str(path), f"Create the folder first: mkdir -p {path.parent}"
+        )
+
+
+def check_there(*paths: Path | None) -> None:
+    """Refuse files to read that do not exist, before anything else is loaded.
+
+    Raises:
+        FileNotFoundError: If one of them does not.
+    """
+    for path in paths:
+        if path is not None:
+            path.stat()

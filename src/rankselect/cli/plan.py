@@ -9,12 +9,12 @@ import typer
 from rich.text import Text
 
 import rankselect as rs
-from rankselect.cli import formats, options, sources
+from rankselect.cli import formats, options
 from rankselect.cli.console import show, simple_table, stderr
-from rankselect.cli.outputs import check_folder
 from rankselect.errors import ArgumentError
 from rankselect.files import write_text
-from rankselect.registry import create
+from rankselect.models.loading import empty_model
+from rankselect.registry import check, create
 
 if TYPE_CHECKING:
     from rankselect.calibration.id_profile import IDProfile
@@ -83,11 +83,13 @@ def plan(
 
         rankselect plan Qwen/Qwen3-0.6B --strategy per-layer-id --profile profile.json --out plan.json
     """
-    chosen = create("strategy", strategy)
+    check("strategy", strategy)
+    options.check_there(profile)
     if out is not None:
-        check_folder(out)
+        options.check_folder(out)
+    chosen = create("strategy", strategy)
     evidence = _evidence(chosen, strategy, profile)
-    empty = sources.empty_model(model, trust_remote_code=trust_remote_code)
+    empty = empty_model(model, trust_remote_code=trust_remote_code)
     planned = chosen.plan(
         empty,
         evidence,

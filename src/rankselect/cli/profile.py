@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 import rankselect as rs
-from rankselect.cli import options, sources
-from rankselect.cli.console import show, simple_table, stdout
-from rankselect.cli.outputs import check_folder, check_picture
-from rankselect.registry import create
+from rankselect.cli import options
+from rankselect.cli.console import show, show_progress, simple_table, stdout
+from rankselect.data.sources import check_name
+from rankselect.data.texts import load_texts
+from rankselect.errors import ArgumentError, MissingExtraError
+from rankselect.registry import check, create
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -102,19 +104,21 @@ def profile(
 
         rankselect profile Qwen/Qwen3-0.6B --data train.jsonl --field text --plot profile.png
     """
-    chosen = create("estimator", estimator)
-    check_folder(out)
+    check("estimator", estimator)
+    check_name(data)
+    options.check_folder(out)
     if plot is not None:
-        check_picture(plot)
+        _check_picture(plot)
+    chosen = create("estimator", estimator)
     from rankselect.models.processes import Processes
 
     processes = Processes.current()
     progress = sys.stderr.isatty() and not no_progress and processes.is_first
-    sources.show_progress(wanted=progress)
+    show_progress(wanted=progress)
     with processes.warning_once():
-        texts = sources.load_texts(data, field, progress=progress)
-        tokenizer = sources.load_tokenizer(model, trust_remote_code=trust_remote_code)
-        loaded = sources.load_model(
+        texts = load_texts(data, field, progress=progress)
+        tokenizer = rs.load_tokenizer(model, trust_remote_code=trust_remote_code)
+        loaded = rs.load_model(
             model,
             dtype=dtype,
             quantization=quantization,
@@ -141,6 +145,18 @@ def profile(
         figure: Any = measured.plot().figure
         figure.savefig(plot, dpi=150, bbox_inches="tight")
     _report(measured, loaded, model, out, plot)
+
+
+def _check_picture(path: Path) -> None:
+    """Refuse a picture that cannot be drawn or written, before the work that fills it begins."""
+    try:
+        from matplotlib.figure import Figure  # optional
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "plot") from error
+    kinds = Figure().canvas.get_supported_filetypes()
+    if path.suffix.lower().lstrip(".") not in kinds:
+        raise ArgumentError("a picture file that matplotlib can write", str(path), "Name it .png, .pdf or .svg.")
+    options.check_folder(path)
 
 
 def _report(measured: IDProfile, model: PreTrainedModel, name: str, out: Path, plot: Path | None) -> None:

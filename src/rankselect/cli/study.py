@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import logging
-import math
-import shlex
 import sys
-from contextlib import redirect_stdout
 from pathlib import Path  # noqa: TC003  (Typer reads the annotations)
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rankselect.cli import options, sources
-from rankselect.cli.console import show, stderr
-from rankselect.errors import ArgumentError, MissingExtraError, RankSelectError
+from rankselect.cli import options
+from rankselect.cli.study_arguments import DEFAULT_METRICS, arms_of, executor_of, judge_of, numbers_of
+from rankselect.data.sources import check_name
+from rankselect.errors import MissingExtraError
+from rankselect.registry import check
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from rankselect.metrics.judge import LLMJudge
-    from rankselect.study.arm import Arm
-    from rankselect.study.executors import Executor
+    from collections.abc import Callable
 
 __all__ = ["study"]
 
 _ARMS, _TRAINING, _SCORES, _JUDGE = "Arms", "Training", "Scores", "Judge"
-_BASE = "base"
-_DEFAULT_ARMS = (
-    "base",
-    "rank-8=fixed:rank=8",
-    "intrinsic-mean=intrinsic-mean",
-    "per-layer-id=per-layer-id",
-    "per-layer-id-control=same-parameters:strategy=per-layer-id",
-)
-_DEFAULT_METRICS = ("token-f1", "questeval-cloze", "perplexity")
 
 
 def study(
@@ -113,7 +98,7 @@ def study(
         typer.Option(
             metavar="NAME[:ARGUMENT=VALUE,…]",
             help="See rankselect metrics; may be repeated. The first decides the verdict. "
-            f"{', '.join(_DEFAULT_METRICS)} if left out.",
+            f"{', '.join(DEFAULT_METRICS)} if left out.",
             rich_help_panel=_SCORES,
         ),
     ] = None,
@@ -186,22 +171,25 @@ def study(
 
         rankselect study Qwen/Qwen3-0.6B --train train.jsonl --test test.jsonl --quantization nf4 --out study
     """
-    progress = sys.stderr.isatty() and not no_progress
-    sources.show_progress(wanted=progress)
-    write_report = _report_writer()
-    from rankselect.cli.study_outcome import show_outcome
-    from rankselect.study.analysis.results import StudyResults
+    for name in metric or DEFAULT_METRICS:
+        check("metric", name)
+    for name in filter(None, (train, test)):
+        check_name(name)
+    rates, ratios = numbers_of("--learning-rates", learning_rates), numbers_of("--alpha-ratios", alpha_ratios)
+    runs_on = executor_of(executor, address)
+    asked = judge_of(judge, judge_url, out, max_questions=judge_questions, max_retries=judge_retries)
+    arms = arms_of(arm or ())
+    run_study = _runner()  # what it lacks is said before anything is trained
     from rankselect.study.config import StudyConfig
-    from rankselect.study.study import Study
 
     targets = options.split_target_modules(target_modules)
     config = StudyConfig(
         model,
         train,
         test,
-        arms=_arms(arm),
+        arms=arms,
         seeds=tuple(range(seeds)),
-        metrics=tuple(metric or _DEFAULT_METRICS),
+        metrics=tuple(metric or DEFAULT_METRICS),
         n_train=n_train,
         n_test=n_test,
         template=template,
@@ -210,8 +198,8 @@ def study(
         dtype=dtype,
         device_map=device_map,
         target_modules=tuple(targets) if isinstance(targets, list) else targets,
-        learning_rates=_numbers("--learning-rates", learning_rates),
-        alpha_ratios=_numbers("--alpha-ratios", alpha_ratios),
+        learning_rates=rates,
+        alpha_ratios=ratios,
         epochs=epochs,
         max_steps=max_steps,
         batch_size=batch_size,
@@ -222,96 +210,24 @@ def study(
         max_new_tokens=max_new_tokens,
         dropout_too=dropout_too,
     )
-    where = _executor(executor, address)
-    named = _judge(judge, judge_url, out, max_questions=judge_questions, max_retries=judge_retries)
-    if not context.find_root().params.get("debug"):
-        logging.getLogger("rankselect.study.work").setLevel(logging.ERROR)  # tracebacks; each failure has its line
-    try:
-        with redirect_stdout(sys.stderr):  # where Ray tells of workers that died
-            Study(config, out).run(executor=where, progress=progress)
-    except KeyboardInterrupt:
-        n_done = len(list((out / "units").glob("[!.]*.json")))
-        command = shlex.join(["rankselect", *sys.argv[1:]])
-        show(stderr(), f"Stopped. {n_done} finished trainings are kept in {out}. Go on with: {command}")
-        raise typer.Exit(130) from None
-    if named is not None:
-        _ask(named, out, progress=progress)
-    results = StudyResults.load(out)
-    try:
-        files = results.write()
-    finally:  # whatever is wrong with the tables, the report is not lost with them
-        report = write_report(results, out, n_questions=report_questions)
-    show_outcome(results, [*files, *report], as_json=as_json)
-    if results.failed or (named is not None and results.judge is None):
-        raise typer.Exit(1)
+    run_study(
+        config,
+        out,
+        executor=runs_on,
+        judge=asked,
+        n_questions=report_questions,
+        as_json=as_json,
+        progress=sys.stderr.isatty() and not no_progress,
+        debug=bool(context.find_root().params.get("debug")),
+    )
 
 
-def _arms(typed: Sequence[str] | None) -> tuple[Arm, ...]:
-    """Arms from what a person types."""
-    from rankselect.study.arm import Arm
-
-    arms = []
-    for text in typed or _DEFAULT_ARMS:
-        name, equals, strategy = text.partition("=")
-        if text != _BASE and not (equals and strategy):
-            raise ArgumentError(
-                f"an arm as NAME=STRATEGY, or {_BASE} alone for the model without an adapter",
-                repr(text),
-                "For example --arm rank-16=fixed:rank=16.",
-            )
-        arms.append(Arm(name, strategy or None))
-    return tuple(arms)
-
-
-def _numbers(option: str, typed: str) -> tuple[float, ...]:
-    try:
-        numbers = tuple(float(number) for number in typed.split(","))
-    except ValueError:
-        numbers = ()
-    if not numbers or not all(0 < number < math.inf for number in numbers):
-        raise ArgumentError(f"positive numbers with commas between for {option}", repr(typed), "For example 1e-4,3e-4.")
-    return numbers
-
-
-def _executor(name: str, address: str | None) -> Executor | None:
-    if name == "sequential":
-        if address is not None:
-            raise ArgumentError("--address with --executor ray", "without", "Add --executor ray, or leave it out.")
-        return None
-    from rankselect.study.ray_executor import RayExecutor  # optional
-
-    return RayExecutor(address)
-
-
-def _report_writer() -> Callable[..., list[Path]]:
-    """What writes the report; a package that it lacks is said before anything is trained."""
+def _runner() -> Callable[..., None]:
+    """What runs a study and writes its report, which takes the packages of an extra."""
     try:
         import pandas  # noqa: F401, ICN001  (optional)
 
-        from rankselect.study.report.write import write_report
+        from rankselect.cli.study_run import run_study
     except ModuleNotFoundError as error:
         raise MissingExtraError(str(error.name), "study") from error
-    return write_report
-
-
-def _judge(model: str | None, url: str | None, out: Path, *, max_questions: int, max_retries: int) -> LLMJudge | None:
-    """The judge; what it lacks, a key or a package, is said before anything is trained."""
-    if model is None:
-        if url is not None:
-            raise ArgumentError("--judge-url with --judge NAME", "without", "Name the model, or leave it out.")
-        return None
-    import rankselect as rs
-
-    out.mkdir(parents=True, exist_ok=True)
-    return rs.LLMJudge(model, base_url=url, max_questions=max_questions, max_retries=max_retries, cache=out / "replies")
-
-
-def _ask(judge: LLMJudge, out: Path, *, progress: bool) -> None:
-    """Let the judge rank the answers; if it cannot be reached, the study's other results are there all the same."""
-    from rankselect.study.analysis.results import StudyResults
-    from rankselect.study.judging import judge_answers
-
-    try:
-        judge_answers(StudyResults.load(out), judge, progress=progress)
-    except RankSelectError as error:
-        show(stderr(), f"No ranking by the judge: {error}", wrap=True)
+    return run_study

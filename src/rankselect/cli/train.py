@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 import rankselect as rs
-from rankselect.cli import options, sources
-from rankselect.cli.console import show, simple_table, stderr
-from rankselect.cli.rows import load_rows
-from rankselect.cli.training_run import TrainingRun
-from rankselect.registry import create
+from rankselect.cli import options
+from rankselect.cli.console import show, show_progress, simple_table, stderr
+from rankselect.data.sources import check_name
+from rankselect.registry import check, create
 
 if TYPE_CHECKING:
-    from rankselect.training.record import TrainingRecord
+    from rankselect.adapters.record import TrainingRecord
 
 __all__ = ["train"]
 
@@ -104,21 +103,27 @@ def train(
 
         rankselect train Qwen/Qwen3-0.6B --data train.jsonl --strategy per-layer-id --quantization nf4 --out run
     """
+    prompts = rs.PromptTemplate(template)
+    if plan is None:
+        check("strategy", strategy)
+    for name in filter(None, (data, eval_data)):
+        check_name(name)
+    options.check_there(plan, profile)
     from transformers import TrainingArguments
 
+    from rankselect.cli.training_run import TrainingRun
     from rankselect.models._transformers import checkpointing
     from rankselect.models.processes import Processes
 
     processes = Processes.current()
     progress = sys.stderr.isatty() and not no_progress and processes.is_first
-    sources.show_progress(wanted=progress)
+    show_progress(wanted=progress)
     settings = {name: value for name, value in context.params.items() if name not in _NOT_SETTINGS}
     run = TrainingRun.open(out, json.loads(json.dumps(settings, default=str)), resume=resume, processes=processes)
-    prompts = rs.PromptTemplate(template)
     with processes.warning_once():
-        rows = load_rows(data, prompts)
-        evaluation = load_rows(eval_data, prompts) if eval_data else None
-    tokenizer = sources.load_tokenizer(model, trust_remote_code=trust_remote_code)
+        rows = rs.load_rows(data, template=prompts, progress=progress)
+        evaluation = rs.load_rows(eval_data, template=prompts, progress=progress) if eval_data else None
+    tokenizer = rs.load_tokenizer(model, trust_remote_code=trust_remote_code)
     chosen: dict[str, Any] = run.chosen or _chosen(
         strategy=strategy,
         plan=plan,

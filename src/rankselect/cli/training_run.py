@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import signal
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
+from transformers import TrainerCallback
+
 import rankselect as rs
+from rankselect.cli.console import show, stderr
 from rankselect.errors import ArgumentError, SaveError
 from rankselect.files import field, read_document, write_document
+from rankselect.training.checkpoints import last_checkpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from rankselect.models.processes import Processes
@@ -88,9 +94,6 @@ class TrainingRun:
         Returns:
             Whether it came to its end.
         """
-        from rankselect.cli.interrupt import StopOnInterrupt
-        from rankselect.training.checkpoints import last_checkpoint
-
         checkpoint = self.processes.from_first(last_checkpoint(self.checkpoints) if self.resumed else None)
         stop = StopOnInterrupt()
         listening = stop.listening() if self.processes.count == 1 else nullcontext()
@@ -98,6 +101,40 @@ class TrainingRun:
         with listening:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         return not stop.interrupted
+
+
+@final
+class StopOnInterrupt(TrainerCallback):
+    """A trainer callback that turns the first Ctrl-C into a checkpoint; the second stops at once.
+
+    Attributes:
+        interrupted: Whether Ctrl-C was pressed.
+    """
+
+    def __init__(self) -> None:
+        self.interrupted = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take Ctrl-C while the block runs."""
+        before = signal.signal(signal.SIGINT, self._note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _note(self, signum: int, frame: Any) -> None:
+        if self.interrupted:
+            signal.default_int_handler(signum, frame)
+        self.interrupted = True
+        show(stderr(), "Stopping after this step, with a checkpoint. Ctrl-C again stops at once.")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:  # noqa: ARG002
+        """Save and stop, if asked to."""
+        if self.interrupted:
+            control.should_save = True
+            control.should_training_stop = True
+        return control
 
 
 def _begun(folder: Path, settings: dict[str, Any], *, resume: bool) -> dict[str, Any]:

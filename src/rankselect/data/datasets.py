@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from rankselect.data.encoding import AnswerCollator, encode_rows
+from rankselect.data.overlap import warn_of_overlap
 from rankselect.data.prompt_tokens import pad_token_id
-from rankselect.data.rows import warn_of_overlap
+from rankselect.data.rows import rows_of
 from rankselect.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
     from rankselect.data.prompts import PromptTemplate
+    from rankselect.data.question_answer import QuestionAnswer
 
 __all__ = ["TrainingData", "training_data"]
 
@@ -46,21 +53,24 @@ def training_data(
     template: PromptTemplate,
     max_length: int,
     loss_on: Literal["answer", "all"],
+    collated: bool = False,
 ) -> TrainingData:
-    """Encode question-answer rows; leave everything else as it is.
+    """Encode question-answer rows; leave tokens as they are.
 
     Args:
-        train: A list of `QuestionAnswer`, or any dataset of tokens.
-        evaluation: Likewise, or None.
+        train: Rows (a list of `QuestionAnswer` or of mappings, or a data set with these columns), or any dataset of
+            what the model takes.
+        evaluation: Likewise, or several by name, or None.
         tokenizer: For the rows.
         model: What will read them; `max_length` is held against its positions.
         template: How a row becomes a text.
         max_length: Tokens in a row.
         loss_on: ``"answer"`` or ``"all"``.
+        collated: The caller has a collator: what is no list of `QuestionAnswer` is left to it.
 
     Raises:
         ArgumentError: If there are rows and no tokenizer.
-        DataError: If the rows cannot be trained on.
+        DataError: If there is neither a row nor anything that the model takes, or the rows cannot be trained on.
 
     Warns:
         RankSelectWarning: If evaluation questions stand in the training rows too, or rows are cut.
@@ -74,21 +84,45 @@ def training_data(
         >>> training_data(rows, None, tiny_tokenizer(), **how).texts
         ('### Instruction: What is a fever? ### Assistant: Heat.',)
     """
+    takes = {"input_ids", *inspect.signature(model.forward).parameters}
 
-    def encoded(rows: Any) -> Any:
-        if not _are_rows(rows):
-            return rows
+    def encoded(dataset: Any, rows: Sequence[QuestionAnswer] | None) -> Any:
+        if rows is None:
+            return dataset
         if tokenizer is None:
             raise ArgumentError("a tokenizer for question-answer rows", "none", "Pass processing_class=tokenizer.")
         return encode_rows(rows, tokenizer, template=template, max_length=max_length, loss_on=loss_on, model=model)
 
-    if _are_rows(train) and _are_rows(evaluation):
-        warn_of_overlap(train, evaluation)
-    datasets = encoded(train), encoded(evaluation)
-    texts = tuple(template.text(row.question, row.answer) for row in train) if _are_rows(train) else ()
-    has_rows = _are_rows(train) or _are_rows(evaluation)
-    return TrainingData(*datasets, AnswerCollator(pad_token_id(tokenizer)) if has_rows else None, texts)
+    by_name = evaluation if isinstance(evaluation, Mapping) else {"": evaluation}  # Trainer takes several, by name
+    rows = _rows(train, takes, template, collated=collated)
+    held_out = {name: _rows(dataset, takes, template, collated=collated) for name, dataset in by_name.items()}
+    for each in held_out.values():
+        if rows is not None and each is not None:
+            warn_of_overlap(rows, each)
+    encoded_train = encoded(train, rows)
+    evaluations = {name: encoded(dataset, held_out[name]) for name, dataset in by_name.items()}
+    has_rows = any(each is not None for each in (rows, *held_out.values()))
+    return TrainingData(
+        encoded_train,
+        evaluations if isinstance(evaluation, Mapping) else evaluations[""],
+        AnswerCollator(pad_token_id(tokenizer)) if has_rows else None,
+        tuple(template.text(row.question, row.answer) for row in rows or ()),
+    )
 
 
-def _are_rows(dataset: Any) -> bool:
-    return isinstance(dataset, (list, tuple)) and all(hasattr(row, "question") for row in dataset)
+def _rows(
+    dataset: Any, takes: Collection[str], template: PromptTemplate, *, collated: bool
+) -> Sequence[QuestionAnswer] | None:
+    """The rows of a dataset; None if it is for the trainer as it is: tokens, or what the caller's collator takes."""
+    is_list = isinstance(dataset, (list, tuple))
+    if is_list and all(hasattr(row, "question") for row in dataset):
+        return rows_of(dataset)
+    if collated or dataset is None:
+        return None
+    if is_list:
+        columns = dataset[0] if isinstance(dataset[0], Mapping) else getattr(dataset[0], "__dict__", ())
+    else:
+        columns = getattr(dataset, "column_names", None)
+        if columns is None and not isinstance(dataset, (str, os.PathLike, Mapping)):
+            return None  # a dataset of the caller's own, which is not read before training
+    return None if any(column in takes for column in columns or ()) else rows_of(dataset, template)

@@ -11,10 +11,11 @@ from torch.utils.data import Dataset
 
 from rankselect.data.prompt_tokens import PromptTokens, context_length, end_token_id
 from rankselect.data.prompts import PromptTemplate
+from rankselect.data.rows import rows_of
 from rankselect.errors import ArgumentError, DataError, RankSelectWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from torch import nn
 
@@ -101,7 +102,7 @@ class AnswerCollator:
 
 
 def encode_rows(
-    rows: Sequence[QuestionAnswer],
+    rows: Iterable[QuestionAnswer | Mapping[str, Any]],
     tokenizer: Any,
     *,
     template: PromptTemplate | None = None,
@@ -117,7 +118,7 @@ def encode_rows(
     middle of a sentence. The template's own words always stay.
 
     Args:
-        rows: The rows.
+        rows: Rows as `load_rows` returns them, or mappings with question and answer.
         tokenizer: A transformers tokenizer with an end-of-text token.
         template: The form of the prompt; None for the default `PromptTemplate`.
         max_length: The greatest number of tokens of a row.
@@ -126,8 +127,8 @@ def encode_rows(
         model: The model that will read the rows, if `max_length` is to be held against its positions.
 
     Raises:
-        DataError: If there are no rows, an answer gives no tokens, an answer is too long under ``"error"``, the
-            template's own words fill `max_length`, or the tokenizer has no end-of-text token.
+        DataError: If there are no rows, or something else than rows; if an answer gives no tokens, or is too long under
+            ``"error"``; if the template's own words fill `max_length`, or the tokenizer has no end-of-text token.
         ArgumentError: If `max_length` is more than the model or its tokenizer allows, or another argument is out of
             range.
 
@@ -146,10 +147,12 @@ def encode_rows(
     """
     _check_choice("loss_on", loss_on, ("answer", "all"))
     _check_choice("long_answers", long_answers, ("cut", "error"))
+    template = template or PromptTemplate()
+    rows = rows_of(rows, template)
     if not rows:
         raise DataError("at least one question with its answer", "none", "Load rows with load_rows.")
     _check_length(max_length, context_length(model, tokenizer))
-    encode = PromptTokens(tokenizer, template or PromptTemplate())
+    encode = PromptTokens(tokenizer, template)
     end = end_token_id(tokenizer)
     frame = encode.require_frame(max_length - 1, f"max_length {max_length} less one for the answer", "Raise max_length")
     prompts = encode.prompts([row.question for row in rows])

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from rankselect.data.prompts import PromptTemplate
 from rankselect.data.question_answer import QuestionAnswer
-from rankselect.data.sources import hub_samples, is_file_name, no_such_column, read_samples
-from rankselect.errors import DataError, RankSelectWarning
+from rankselect.data.sources import no_such_column, read_samples
+from rankselect.errors import DataError, with_article
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
-__all__ = ["load_rows", "warn_of_overlap"]
-
-
-_KINDS = "a file name, a data set, or a list of rows (mappings, or objects with .question and .answer)"
+__all__ = ["load_rows", "questions_of", "rows_of"]
 
 
 def load_rows(
@@ -31,6 +26,7 @@ def load_rows(
     answer: str = "answer",
     text: str = "text",
     template: PromptTemplate | None = None,
+    progress: bool = True,
 ) -> list[QuestionAnswer]:
     """Load questions with their answers.
 
@@ -38,14 +34,16 @@ def load_rows(
     text ("### Instruction: … ### Assistant: …", as in MedQuAD-phi2), that text is taken apart.
 
     Args:
-        source: A file in JSON Lines or CSV (by the suffix .csv or .tsv); the name of a data set on the hub, or a
-            folder that `datasets` reads; a `datasets.Dataset` or `DatasetDict`; or a list of mappings or of objects
-            with ``question`` and ``answer``.
-        split: Which split of a data set.
+        source: A file in JSON Lines or CSV (by the suffix .csv or .tsv); ``"medical-qa"`` for the rows that come with
+            the library; the name of a data set on the hub, or a folder that `datasets` reads, either with ``:split``
+            at its end; a `datasets.Dataset` or `DatasetDict`; or a list of mappings or of objects with ``question``
+            and ``answer``.
+        split: Which split of a data set, if its name does not say it.
         question: The column of the question.
         answer: The column of the answer.
         text: The column of both, read where there is neither of the other two.
         template: The form of that text; None for the default `PromptTemplate`.
+        progress: Let `datasets` show its progress bars.
 
     Returns:
         The rows in their order, white space around questions and answers removed.
@@ -62,47 +60,58 @@ def load_rows(
     """
     name = str(source) if isinstance(source, (str, os.PathLike)) else "the rows"
     columns = _Columns(question, answer, text, template or PromptTemplate())
-    rows = [columns.row(sample, where) for where, sample in _samples(source, split)]
+    rows = [columns.row(sample, where) for where, sample in read_samples(source, split=split, progress=progress)]
     if not rows:
         raise DataError("at least one question with its answer", f"none in {name}", "Check the source of the rows.")
     return rows
 
 
-def warn_of_overlap(train: Iterable[QuestionAnswer], evaluation: Iterable[QuestionAnswer]) -> None:
-    """Warn of evaluation questions that stand in the training data too.
-
-    Questions are equal if they are so without regard to case and white space.
+def rows_of(rows: Iterable[object], template: PromptTemplate | None = None) -> Sequence[QuestionAnswer]:
+    """Rows that a caller hands over: `QuestionAnswer` objects as they are, mappings as `load_rows` reads them.
 
     Args:
-        train: The rows that are trained on.
-        evaluation: The rows that are evaluated.
+        rows: Objects with ``question`` and ``answer``, or mappings with these columns, or with a ``text`` of both.
+        template: The form of such a text; None for the default `PromptTemplate`.
 
-    Warns:
-        RankSelectWarning: If there are such questions: how many, and the first.
+    Raises:
+        DataError: If they are anything else: the name of a file, texts, mappings with other columns.
 
     Example:
-        >>> import warnings
-        >>> rows = [QuestionAnswer("What is acne?", "A disease.")]
-        >>> with warnings.catch_warnings(record=True) as caught:
-        ...     warnings.simplefilter("always")
-        ...     warn_of_overlap(rows, rows)
-        >>> print(caught[0].message)
-        1 of 1 evaluation questions stand in the training data too, for example 'What is acne?'; scores flatter.
+        >>> rows_of([{"question": "What is acne?", "answer": "A disease of the skin."}])
+        [QuestionAnswer(question='What is acne?', answer='A disease of the skin.')]
     """
-    known = {_normalised(row.question) for row in train}
-    questions = [row.question for row in evaluation]
-    shared = [question for question in questions if _normalised(question) in known]
-    if shared:
-        warnings.warn(
-            f"{len(shared)} of {len(questions)} evaluation questions stand in the training data too, for example "
-            f"{shared[0]!r}; scores flatter.",
-            RankSelectWarning,
-            stacklevel=2,
-        )
+    if isinstance(rows, (str, os.PathLike, Mapping)) or not isinstance(rows, Iterable):
+        raise DataError("a list of rows with question and answer", _one(rows), "Pass what load_rows returns.")
+    if isinstance(rows, (list, tuple)) and all(hasattr(row, "question") and hasattr(row, "answer") for row in rows):
+        return rows
+    return load_rows(rows, template=template)
 
 
-def _normalised(question: str) -> str:
-    return " ".join(question.split()).casefold()
+def questions_of(questions: Iterable[object], template: PromptTemplate | None = None) -> list[Any]:
+    """The questions that a caller hands over, as strings or as rows; whatever else is in the list stays as it is.
+
+    Args:
+        questions: Questions, or rows as `rows_of` takes them; their answers may be missing.
+        template: The form of a text with both.
+
+    Raises:
+        DataError: If it is no list, or a mapping has no question.
+
+    Example:
+        >>> questions_of(["What is acne?", {"question": "What is gout?"}])
+        ['What is acne?', 'What is gout?']
+    """
+    if isinstance(questions, (str, os.PathLike, Mapping)) or not isinstance(questions, Iterable):
+        raise DataError("a list of questions", _one(questions), "Pass a list, even for one question.")
+    columns = _Columns("question", "answer", "text", template or PromptTemplate())
+    return [columns.asked(sample, f"row {number}") for number, sample in enumerate(questions)]
+
+
+def _one(value: object) -> str:
+    """What was given in the place of a list."""
+    if isinstance(value, Mapping):
+        return f"a mapping of {', '.join(map(str, value)) or 'nothing'}"
+    return f"{value!r}, a {type(value).__name__}" if isinstance(value, (str, os.PathLike)) else repr(value)
 
 
 @final
@@ -118,12 +127,21 @@ class _Columns:
     def row(self, sample: Any, where: str) -> QuestionAnswer:
         if not isinstance(sample, Mapping):
             if not (hasattr(sample, "question") and hasattr(sample, "answer")):
-                raise DataError(_KINDS, f"a {type(sample).__name__} ({where})", "Make a mapping of every row.")
+                got = f"{with_article(type(sample).__name__)} ({where})"
+                raise DataError("a mapping or an object with question and answer", got, "Make a mapping of every row.")
             sample = {self.question: sample.question, self.answer: sample.answer}
         if self.text in sample and self.question not in sample and self.answer not in sample:
             return self._parsed(sample[self.text], where)
         question = self._value(sample, self.question, "question", where)
         return QuestionAnswer(question, self._value(sample, self.answer, "answer", where))
+
+    def asked(self, sample: Any, where: str) -> Any:
+        """The question of a sample, which need not have an answer; what is no row comes back as it is."""
+        if not isinstance(sample, Mapping):
+            return getattr(sample, "question", sample)
+        if self.text in sample and self.question not in sample:
+            return self._parsed(sample[self.text], where).question
+        return self._value(sample, self.question, "question", where)
 
     def _parsed(self, text: object, where: str) -> QuestionAnswer:
         try:
@@ -138,7 +156,7 @@ class _Columns:
         if column not in sample:
             is_csv = where.partition(", line ")[0].endswith((".csv", ".tsv"))
             hint = " The first line of a CSV file must hold the names." if is_csv else ""
-            raise no_such_column(column, sample, where, f"Name the column with {part}=.{hint}")
+            raise no_such_column(column, sample, where, f"Name the column: load_rows(…, {part}=COLUMN).{hint}")
         return _words(sample[column], part, where)
 
 
@@ -149,28 +167,5 @@ def _words(value: object, part: str, where: str) -> str:
     if isinstance(value, str) or value is None:
         got = "None" if value is None else "an empty one"
         raise DataError(f"every row with its {part}", f"{got} ({where})", "Repair or drop the row.")
-    raise DataError(f"text as {part}", f"a {type(value).__name__} ({where})", f"Name another column with {part}=.")
-
-
-def _samples(source: Any, split: str) -> Iterator[tuple[str, Any]]:
-    """The samples of any source, with where each stands."""
-    if isinstance(source, (str, os.PathLike)):
-        name = str(source)
-        if is_file_name(name):
-            yield from read_samples(Path(name))
-            return
-        yield from _numbered(hub_samples(name, split), f"{name}, row")
-    elif isinstance(source, Mapping):
-        if split not in source or isinstance(source[split], str):
-            listed = ", ".join(str(key) for key in source) or "nothing"
-            raise DataError(f"a split {split!r}, or a list of rows", f"a mapping of {listed}", "Name it with split=.")
-        yield from _numbered(source[split], f"{split}, row")
-    elif isinstance(source, Iterable):
-        yield from _numbered(source, "row")
-    else:
-        raise DataError(_KINDS, f"a {type(source).__name__}", "Pass one of them.")
-
-
-def _numbered(samples: Iterable[Any], label: str) -> Iterator[tuple[str, Any]]:
-    for number, sample in enumerate(samples):
-        yield f"{label} {number}", sample
+    got = f"{with_article(type(value).__name__)} ({where})"
+    raise DataError(f"text as {part}", got, f"Name another column: load_rows(…, {part}=COLUMN).")

@@ -1,90 +1,72 @@
-"""Samples by name: the rows of a JSON Lines or CSV file, or of a data set from the hub, with where they stand."""
+"""Samples from any source: a file, the embedded texts, a data set or Python objects, each with where it stands."""
 
 from __future__ import annotations
 
 import csv
 import difflib
 import json
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankselect.errors import DataError, FileFormatError, MissingExtraError, first_sentence
+from rankselect.data.medical_qa import medical_qa
+from rankselect.errors import DataError, FileFormatError, MissingExtraError, first_sentence, with_article
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterator
 
-__all__ = ["hub_samples", "is_file_name", "no_such_column", "read_samples", "split_of"]
+__all__ = ["EMBEDDED", "check_name", "no_such_column", "read_samples"]
+
+EMBEDDED = "medical-qa"
+"""The name of the questions and answers that come with the library."""
 
 _SUFFIXES = {".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet", ".gz"}
 _JSON_LINES = "a file in JSON Lines (one JSON object a line, UTF-8)"
 _CSV = "a CSV file (UTF-8) whose first line names its columns"
 
 
-def is_file_name(name: str) -> bool:
-    """Whether a name means a file (existing, or with the suffix of one) rather than a data set."""
-    return Path(name).is_file() or Path(name).suffix in _SUFFIXES
-
-
-def read_samples(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Read a file row by row: CSV if its name ends in .csv or .tsv, JSON Lines otherwise.
+def read_samples(
+    source: object, *, split: str = "train", columns: Collection[str] | None = None, progress: bool = True
+) -> Iterator[tuple[str, Any]]:
+    """Read a source sample by sample.
 
     Args:
-        path: The file, in UTF-8, with or without a byte order mark.
-
-    Yields:
-        Where the row stands (``"rows.jsonl, line 3"``), and its columns.
-
-    Raises:
-        DataError: If there is no such file.
-        FileFormatError: If it is not what its name says; the message has the line number.
-    """
-    if not path.is_file():
-        raise DataError("a file of rows", f"{path}, which does not exist", "Check the path.")
-    reader = _read_csv if path.suffix in {".csv", ".tsv"} else _read_json_lines
-    for number, sample in reader(path):
-        yield f"{path}, line {number}", sample
-
-
-def hub_samples(name: str, split: str, *, progress: bool = True) -> Any:
-    """Load a data set from the hub, or from a folder that `datasets` can read.
-
-    Args:
-        name: The name or the folder.
-        split: The split.
+        source: A file in JSON Lines or CSV (by the suffix .csv or .tsv); ``"medical-qa"`` for the embedded questions
+            and answers; the name of a data set on the hub, or a folder that `datasets` reads, either with ``:split``
+            at its end; a `datasets.Dataset` or `DatasetDict`; or any iterable of samples.
+        split: Which split of a data set, if its name does not say it.
+        columns: The columns to read of a data set that is loaded by name, if it has them; all if left out.
         progress: Let `datasets` show its progress bars.
 
-    Returns:
-        The `datasets.Dataset`.
+    Yields:
+        Where the sample stands (``"rows.jsonl, line 3"``), and the sample: a mapping of columns, or whatever an
+        iterable holds.
 
     Raises:
-        DataError: If there is no such data set or split.
-        MissingExtraError: If `datasets` is not installed.
-    """
-    try:
-        import datasets  # optional
-    except ImportError as error:
-        raise MissingExtraError("datasets", "data") from error
-    if not progress:
-        datasets.disable_progress_bars()
-    try:
-        return datasets.load_dataset(name, split=split)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise DataError(
-            f"the name of a .jsonl or .csv file, or a data set with the split {split!r}",
-            f"{name} ({first_sentence(error)})",
-            "Check name, split and connection, or save the rows as JSON Lines.",
-        ) from error
-
-
-def split_of(name: str, default: str = "train") -> tuple[str, str]:
-    """The name of a data set and its split, which may stand after a colon at the name's end.
+        DataError: If there is no such file, data set or split.
+        FileFormatError: If a file is not UTF-8, JSON Lines or CSV; the message has the line.
+        MissingExtraError: If a data set is asked for by name and `datasets` is not installed.
 
     Example:
-        >>> split_of("owner/set"), split_of("owner/set:train[:90%]")
-        (('owner/set', 'train'), ('owner/set', 'train[:90%]'))
+        >>> where, sample = next(read_samples("medical-qa"))
+        >>> where, sample["question"]
+        ('medical-qa, pair 1', 'What does the term acne mean?')
     """
-    colon = name.find(":", max(name.rfind("/"), name.rfind("\\")) + 1)
-    return (name, default) if colon < 0 else (name[:colon], name[colon + 1 :])
+    if isinstance(source, str) and source == EMBEDDED:
+        yield from _embedded()
+    elif isinstance(source, (str, os.PathLike)):
+        yield from _named(str(source), split, columns, progress=progress)
+    elif isinstance(source, Mapping):
+        if split not in source or isinstance(source[split], str):
+            listed = ", ".join(str(key) for key in source) or "nothing"
+            raise DataError(f"a split {split!r}, or a list of rows", f"a mapping of {listed}", "Name it with split=.")
+        yield from _numbered(source[split], f"{split}, row")
+    elif isinstance(source, Iterable):
+        yield from _numbered(source, "row")
+    else:
+        kinds = "a file name, a data set, or a list of rows (mappings, or objects with .question and .answer)"
+        raise DataError(kinds, with_article(type(source).__name__), "Pass one of them.")
 
 
 def no_such_column(column: str, found: Iterable[str], where: str, remedy: str, *, kind: str = "column") -> DataError:
@@ -102,6 +84,82 @@ def no_such_column(column: str, found: Iterable[str], where: str, remedy: str, *
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
     listed = ", ".join(names) or "none"
     return DataError(f"a {kind} {column!r}", f"none ({where}, has: {listed})", f"{hint}{remedy}")
+
+
+def check_name(name: str) -> None:
+    """Refuse the name of a file or folder that does not exist, before anything is loaded that takes long.
+
+    A name is that of a file if it has the suffix of one, and a path if it could not be OWNER/NAME on the hub.
+
+    Raises:
+        DataError: If it does not exist.
+
+    Example:
+        >>> check_name("medical-qa"), check_name("owner/name:test")
+        (None, None)
+        >>> check_name("rows.jsonl")
+        Traceback (most recent call last):
+            ...
+        rankselect.errors.DataError: expected a file of rows, got rows.jsonl, which does not exist. Check the path.
+    """
+    folder = _split_of(name, "")[0]
+    is_path = Path(name).suffix in _SUFFIXES or name.startswith((".", "/", "~")) or folder.count("/") > 1
+    if is_path and not (Path(name).exists() or Path(folder).exists()):
+        raise DataError("a file of rows", f"{name}, which does not exist", "Check the path.")
+
+
+def _numbered(samples: Iterable[Any], label: str) -> Iterator[tuple[str, Any]]:
+    for number, sample in enumerate(samples):
+        yield f"{label} {number}", sample
+
+
+def _embedded() -> Iterator[tuple[str, dict[str, str]]]:
+    for number, pair in enumerate(medical_qa(), start=1):
+        yield f"{EMBEDDED}, pair {number}", {"text": pair.text, "question": pair.question, "answer": pair.answer}
+
+
+def _named(
+    name: str, split: str, columns: Collection[str] | None, *, progress: bool
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    check_name(name)
+    path = Path(name)
+    if not path.is_file():
+        rows = _data_set(*_split_of(name, split), progress=progress)
+        wanted = [column for column in rows.column_names if column in (columns or ())]
+        yield from _numbered(rows.select_columns(wanted) if wanted else rows, f"{name}, row")
+        return
+    reader = _read_csv if path.suffix in {".csv", ".tsv"} else _read_json_lines
+    for number, sample in reader(path):
+        yield f"{path}, line {number}", sample
+
+
+def _split_of(name: str, default: str) -> tuple[str, str]:
+    """The name of a data set and its split, which may stand after a colon at the name's end.
+
+    Example:
+        >>> _split_of("owner/set", "train"), _split_of("owner/set:train[:90%]", "train")
+        (('owner/set', 'train'), ('owner/set', 'train[:90%]'))
+    """
+    colon = name.find(":", max(name.rfind("/"), name.rfind("\\")) + 1)
+    return (name, default) if colon < 0 else (name[:colon], name[colon + 1 :])
+
+
+def _data_set(name: str, split: str, *, progress: bool) -> Any:
+    """A data set from the hub, or from a folder that `datasets` can read."""
+    try:
+        import datasets  # optional
+    except ImportError as error:
+        raise MissingExtraError("datasets", "data") from error
+    if not progress:
+        datasets.disable_progress_bars()
+    try:
+        return datasets.load_dataset(name, split=split)
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise DataError(
+            f"the name of a .jsonl or .csv file, or a data set with the split {split!r}",
+            f"{name} ({first_sentence(error)})",
+            "Check name, split and connection, or save the rows as JSON Lines.",
+        ) from error
 
 
 def _read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Literal, final
 import numpy as np
 
 from rankselect.data.medical_qa import medical_qa
+from rankselect.data.overlap import warn_of_overlap
 from rankselect.data.prompts import PromptTemplate
-from rankselect.data.rows import load_rows, warn_of_overlap
-from rankselect.data.sources import is_file_name, split_of
+from rankselect.data.rows import load_rows
+from rankselect.data.sources import EMBEDDED
 from rankselect.errors import DataError
 
 if TYPE_CHECKING:
     from rankselect.data.question_answer import QuestionAnswer
     from rankselect.study.config import StudyConfig
 
-__all__ = ["EMBEDDED", "TEST_SHARE", "StudyRows", "embedded_rows", "study_rows"]
+__all__ = ["TEST_SHARE", "StudyRows", "embedded_rows", "study_rows"]
 
 TEST_SHARE = 0.1
 """The part of the questions that is held out from the training rows where a study has no test of its own."""
@@ -96,12 +97,8 @@ def _known_and_test(config: StudyConfig, template: PromptTemplate) -> tuple[list
 
 
 def _load(source: str, template: PromptTemplate, *, held_out: bool) -> list[QuestionAnswer]:
-    if source == EMBEDDED:
-        return embedded_rows("test" if held_out else "train")
-    if is_file_name(source):
-        return load_rows(source, template=template)
-    name, split = split_of(source, default="test" if held_out else "train")
-    return load_rows(name, split=split, template=template)
+    part: Literal["test", "train"] = "test" if held_out else "train"
+    return embedded_rows(part) if source == EMBEDDED else load_rows(source, split=part, template=template)
 
 
 def _sample(rows: list[QuestionAnswer], n: int | None) -> list[QuestionAnswer]:
@@ -111,9 +108,6 @@ def _sample(rows: list[QuestionAnswer], n: int | None) -> list[QuestionAnswer]:
     chosen = np.random.default_rng(_SEED).permutation(len(rows))[:n]
     return [rows[index] for index in sorted(chosen.tolist())]
 
-
-EMBEDDED = "medical-qa"
-"""The name by which a study's config means them."""
 
 _TEST = 5  # every so many conditions
 

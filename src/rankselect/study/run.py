@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from rankselect.errors import FileFormatError
 from rankselect.files import field as checked_field
-from rankselect.files import read_document, write_document
+from rankselect.files import read_document, read_fields, write_document
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,7 +72,8 @@ class RunResult:
         validation_loss: Mean loss on the validation rows, nats per token; None if it was not needed.
         test_losses: Mean loss of each test answer, nats per token; empty for a point of the grid.
         answers: For each condition the generated answers: ``{"text", "seconds", "n_tokens", "stopped_by"}``.
-        scores: For each condition ``{metric: [score of each answer]}``.
+        scores: For each condition ``{metric: [score of each answer]}``; of a metric that combines averages, several
+            such lists.
         profile_after: The profile after training: ``{"layers", "values", "stderr"}``, or None.
     """
 
@@ -89,7 +90,7 @@ class RunResult:
     validation_loss: float | None = None
     test_losses: list[float] = field(default_factory=list)
     answers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    scores: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    scores: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
     profile_after: dict[str, Any] | None = None
 
     def save(self, path: Path) -> None:
@@ -105,24 +106,8 @@ class RunResult:
             FileFormatError: If the file is damaged or of a newer version.
         """
         document = read_document(path, _FORMAT, _VERSION)
-        kinds: dict[str, Any] = {
-            "status": str,
-            "error": str,
-            "training": (dict, type(None)),
-            "validation_loss": (int, float, type(None)),
-            "test_losses": list,
-            "profile_after": (dict, type(None)),
-            "selection_seconds": (int, float),
-        }
-        numbers = {"trainable_parameters", "base_parameters", "stored_parameters"}
-        values = {
-            each.name: checked_field(
-                document, each.name, int if each.name in numbers else kinds.get(each.name, dict), path
-            )
-            for each in fields(cls)
-            if each.name != "run"
-        }
-        return cls(Run(**checked_field(document, "unit", dict, path)), **values)
+        run = checked_field(document, "unit", dict[str, Any], path)
+        return read_fields({**document, "run": run}, cls, path)
 
     def require_whole(self, n_questions: int, file: str) -> None:
         """See that a final run that is done has what results are computed from, of every question.

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from torch.nn import functional
 
 from rankselect.data.encoding import IGNORED, AnswerCollator, encode_rows
-from rankselect.data.prompt_tokens import pad_token_id
+from rankselect.data.prompt_tokens import pad_token_id, row_length
 from rankselect.models.evaluation_mode import evaluating
 from rankselect.models.layers import unwrapped
 from rankselect.models.trunk import input_device
 from rankselect.training.out_of_memory import shrinking_batches
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import torch
     from torch import nn
@@ -28,10 +28,10 @@ __all__ = ["answer_losses"]
 def answer_losses(
     model: nn.Module,
     tokenizer: Any,
-    rows: Sequence[QuestionAnswer],
+    rows: Iterable[QuestionAnswer | Mapping[str, Any]],
     *,
     template: PromptTemplate | None = None,
-    max_length: int = 512,
+    max_length: int | None = None,
     batch_size: int = 8,
 ) -> list[float]:
     """The mean loss of each reference answer, given its prompt.
@@ -43,9 +43,10 @@ def answer_losses(
     Args:
         model: A causal language model of transformers, plain or with an adapter.
         tokenizer: Its tokenizer.
-        rows: Questions with their answers.
+        rows: Questions with their answers, as `load_rows` returns them, or mappings with question and answer.
         template: The form of the prompt; None for the default.
-        max_length: The greatest number of tokens of a row; longer rows are cut as in training.
+        max_length: The greatest number of tokens of a row; longer rows are cut as in training. None for 512, or for as
+            many as the model reads if that is less.
         batch_size: Rows at a time; a batch that does not fit into memory is halved.
 
     Returns:
@@ -67,7 +68,8 @@ def answer_losses(
         >>> 7 < loss < 8  # untrained: near log(1500), the size of its vocabulary
         True
     """
-    encoded = encode_rows(rows, tokenizer, template=template, max_length=max_length, model=model)
+    length = row_length(model, tokenizer, max_length)
+    encoded = encode_rows(rows, tokenizer, template=template, max_length=length, model=model)
     collate, device = AnswerCollator(pad_token_id(tokenizer)), input_device(model)
     order = sorted(range(len(encoded)), key=lambda index: -encoded.lengths[index])
     losses: dict[int, float] = {}

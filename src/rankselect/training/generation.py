@@ -14,6 +14,7 @@ from transformers import GenerationConfig, StoppingCriteria
 
 from rankselect.data.prompt_tokens import PromptTokens, end_token_id, pad_token_id
 from rankselect.data.prompts import PromptTemplate
+from rankselect.data.rows import questions_of
 from rankselect.errors import ArgumentError, DataError, ModelError, RankSelectWarning
 from rankselect.models.evaluation_mode import evaluating, has_dropout
 from rankselect.models.layers import unwrapped
@@ -21,9 +22,11 @@ from rankselect.models.trunk import input_device
 from rankselect.training.out_of_memory import shrinking_batches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from torch import nn
+
+    from rankselect.data.question_answer import QuestionAnswer
 
 __all__ = ["GeneratedAnswer", "StopTexts", "before_stop", "generate_answers"]
 
@@ -56,7 +59,7 @@ class GeneratedAnswer:
 def generate_answers(
     model: nn.Module,
     tokenizer: Any,
-    questions: Sequence[str],
+    questions: Iterable[str | QuestionAnswer | Mapping[str, Any]],
     *,
     template: PromptTemplate | None = None,
     max_new_tokens: int = 128,
@@ -76,7 +79,7 @@ def generate_answers(
     Args:
         model: A causal language model of transformers, plain or with an adapter, merged or not.
         tokenizer: Its tokenizer.
-        questions: The questions.
+        questions: The questions, or rows: what `load_rows` returns, or mappings with a question.
         template: The form of the prompt, and the texts at which an answer ends; None for the default.
         max_new_tokens: The greatest number of tokens of an answer.
         batch_size: Questions at a time.
@@ -104,10 +107,11 @@ def generate_answers(
         >>> answer.n_tokens, answer.stopped_by
         (5, 'length')
     """
+    template = template or PromptTemplate()
+    questions = questions_of(questions, template)
     _check_arguments(model, questions, max_new_tokens, temperature)
     if dropout and not has_dropout(model):
         warnings.warn("dropout=True changes nothing: the model has no dropout.", RankSelectWarning, stacklevel=2)
-    template = template or PromptTemplate()
     prompts = _prompts(model, PromptTokens(tokenizer, template), questions, max_new_tokens)
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     settings = _settings(model, tokenizer, max_new_tokens, temperature)
@@ -171,9 +175,8 @@ def _check_arguments(
             f"a {type(base).__name__}, which does not generate",
             "Load it as AutoModelForCausalLM.",
         )
-    if isinstance(questions, str) or not questions:
-        got = "one string" if isinstance(questions, str) and questions else "none"
-        raise DataError("a list of questions", got, "Pass a list, even for one question.")
+    if not questions:
+        raise DataError("a list of questions", "none", "Pass at least one.")
     for index, question in enumerate(questions):
         if not isinstance(question, str) or not question.strip():
             got = "an empty one" if isinstance(question, str) else f"a {type(question).__name__}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 
 from transformers import PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, TrainingArguments
 
+from rankselect.adapters.record import TrainingRecord
 from rankselect.calibration.evidence import Calibration
 from rankselect.calibration.id_profile import IDProfile
 from rankselect.data.datasets import training_data
@@ -25,7 +26,6 @@ from rankselect.models.quantized_layers import quantization_of
 from rankselect.training.adapt import adapt, strategy_or_plan
 from rankselect.training.callbacks import Meter, StepProgress
 from rankselect.training.out_of_memory import out_of_memory_error
-from rankselect.training.record import TrainingRecord
 from rankselect.training.resilience import ResilientTrainer
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ class RankSelectTrainer(ResilientTrainer):
         args: `transformers.TrainingArguments`.
         strategy: What chooses the ranks, or its name with arguments (``"fixed:rank=8"``); give this or `plan`.
         plan: Ranks that were chosen before.
-        train_dataset: `QuestionAnswer` rows (see `load_rows`), or anything that Trainer takes.
+        train_dataset: Rows, as `load_rows` returns them or as mappings with question and answer; or anything that
+            Trainer takes.
         eval_dataset: Likewise. A warning says how many of its questions stand in the training rows too.
         processing_class: The tokenizer; rows need it.
         evidence: What the strategy chooses by: measured before, or a `Calibration` to measure it from. Left out, it is
@@ -95,6 +96,7 @@ class RankSelectTrainer(ResilientTrainer):
         UnknownNameError: If no strategy of the name given is installed.
         ModelError: If the model is none, or has an adapter already.
         EvidenceError: If the strategy needs evidence and there is nothing to measure it from.
+        DataError: If there is neither a row nor anything that the model takes in a dataset.
         PlanMismatchError: If PEFT built something else than the plan.
 
     Example:
@@ -146,6 +148,7 @@ class RankSelectTrainer(ResilientTrainer):
                 template=template,
                 max_length=max_length,
                 loss_on=loss_on,
+                collated=trainer_arguments.get("data_collator") is not None,
             )
         self.calibration = evidence if isinstance(evidence, Calibration) else None
         if self.calibration is None and data.texts:

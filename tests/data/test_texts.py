@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rankselect as rs
-from rankselect.cli.sources import load_texts
+from rankselect.data.texts import load_texts
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip)
 
@@ -91,8 +91,8 @@ def test_a_split_of_a_data_set(data_set):
     [
         ("", "answer", "a data set with the split 'train', got"),
         (":test", "answer", "a data set with the split 'test', got"),
-        (":validation", "text", r"a field 'text', got none \(.*validation, has: answer, id\)"),
-        (":validation", "id", r"text in the field 'id', got a int \(.*row 0\)"),
+        (":validation", "text", r"a field 'text', got none \(.*validation, row 0, has: answer, id\)"),
+        (":validation", "id", r"text in the field 'id', got an int \(.*row 0\)"),
     ],
 )
 def test_a_data_set_that_does_not_have_it(data_set, split, field, message):
@@ -104,3 +104,12 @@ def test_data_sets_need_an_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(rs.errors.MissingExtraError, match=r'pip install "rankselect\[data\]"'):
         load_texts("org/name", "text")
+
+
+def test_samples_in_memory():
+    datasets = pytest.importorskip("datasets")
+    samples = [{"text": "a", "id": 1}, {"text": "b", "id": 2}]
+    table = datasets.Dataset.from_list(samples)
+    assert load_texts(samples) == load_texts(table) == load_texts({"test": table}, split="test") == ["a", "b"]
+    with pytest.raises(rs.errors.TextsError, match=r"a mapping with the field 'text', got a str \(row 0\)"):
+        load_texts(["a"])

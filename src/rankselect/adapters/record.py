@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from rankselect.errors import FileFormatError
-from rankselect.files import field as checked_field
-from rankselect.files import read_document, write_document
+from rankselect.files import read_document, read_fields, write_document
 
 if TYPE_CHECKING:
     import os
 
-__all__ = ["RECORD_FILE", "TrainingRecord"]
-
-_FORMAT, _VERSION = "rankselect.training_record", 1
-_NUMBER = (int, float)
-_KINDS: dict[str, Any] = {
-    **dict.fromkeys(("strategy", "quantization", "dtype", "device"), str),
-    **dict.fromkeys(("trainable_parameters", "base_parameters", "steps", "first_step", "tokens"), int),
-    **dict.fromkeys(("peak_memory_bytes", "micro_batch_size", "seed"), int),
-    **dict.fromkeys(("seconds", "selection_seconds"), _NUMBER),
-    **dict.fromkeys(("losses", "evaluation_losses"), list),
-    "base_model": (str, type(None)),
-    "versions": dict,
-}
+__all__ = ["RECORD_FILE", "RECORD_FORMAT", "RECORD_VERSION", "TrainingRecord"]
 
 RECORD_FILE = "rankselect.json"
 """The record's name in an adapter folder."""
+
+RECORD_FORMAT, RECORD_VERSION = "rankselect.training_record", 1
 
 
 @final
@@ -90,7 +77,8 @@ class TrainingRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """The record in JSON values, as `save` writes it."""
-        return {"format": _FORMAT, "version": _VERSION, **vars(self), "tokens_per_second": self.tokens_per_second}
+        head = {"format": RECORD_FORMAT, "version": RECORD_VERSION}
+        return {**head, **vars(self), "tokens_per_second": self.tokens_per_second}
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the record into an adapter folder, as `RECORD_FILE`."""
@@ -105,11 +93,7 @@ class TrainingRecord:
             FileNotFoundError: If there is none.
         """
         path = Path(folder) / RECORD_FILE
-        document = read_document(path, _FORMAT, _VERSION)
-        values = {each.name: checked_field(document, each.name, _KINDS[each.name], path) for each in fields(cls)}
-        for name in ("losses", "evaluation_losses"):
-            values[name] = tuple(_pair(pair, path) for pair in values[name])
-        return cls(**values)
+        return read_fields(read_document(path, RECORD_FORMAT, RECORD_VERSION), cls, path)
 
     def __str__(self) -> str:
         last = f", last loss {self.losses[-1][1]:.4f}" if self.losses else ""
@@ -118,11 +102,3 @@ class TrainingRecord:
             f"{self.steps} in {self.seconds:.1f} s ({self.tokens_per_second:,.0f} tokens per second), "
             f"peak memory {self.peak_memory_bytes / 2**20:,.0f} MiB{last}"
         )
-
-
-def _pair(pair: Any, path: Path) -> tuple[int, float]:
-    if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(value, (int, float)) for value in pair)):
-        raise FileFormatError("losses as [step, loss] pairs", f"{pair!r} in {path}", "The file is damaged.")
-    if not math.isfinite(pair[1]):
-        raise FileFormatError("finite losses", f"{pair!r} in {path}", "The file is damaged.")
-    return int(pair[0]), float(pair[1])

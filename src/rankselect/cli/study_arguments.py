@@ -1,0 +1,105 @@
+"""What is typed for `rankselect study`, as the study takes it; mistakes are said before anything is loaded."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from rankselect.errors import ArgumentError
+from rankselect.registry import check
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from rankselect.metrics.judge import LLMJudge
+    from rankselect.study.arm import Arm
+    from rankselect.study.executors import Executor
+
+__all__ = ["DEFAULT_METRICS", "arms_of", "executor_of", "judge_of", "numbers_of"]
+
+DEFAULT_METRICS = ("token-f1", "questeval-cloze", "perplexity")
+"""Metrics of a study for which none is named."""
+
+_BASE = "base"
+_DEFAULT_ARMS = (
+    "base",
+    "rank-8=fixed:rank=8",
+    "intrinsic-mean=intrinsic-mean",
+    "per-layer-id=per-layer-id",
+    "per-layer-id-control=same-parameters:strategy=per-layer-id",
+)
+
+
+def arms_of(typed: Sequence[str]) -> tuple[Arm, ...]:
+    """Arms as NAME=STRATEGY, or base alone; the default ones if none is typed.
+
+    Raises:
+        ArgumentError: If one has another form.
+        UnknownNameError: If there is no such strategy.
+    """
+    pairs = [_arm(text) for text in typed or _DEFAULT_ARMS]
+    from rankselect.study.arm import Arm
+
+    return tuple(Arm(name, strategy) for name, strategy in pairs)
+
+
+def _arm(text: str) -> tuple[str, str | None]:
+    """Name and strategy of an arm."""
+    name, equals, strategy = text.partition("=")
+    if text != _BASE and not (equals and strategy):
+        raise ArgumentError(
+            f"an arm as NAME=STRATEGY, or {_BASE} alone for the model without an adapter",
+            repr(text),
+            "For example --arm rank-16=fixed:rank=16.",
+        )
+    if strategy:
+        check("strategy", strategy)
+    return name, strategy or None
+
+
+def numbers_of(option: str, typed: str) -> tuple[float, ...]:
+    """Positive numbers with commas between.
+
+    Raises:
+        ArgumentError: If it is anything else; the message names the option.
+    """
+    try:
+        numbers = tuple(float(number) for number in typed.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(0 < number < math.inf for number in numbers):
+        raise ArgumentError(f"positive numbers with commas between for {option}", repr(typed), "For example 1e-4,3e-4.")
+    return numbers
+
+
+def executor_of(name: str, address: str | None) -> Executor | None:
+    """What runs the trainings; None for one after the other.
+
+    Raises:
+        ArgumentError: If an address is given for no cluster.
+    """
+    if name == "sequential":
+        if address is not None:
+            raise ArgumentError("--address with --executor ray", "without", "Add --executor ray, or leave it out.")
+        return None
+    from rankselect.study.ray_executor import RayExecutor  # optional
+
+    return RayExecutor(address)
+
+
+def judge_of(model: str | None, url: str | None, out: Path, *, max_questions: int, max_retries: int) -> LLMJudge | None:
+    """The judge, which keeps its replies in the study's folder; None if none is named.
+
+    Raises:
+        ArgumentError: If there is a URL without a name, or no key.
+        MissingExtraError: If openai is not installed.
+    """
+    if model is None:
+        if url is not None:
+            raise ArgumentError("--judge-url with --judge NAME", "without", "Name the model, or leave it out.")
+        return None
+    import rankselect as rs
+
+    out.mkdir(parents=True, exist_ok=True)
+    return rs.LLMJudge(model, base_url=url, max_questions=max_questions, max_retries=max_retries, cache=out / "replies")

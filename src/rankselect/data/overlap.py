@@ -1,0 +1,59 @@
+"""When two texts are the same, and a warning of test questions that are trained on."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+from rankselect.errors import RankSelectWarning
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rankselect.data.question_answer import QuestionAnswer
+
+__all__ = ["comparable", "warn_of_overlap"]
+
+
+def comparable(text: str) -> str:
+    """The form of a text that two texts share if they are the same: case and white space do not count.
+
+    Example:
+        >>> comparable(" What  is ACNE? ") == comparable("What is acne?")
+        True
+    """
+    return " ".join(text.split()).casefold()
+
+
+def warn_of_overlap(train: Iterable[QuestionAnswer], evaluation: Iterable[QuestionAnswer]) -> None:
+    """Warn of evaluation questions that are in the training data too.
+
+    Questions are the same if they differ only in case and white space.
+
+    Args:
+        train: The rows that are trained on.
+        evaluation: The rows that are evaluated.
+
+    Warns:
+        RankSelectWarning: If there are such questions: how many, and the first.
+
+    Example:
+        >>> import warnings
+        >>> from rankselect.data.question_answer import QuestionAnswer
+        >>> rows = [QuestionAnswer("What is acne?", "A disease.")]
+        >>> with warnings.catch_warnings(record=True) as caught:
+        ...     warnings.simplefilter("always")
+        ...     warn_of_overlap(rows, rows)
+        >>> print(caught[0].message)
+        1 of 1 evaluation questions stand in the training data too, for example 'What is acne?'; scores flatter.
+    """
+    known = {comparable(row.question) for row in train}
+    questions = [row.question for row in evaluation]
+    shared = [question for question in questions if comparable(question) in known]
+    if shared:
+        warnings.warn(
+            f"{len(shared)} of {len(questions)} evaluation questions stand in the training data too, for example "
+            f"{shared[0]!r}; scores flatter.",
+            RankSelectWarning,
+            stacklevel=2,
+        )
