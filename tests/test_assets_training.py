@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import rankselect as rs
 from rankselect.cli.app import app
-from rankselect.models.loading import quantization_of
+from rankselect.models.quantized_layers import quantization_of
 
 pytestmark = [pytest.mark.assets, pytest.mark.filterwarnings("ignore::rankselect.errors.RankSelectWarning")]
 

@@ -11,7 +11,7 @@ from rankselect.data.encoding import encode_rows
 from rankselect.data.prompt_tokens import PromptTokens, context_length, pad_token_id, row_length
 from rankselect.data.prompts import PromptTemplate
 from rankselect.data.question_answer import QuestionAnswer
-from rankselect.data.sources import hub_samples, is_file_name, split_of
+from rankselect.data.sources import check_name, read_samples
 from rankselect.errors import ArgumentError, DataError, RankSelectWarning
 from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
 
@@ -107,36 +107,55 @@ def test_as_much_of_a_question_is_kept_as_fits():
     assert tokens.cut_prompt(question, frame) == tokens.prompts([""])[0]
 
 
+class Table(list):
+    """Rows with the names of their columns, as `datasets` has them."""
+
+    column_names = ("question", "answer")
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What `datasets` was asked for."""
+    datasets = pytest.importorskip("datasets")
+    calls = []
+
+    def load_dataset(name, split):
+        calls.append((name, split))
+        return Table([{"question": "a", "answer": "b"}])
+
+    monkeypatch.setattr(datasets, "disable_progress_bars", lambda: calls.append("no bars"))
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    return calls
+
+
 @pytest.mark.parametrize(
     ("name", "found"),
     [
-        ("owner/set", ("owner/set", "train")),
+        ("owner/set", ("owner/set", "dev")),
         ("owner/set:test", ("owner/set", "test")),
         ("set:train[:90%]", ("set", "train[:90%]")),
-        ("C:\\folder\\set", ("C:\\folder\\set", "train")),
-        ("C:/folder/set:dev", ("C:/folder/set", "dev")),
+        ("C:\\set", ("C:\\set", "dev")),
+        ("C:/set:test", ("C:/set", "test")),
     ],
 )
-def test_a_split_stands_behind_the_last_part_of_a_name(name, found):
-    assert split_of(name) == found
-    assert split_of("owner/set", "test") == ("owner/set", "test")
-
-
-def test_a_file_is_known_by_its_suffix_or_because_it_is_there(tmp_path):
-    (tmp_path / "rows").write_text("", encoding="utf-8")
-    assert is_file_name(str(tmp_path / "rows"))
-    assert not is_file_name(str(tmp_path))
-    assert not is_file_name("owner/set")
-    assert all(is_file_name(f"none.{end}") for end in ("jsonl", "json", "csv", "tsv", "txt", "parquet", "gz"))
+def test_a_split_stands_behind_the_last_part_of_a_name(asked, name, found):
+    assert list(read_samples(name, split="dev")) == [(f"{name}, row 0", {"question": "a", "answer": "b"})]
+    assert asked == [found]
 
 
 @pytest.mark.parametrize("progress", [True, False])
-def test_bars_of_datasets_are_shown_only_if_wanted(tmp_path, monkeypatch, progress):
-    datasets = pytest.importorskip("datasets")
-    calls = []
-    monkeypatch.setattr(datasets, "disable_progress_bars", lambda: calls.append("off"))
-    monkeypatch.setattr(datasets, "load_dataset", lambda name, split: (name, split))
-    assert hub_samples("owner/set", "test", progress=progress) == ("owner/set", "test")
-    assert calls == ["off"] * (not progress)
-    hub_samples("owner/set", "test")
-    assert calls == ["off"] * (not progress)
+def test_bars_of_datasets_are_shown_unless_they_are_not_wanted(asked, progress):
+    list(read_samples("owner/set:test", progress=progress))
+    assert asked == ["no bars"] * (not progress) + [("owner/set", "test")]
+    asked.clear()
+    list(read_samples("owner/set"))
+    assert asked == [("owner/set", "train")]
+
+
+def test_a_file_that_does_not_exist_is_known_by_its_suffix(tmp_path):
+    (tmp_path / "rows").write_text("", encoding="utf-8")
+    for name in (tmp_path, tmp_path / "rows", "owner/set", "owner/set:test"):
+        check_name(str(name))
+    for end in ("jsonl", "json", "csv", "tsv", "txt", "parquet", "gz"):
+        with pytest.raises(DataError, match=rf"a file of rows, got none\.{end}, which does not exist"):
+            check_name(f"none.{end}")

@@ -153,14 +153,14 @@ def test_a_column_that_is_missing_in_one_row(tmp_path):
 
 
 def test_only_tables_are_told_of_their_first_line(tmp_path):
-    hint = r"Name the column with answer=\. The first line of a CSV file must hold the names\."
+    hint = r"load_rows\(…, answer=COLUMN\)\. The first line of a CSV file must hold the names\."
     fails(written(tmp_path, "question\treply\na\tb\n", "rows.tsv"), hint)
-    fails([{"question": "a"}], r"Name the column with answer=\.$")
+    fails([{"question": "a"}], r"load_rows\(…, answer=COLUMN\)\.$")
 
 
 def test_at_most_two_near_names_and_the_beginning_of_long_ones():
     row = {"answer1": "a", "answer2": "b", "answer3": "c", "question": "d", "x" * 50: "e"}
-    fails([row], rf"has: .*, {'x' * 40}\)\. Did you mean answer\d or answer\d\? Name the column with answer=")
+    fails([row], rf"has: .*, {'x' * 40}\)\. Did you mean answer\d or answer\d\? Name the column: load_rows")
     fails([{"question": "a", "awnr": "b"}], r"Did you mean awnr\? ")
     fails([{}], r"a column 'question', got none \(row 0, has: none\)")
 
