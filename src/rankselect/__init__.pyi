@@ -31,7 +31,6 @@ from rankselect.estimators.skdim import SkDim as SkDim
 from rankselect.estimators.twonn import TwoNN as TwoNN
 from rankselect.memory import MemoryEstimate as MemoryEstimate
 from rankselect.memory import estimate_memory as estimate_memory
-from rankselect.memory import fit as fit
 from rankselect.memory import savings as savings
 from rankselect.metrics._base import Metric as Metric
 from rankselect.metrics._base import MetricResult as MetricResult

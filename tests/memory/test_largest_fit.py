@@ -5,7 +5,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rankselect as rs
-from rankselect.memory import largest_fit
 from rankselect.memory.largest_fit import _largest
 from rankselect.testing import tiny_model
 
@@ -54,10 +53,10 @@ def plan(model):
 @pytest.mark.parametrize("settings", [{}, {"gradient_checkpointing": True}, {"quantization": "nf4"}])
 def test_one_row_more_would_not_fit(model, plan, settings):
     budget = 5 * 2**20
-    found = largest_fit(model, plan, budget, length=64, **settings)
+    found = rs.largest_fit(model, plan, budget, length=64, **settings)
     assert found.estimate.peak <= budget
-    assert found.estimate == plan.memory(model, batch_size=found.batch_size, length=64, **settings)
-    assert plan.memory(model, batch_size=found.batch_size + 1, length=64, **settings).peak > budget
+    assert found.estimate == rs.estimate_memory(model, plan, batch_size=found.batch_size, length=64, **settings)
+    assert rs.estimate_memory(model, plan, batch_size=found.batch_size + 1, length=64, **settings).peak > budget
     assert (found.plan, found.scale) == (plan, 1.0)
 
 
@@ -66,19 +65,19 @@ def test_ranks_grow_and_shrink_in_proportion(model):
         model, rs.IDProfile.from_values({"model.layers.0": 3.0, "model.layers.1": 6.0}), target_modules="all-linear"
     )
     setting = {"batch_size": 2, "length": 64}
-    peak = uneven.memory(model, **setting).peak
+    peak = rs.estimate_memory(model, uneven, **setting).peak
     for budget in (peak - 20_000, peak, peak + 50_000):
-        found = largest_fit(model, uneven, budget, by="ranks", **setting)
+        found = rs.largest_fit(model, uneven, budget, by="ranks", **setting)
         assert found.estimate.peak <= budget
-        assert found.estimate == found.plan.memory(model, **setting)
+        assert found.estimate == rs.estimate_memory(model, found.plan, **setting)
         next_up = uneven.scaled(found.scale + 1 / 6)
-        assert next_up.memory(model, **setting).peak > budget
+        assert rs.estimate_memory(model, next_up, **setting).peak > budget
         assert found.batch_size == 2
-    assert largest_fit(model, uneven, peak, by="ranks", **setting).plan == uneven
+    assert rs.largest_fit(model, uneven, peak, by="ranks", **setting).plan == uneven
 
 
 def test_ranks_end_at_the_widths(model, plan):
-    found = largest_fit(model, plan, 10**12, by="ranks", length=16)
+    found = rs.largest_fit(model, plan, 10**12, by="ranks", length=16)
     assert found.plan.ranks == {module.target.name: module.target.max_rank for module in plan.modules}
 
 
@@ -92,26 +91,26 @@ def test_scaled_plans_keep_alpha_to_rank_and_the_possible_ranks(scale):
 
 
 def test_a_budget_below_the_smallest_step(model, plan):
-    need = plan.memory(model, batch_size=1, length=64).peak
+    need = rs.estimate_memory(model, plan, batch_size=1, length=64).peak
     message = (
         rf"at least .* \({need} bytes\), which a batch of one row takes, got 97\.7 KiB, of which base weights take"
     )
     with pytest.raises(rs.errors.OutOfMemoryError, match=message) as caught:
-        largest_fit(model, plan, 100_000, length=64)
+        rs.largest_fit(model, plan, 100_000, length=64)
     assert str(caught.value).endswith("Halving rows to 32 tokens saves 182.4 KiB.")
     with pytest.raises(rs.errors.OutOfMemoryError, match="got 9.8 KiB, where base weights alone take 78.9 KiB"):
-        largest_fit(model, plan, 10_000, length=64)
+        rs.largest_fit(model, plan, 10_000, length=64)
     with pytest.raises(rs.errors.OutOfMemoryError, match="which ranks of one takes"):
-        largest_fit(model, plan, 100_000, by="ranks", length=64)
+        rs.largest_fit(model, plan, 100_000, by="ranks", length=64)
 
 
 def test_bad_arguments(model, plan):
     for budget in (0, -1, float("nan"), float("inf"), True):
         with pytest.raises(rs.errors.ArgumentError, match="a positive number of bytes as budget"):
-            largest_fit(model, plan, budget)
+            rs.largest_fit(model, plan, budget)
     with pytest.raises(rs.errors.ArgumentError, match="no batch_size where the batch is what is sought, got 2"):
-        largest_fit(model, plan, 1e9, batch_size=2)
+        rs.largest_fit(model, plan, 1e9, batch_size=2)
     with pytest.raises(rs.errors.UnknownNameError, match=r"'rank'\. Did you mean ranks\?"):
-        largest_fit(model, plan, 1e9, by="rank")
+        rs.largest_fit(model, plan, 1e9, by="rank")
     with pytest.raises(rs.errors.ArgumentError, match="at most 128, the model's positions, got 512"):
-        largest_fit(model, plan, 1e9)
+        rs.largest_fit(model, plan, 1e9)

@@ -59,7 +59,7 @@ def plan(model):
 
 
 def test_phi_2_from_its_config(phi2, phi2_plan):
-    estimate = phi2_plan.memory(phi2, batch_size=4, length=512, dtype="bfloat16")
+    estimate = rs.estimate_memory(phi2, phi2_plan, batch_size=4, length=512, dtype="bfloat16")
     trained = 14 * 32 * (3 * (2560 + 2560) + 2 * (2560 + 10240))
     assert estimate.base_weights == pytest.approx(2_779_683_840 * 2, rel=1e-3)  # Phi-2's parameters, 2 bytes each
     assert estimate.adapters == trained * 4
@@ -69,7 +69,7 @@ def test_phi_2_from_its_config(phi2, phi2_plan):
 
 
 def test_phi_2_in_4_bits(phi2, phi2_plan):
-    estimate = phi2_plan.memory(phi2, batch_size=1, length=128, dtype="bfloat16", quantization="nf4")
+    estimate = rs.estimate_memory(phi2, phi2_plan, batch_size=1, length=128, dtype="bfloat16", quantization="nf4")
     linear = 32 * (4 * 2560**2 + 2 * 2560 * 10240)
     kept = 2 * 51200 * 2560 + 51200 + 32 * (4 * 2560 + 10240 + 2560 + 2 * 2560) + 2 * 2560
     assert estimate.base_weights == pytest.approx(linear / 2 + 4 * kept, rel=1e-3)
@@ -79,15 +79,15 @@ def test_phi_2_in_4_bits(phi2, phi2_plan):
 def test_checkpointing_keeps_one_input_for_each_layer(shallow):
     plan = rs.Fixed(14).plan(shallow, target_modules=["q_proj", "k_proj", "v_proj", "fc1", "fc2"])
     settings = {"batch_size": 4, "length": 512, "dtype": "bfloat16"}
-    kept = plan.memory(shallow, **settings, gradient_checkpointing=True).activations
+    kept = rs.estimate_memory(shallow, plan, **settings, gradient_checkpointing=True).activations
     per_layer = 4 * 512 * 2560 * 2
     mask = 4 * 512 * 512
     assert 8 * per_layer < kept < 10 * per_layer + mask
-    assert plan.memory(shallow, **settings).activations > 20 * kept
+    assert rs.estimate_memory(shallow, plan, **settings).activations > 20 * kept
 
 
 def test_parts_add_up_and_the_text_shows_them(model, plan):
-    estimate = plan.memory(model, batch_size=2, length=64)
+    estimate = rs.estimate_memory(model, plan, batch_size=2, length=64)
     document = json.loads(json.dumps(estimate.to_dict()))
     assert estimate.peak == sum(document[name] for name in estimate.parts) == document["peak"]
     assert document["step"]["optimizer"] == "adamw"
@@ -95,12 +95,12 @@ def test_parts_add_up_and_the_text_shows_them(model, plan):
     assert lines[0] == "batch 2 x 64 tokens, adapters float32, adamw, on cpu"
     assert [line.split("  ")[0] for line in lines[1:-1]] == [name.replace("_", " ") for name in estimate.parts]
     assert lines[-1].startswith("peak, in the backward pass")
-    assert plan.memory(model, length=8, dtype=torch.bfloat16).to_dict()["step"]["dtype"] == "bfloat16"
+    assert rs.estimate_memory(model, plan, length=8, dtype=torch.bfloat16).to_dict()["step"]["dtype"] == "bfloat16"
 
 
 def test_the_model_is_left_as_it_was(model, plan):
     before = {name: (value.data_ptr(), value.dtype, value.requires_grad) for name, value in model.named_parameters()}
-    plan.memory(model, length=32, quantization="nf4", gradient_checkpointing=True, dtype="bfloat16")
+    rs.estimate_memory(model, plan, length=32, quantization="nf4", gradient_checkpointing=True, dtype="bfloat16")
     assert before == {
         name: (value.data_ptr(), value.dtype, value.requires_grad) for name, value in model.named_parameters()
     }
@@ -109,15 +109,15 @@ def test_the_model_is_left_as_it_was(model, plan):
 
 
 def test_an_adapter_that_is_there_is_left_out(model, plan):
-    bare = plan.memory(model, length=32)
+    bare = rs.estimate_memory(model, plan, length=32)
     adapted = get_peft_model(model, rs.Fixed(3).plan(model).to_lora_config())
-    assert plan.memory(adapted, length=32) == bare
-    assert plan.memory(adapted.get_base_model(), length=32) == bare
+    assert rs.estimate_memory(adapted, plan, length=32) == bare
+    assert rs.estimate_memory(adapted.get_base_model(), plan, length=32) == bare
 
 
 def test_tied_weights_count_once():
     model = tf.GPT2LMHeadModel(tf.GPT2Config(n_layer=1, n_embd=32, n_head=2, vocab_size=500))
-    n_bytes = rs.Fixed(2).plan(model).memory(model, length=16, device="cpu").base_weights
+    n_bytes = rs.estimate_memory(model, rs.Fixed(2).plan(model), length=16, device="cpu").base_weights
     assert n_bytes == sum(p.nbytes for p in model.parameters()) + sum(b.nbytes for b in model.buffers())
 
 
@@ -157,17 +157,21 @@ def test_optimizer_states_are_those_of_the_real_optimizers(name, real):
 
 
 def test_sgd_keeps_nothing_without_momentum(model, plan):
-    kept = [plan.memory(model, length=16, optimizer=name).optimizer_states for name in ("sgd", "sgd_momentum")]
+    kept = [
+        rs.estimate_memory(model, plan, length=16, optimizer=name).optimizer_states for name in ("sgd", "sgd_momentum")
+    ]
     assert kept == [0, plan.trainable_parameters * 4]
 
 
 def test_accumulated_gradients_are_there_from_the_start(model, plan):
-    plain, accumulating = (plan.memory(model, batch_size=2, length=64, accumulate=flag) for flag in (False, True))
+    plain, accumulating = (
+        rs.estimate_memory(model, plan, batch_size=2, length=64, accumulate=flag) for flag in (False, True)
+    )
     assert (plain.gradients, accumulating.gradients) == (0, plan.trainable_parameters * 4)
 
 
 def test_blocks_of_the_cuda_allocator(model, plan):
-    assert all(n % 512 == 0 for n in plan.memory(model, length=33, device="cuda").parts.values())
+    assert all(n % 512 == 0 for n in rs.estimate_memory(model, plan, length=33, device="cuda").parts.values())
 
 
 def test_savings_are_differences_of_estimates(model, plan):
@@ -179,10 +183,10 @@ def test_savings_are_differences_of_estimates(model, plan):
         lever.name for lever in levers
     }
     of = {lever.name: lever for lever in levers}
-    peak = plan.memory(model, **setting).peak
-    assert of["half the length"].saved_bytes == peak - plan.memory(model, **{**setting, "length": 64}).peak
+    peak = rs.estimate_memory(model, plan, **setting).peak
+    assert of["half the length"].saved_bytes == peak - rs.estimate_memory(model, plan, **{**setting, "length": 64}).peak
     assert of["half the length"].how == "halving rows to 64 tokens"
-    checkpointed = plan.memory(model, **setting, gradient_checkpointing=True)
+    checkpointed = rs.estimate_memory(model, plan, **setting, gradient_checkpointing=True)
     assert of["gradient checkpointing"].saved_bytes == peak - checkpointed.peak
     assert "gradient checkpointing" not in {
         lever.name for lever in savings(model, plan, **setting, gradient_checkpointing=True)
@@ -199,23 +203,23 @@ def test_4_bits_save_weights_where_weights_are_most(shallow):
 
 def test_bad_settings(model, plan):
     with pytest.raises(rs.errors.ArgumentError, match=r"whole number of at least 1 for batch_size, got 0"):
-        plan.memory(model, batch_size=0)
+        rs.estimate_memory(model, plan, batch_size=0)
     with pytest.raises(rs.errors.ArgumentError, match=r"whole number of at least 1 for length, got 2\.5"):
-        plan.memory(model, length=2.5)
+        rs.estimate_memory(model, plan, length=2.5)
     with pytest.raises(rs.errors.ArgumentError, match=r"at most 128, the model's positions, got 129\. Use length=128"):
-        plan.memory(model, length=129)
+        rs.estimate_memory(model, plan, length=129)
     with pytest.raises(rs.errors.UnknownNameError, match=r"'adamw8bit'\. Did you mean adamw_8bit"):
-        plan.memory(model, length=8, optimizer="adamw8bit")
+        rs.estimate_memory(model, plan, length=8, optimizer="adamw8bit")
     with pytest.raises(rs.errors.UnknownNameError, match=r"quantization, got 'nf3'\. Did you mean nf4\?"):
-        plan.memory(model, length=8, quantization="nf3")
+        rs.estimate_memory(model, plan, length=8, quantization="nf3")
     with pytest.raises(rs.errors.UnknownNameError, match=r"dtype, got 'float8_e5m2'"):
-        plan.memory(model, length=8, dtype=torch.float8_e5m2)
+        rs.estimate_memory(model, plan, length=8, dtype=torch.float8_e5m2)
     with pytest.raises(rs.errors.UnknownNameError, match=r"device, got 'tpu'"):
-        plan.memory(model, length=8, device="tpu")
+        rs.estimate_memory(model, plan, length=8, device="tpu")
     with pytest.raises(rs.errors.ArgumentError, match=r"lora_dropout from 0 to below 1, got 1\.0"):
-        plan.memory(model, length=8, lora_dropout=1.0)
+        rs.estimate_memory(model, plan, length=8, lora_dropout=1.0)
     with pytest.raises(TypeError, match="batchsize"):
-        plan.memory(model, length=8, batchsize=2)
+        rs.estimate_memory(model, plan, length=8, batchsize=2)
 
 
 def test_a_plan_for_another_model(plan):
@@ -224,7 +228,7 @@ def test_a_plan_for_another_model(plan):
         rs.errors.PlanMismatchError,
         match=r"a plan for this model \(PhiForCausalLM\), got one with .*128 to 128 wide here",
     ):
-        plan.memory(other, length=8)
+        rs.estimate_memory(other, plan, length=8)
     wider = replace(plan, modules=(replace(plan.modules[0], target=replace(plan.modules[0].target, d_in=64)),))
     with pytest.raises(rs.errors.PlanMismatchError, match=r"64 to 32 wide, which is 32 to 32 wide here"):
         estimate_memory(tiny_model(), wider, length=8)
@@ -243,7 +247,7 @@ def test_a_model_that_is_quantised_otherwise():
 
     model = Model()
     with pytest.raises(rs.errors.ArgumentError, match=r'loaded in nf4, got one in int8\. Use quantization="none"'):
-        rs.Fixed(2).plan(model).memory(model, quantization="nf4")
+        rs.estimate_memory(model, rs.Fixed(2).plan(model), quantization="nf4")
 
 
 def test_models_that_cannot_be_run():
@@ -251,7 +255,7 @@ def test_models_that_cannot_be_run():
         tf.ViTConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=8, patch_size=4)
     )
     with pytest.raises(rs.errors.ModelError, match=r"a model that reads input_ids, got ViTModel"):
-        rs.Fixed(2).plan(vit).memory(vit)
+        rs.estimate_memory(vit, rs.Fixed(2).plan(vit))
 
     class Asks(nn.Module):
         def __init__(self):
@@ -264,4 +268,4 @@ def test_models_that_cannot_be_run():
     with pytest.raises(rs.errors.ModelError, match=r"can be run without data, got Asks, where \w+ says"):
         rs.Fixed(2).plan(Asks()).memory(Asks())
     with pytest.raises(rs.errors.ModelError, match=r"supports gradient checkpointing, got Asks"):
-        rs.Fixed(2).plan(Asks()).memory(Asks(), gradient_checkpointing=True)
+        rs.estimate_memory(Asks(), rs.Fixed(2).plan(Asks()), gradient_checkpointing=True)

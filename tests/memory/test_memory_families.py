@@ -47,5 +47,5 @@ def test_mixtures_of_experts_in_bfloat16(measured_peak, family):
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_models_without_a_language_head_and_quantised_ones_are_counted_too(family, device):
     model = FAMILIES[family]()
-    estimate = rs.Fixed(2).plan(model).memory(model, batch_size=2, length=16, device=device)
+    estimate = rs.estimate_memory(model, rs.Fixed(2).plan(model), batch_size=2, length=16, device=device)
     assert estimate.peak > estimate.base_weights + estimate.activations > estimate.base_weights > 0

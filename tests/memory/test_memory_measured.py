@@ -130,5 +130,5 @@ def test_transformers_trainer(bench, phi, bf16):
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         trainer.train()
     measured = held + bench.highest_sum(record)
-    estimate = plan.memory(phi, batch_size=4, length=128, autocast="bfloat16" if bf16 else None)
+    estimate = rs.estimate_memory(phi, plan, batch_size=4, length=128, autocast="bfloat16" if bf16 else None)
     assert close(estimate.peak / measured)

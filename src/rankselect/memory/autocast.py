@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from torch.nn import functional as F  # noqa: N812
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map
+
+from rankselect.memory._torch import tree_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["MemoryEstimate", "as_text"]
 
 
+_NOT_PARTS = {"moment", "device", "step"}
+
+
 @final
 @dataclass(frozen=True)
 class MemoryEstimate:
@@ -61,7 +64,7 @@ class MemoryEstimate:
     @property
     def parts(self) -> dict[str, int]:
         """``{part: bytes}``, in the order of the attributes."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.type == "int"}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _NOT_PARTS}
 
     @property
     def peak(self) -> int:

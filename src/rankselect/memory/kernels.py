@@ -8,6 +8,8 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 from torch.overrides import TorchFunctionMode
 
+from rankselect.memory._torch import attention, fused_attention_kernel
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -77,23 +79,16 @@ def _attention(  # noqa: PLR0917  (the signature of PyTorch's function)
     if bias is not None and bias.dtype == torch.bool:
         lowest, zero = (torch.scalar_tensor(v, dtype=query.dtype, device="meta") for v in (-torch.inf, 0.0))
         bias = torch.where(bias.logical_not(), lowest, zero)
-    ops: Any = torch.ops.aten
-    attended: torch.Tensor
     if device == "cpu":
-        attended = ops._scaled_dot_product_flash_attention_for_cpu(  # noqa: SLF001
-            query, key, value, dropout_p, is_causal, attn_mask=bias, scale=scale
-        )[0]
-    elif kernel == _EFFICIENT:
+        return attention(
+            "flash_attention_for_cpu", query, key, value, dropout_p, is_causal, attn_mask=bias, scale=scale
+        )
+    if kernel == _EFFICIENT:
         if bias is not None:
             bias = _padded_bias(bias, query, key)
-        attended = ops._scaled_dot_product_efficient_attention(  # noqa: SLF001
-            query, key, value, bias, compute_log_sumexp=True, dropout_p=dropout_p, is_causal=is_causal, scale=scale
-        )[0]
-    else:
-        attended = ops._scaled_dot_product_flash_attention(  # noqa: SLF001
-            query, key, value, dropout_p, is_causal, return_debug_mask=False, scale=scale
-        )[0]
-    return attended
+        settings: dict[str, Any] = {"dropout_p": dropout_p, "is_causal": is_causal, "scale": scale}
+        return attention("efficient_attention", query, key, value, bias, compute_log_sumexp=True, **settings)
+    return attention("flash_attention", query, key, value, dropout_p, is_causal, return_debug_mask=False, scale=scale)
 
 
 def _chosen_kernel(  # noqa: PLR0917  (what the choice depends on)
@@ -115,9 +110,8 @@ def _chosen_kernel(  # noqa: PLR0917  (what the choice depends on)
         return _MATH if enable_gqa else _EFFICIENT
     inputs: list[Any] = [_like(tensor, device).requires_grad_() for tensor in (query, key, value)]
     inputs.append(None if mask is None else _like(mask, device))
-    choose: Any = torch._fused_sdp_choice  # noqa: SLF001
     with torch.enable_grad():
-        return int(choose(*inputs, dropout, is_causal, scale=scale, enable_gqa=enable_gqa))
+        return fused_attention_kernel(*inputs, dropout, is_causal, scale=scale, enable_gqa=enable_gqa)
 
 
 def _like(tensor: torch.Tensor, device: str) -> torch.Tensor:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rankselect.errors import ArgumentError, ModelError, RankSelectError, first_sentence
+from rankselect.memory._torch import storage_key
 from rankselect.memory.autocast import MetaAutocast
 from rankselect.memory.estimate import MemoryEstimate
 from rankselect.memory.kernels import DeviceKernels
@@ -213,7 +214,7 @@ def _weights(copy: nn.Module, block: int) -> dict[str, int]:
 
 def _bytes(tensors: Iterable[torch.Tensor], block: int) -> int:
     """The bytes of their storages, each counted once."""
-    storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}  # noqa: SLF001
+    storages = {storage_key(tensor): tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(-(-n_bytes // block) * block for n_bytes in storages.values())
 
 

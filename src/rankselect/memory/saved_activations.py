@@ -7,8 +7,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, final
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
+
+from rankselect.memory._torch import TorchDispatchMode, storage_key, tree_iter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,7 +55,7 @@ class LiveMemory(TorchDispatchMode):
         self._block_bytes = block_bytes
         self._total = 0
         self._parts: dict[int, str] = {}
-        self._held = {_key(tensor) for tensor in held}
+        self._held = {storage_key(tensor) for tensor in held}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation and count what it returns."""
@@ -67,7 +67,7 @@ class LiveMemory(TorchDispatchMode):
 
     def move(self, tensor: torch.Tensor, part: str) -> None:
         """Count the storage of a tensor under another part from now on."""
-        key = _key(tensor)
+        key = storage_key(tensor)
         if key in self._parts:
             n_bytes = self._rounded(tensor)
             self.live[self._parts[key]] -= n_bytes
@@ -75,7 +75,7 @@ class LiveMemory(TorchDispatchMode):
             self._parts[key] = part
 
     def _count(self, tensor: torch.Tensor) -> None:
-        key = _key(tensor)
+        key = storage_key(tensor)
         if key in self._parts or key in self._held:
             return
         n_bytes = self._rounded(tensor)
@@ -92,7 +92,3 @@ class LiveMemory(TorchDispatchMode):
 
     def _rounded(self, tensor: torch.Tensor) -> int:
         return -(-tensor.untyped_storage().nbytes() // self._block_bytes) * self._block_bytes
-
-
-def _key(tensor: torch.Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)  # noqa: SLF001  (the storage's address: no public name tells it)
