@@ -199,8 +199,9 @@ def parameter_table(model: PhiForCausalLM) -> Iterator[str]:
     for arm, (rank, percent) in STUDY_TABLE.items():
         plan = rs.Fixed(rank).plan(model, target_modules=TARGETS)
         trained = plan.trainable_parameters
-        memory = plan.memory(
+        memory = rs.estimate_memory(
             model,
+            plan,
             batch_size=rs.StudyConfig.batch_size,
             length=REAL_SIZE["max_length"],
             quantization="nf4",

@@ -15,9 +15,9 @@ from rankselect.calibration.measure import id_profile as id_profile
 from rankselect.calibration.profiling import ProfileSettings as ProfileSettings
 from rankselect.data.medical_qa import medical_qa as medical_qa
 from rankselect.data.prompts import PromptTemplate as PromptTemplate
-from rankselect.data.question_answer import QuestionAnswer as QuestionAnswer
+from rankselect.data.prompts import QuestionAnswer as QuestionAnswer
 from rankselect.data.rows import load_rows as load_rows
-from rankselect.data.texts import load_texts as load_texts
+from rankselect.data.rows import load_texts as load_texts
 from rankselect.errors import RankSelectError as RankSelectError
 from rankselect.errors import RankSelectWarning as RankSelectWarning
 from rankselect.estimators._base import Estimator as Estimator
@@ -31,12 +31,12 @@ from rankselect.estimators.skdim import SkDim as SkDim
 from rankselect.estimators.twonn import TwoNN as TwoNN
 from rankselect.memory import MemoryEstimate as MemoryEstimate
 from rankselect.memory import estimate_memory as estimate_memory
+from rankselect.memory import largest_fit as largest_fit
 from rankselect.memory import savings as savings
 from rankselect.metrics._base import Metric as Metric
 from rankselect.metrics._base import MetricResult as MetricResult
 from rankselect.metrics._base import metric as metric
 from rankselect.metrics.bert_score import BertScore as BertScore
-from rankselect.metrics.exact_match import ExactMatch as ExactMatch
 from rankselect.metrics.harmonic import HarmonicMean as HarmonicMean
 from rankselect.metrics.harmonic import HarmonicMeanOfMeans as HarmonicMeanOfMeans
 from rankselect.metrics.harmonic import harmonic_mean as harmonic_mean
@@ -50,8 +50,9 @@ from rankselect.metrics.questeval import QuestEval as QuestEval
 from rankselect.metrics.questeval import QuestEvalCloze as QuestEvalCloze
 from rankselect.metrics.questeval import QuestEvalResult as QuestEvalResult
 from rankselect.metrics.rouge import RougeL as RougeL
-from rankselect.metrics.token_f1 import TokenF1 as TokenF1
-from rankselect.metrics.token_f1 import token_f1 as token_f1
+from rankselect.metrics.squad import ExactMatch as ExactMatch
+from rankselect.metrics.squad import TokenF1 as TokenF1
+from rankselect.metrics.squad import token_f1 as token_f1
 from rankselect.models.layers import layer_names as layer_names
 from rankselect.models.loading import empty_model as empty_model
 from rankselect.models.loading import load_model as load_model

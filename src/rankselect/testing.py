@@ -187,7 +187,7 @@ def check_metric(metric: Metric | str, *, tolerance: float = 1e-6) -> None:
         ContractError: If it breaks the contract; the message says which part.
 
     Example:
-        >>> from rankselect.metrics.token_f1 import TokenF1
+        >>> from rankselect.metrics.squad import TokenF1
         >>> check_metric(TokenF1())
     """
     metric = metrics.metric(metric)

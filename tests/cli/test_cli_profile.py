@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 import rankselect as rs
 from rankselect.cli.app import app
-from rankselect.data.texts import load_texts
+from rankselect.data.rows import load_texts
 from rankselect.testing import tiny_texts, tiny_tokenizer
 
 

@@ -9,8 +9,7 @@ import pytest
 from rankselect.data.datasets import training_data
 from rankselect.data.encoding import encode_rows
 from rankselect.data.prompt_tokens import PromptTokens, context_length, pad_token_id, row_length
-from rankselect.data.prompts import PromptTemplate
-from rankselect.data.question_answer import QuestionAnswer
+from rankselect.data.prompts import PromptTemplate, QuestionAnswer
 from rankselect.data.sources import check_name, read_samples
 from rankselect.errors import ArgumentError, DataError, RankSelectWarning
 from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer

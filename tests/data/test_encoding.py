@@ -13,8 +13,7 @@ from transformers import AutoTokenizer
 from rankselect.data.encoding import IGNORED, AnswerCollator, encode_rows
 from rankselect.data.medical_qa import medical_qa
 from rankselect.data.prompt_tokens import PromptTokens, pad_token_id
-from rankselect.data.prompts import PromptTemplate
-from rankselect.data.question_answer import QuestionAnswer
+from rankselect.data.prompts import PromptTemplate, QuestionAnswer
 from rankselect.errors import ArgumentError, DataError, RankSelectWarning
 from rankselect.testing import tiny_model, tiny_tokenizer
 from rankselect.training.small_phi import small_phi

@@ -10,8 +10,7 @@ import torch
 from rankselect.data.datasets import training_data
 from rankselect.data.encoding import AnswerCollator, encode_rows
 from rankselect.data.medical_qa import medical_qa
-from rankselect.data.prompts import PromptTemplate
-from rankselect.data.question_answer import QuestionAnswer
+from rankselect.data.prompts import PromptTemplate, QuestionAnswer
 from rankselect.data.rows import questions_of, rows_of
 from rankselect.errors import ArgumentError, DataError, RankSelectWarning
 from rankselect.testing import tiny_model, tiny_tokenizer

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from rankselect.data.medical_qa import medical_qa
 from rankselect.data.overlap import warn_of_overlap
-from rankselect.data.prompts import PromptTemplate
-from rankselect.data.question_answer import QuestionAnswer
+from rankselect.data.prompts import PromptTemplate, QuestionAnswer
 from rankselect.data.rows import load_rows
 from rankselect.errors import DataError, FileFormatError, MissingExtraError, RankSelectWarning
 

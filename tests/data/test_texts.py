@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rankselect as rs
-from rankselect.data.texts import load_texts
+from rankselect.data.rows import load_texts
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip)
 

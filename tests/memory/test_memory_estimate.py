@@ -15,8 +15,8 @@ from torch import nn
 import rankselect as rs
 from rankselect.memory import estimate_memory, savings
 from rankselect.memory.model_copy import weightless_copy
-from rankselect.memory.optimizer import optimizer_and_states
 from rankselect.memory.quantized import QuantizedLinear
+from rankselect.memory.step import optimizer_and_states
 from rankselect.testing import tiny_model
 from rankselect.training.small_phi import small_phi
 

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankselect.metrics.exact_match import ExactMatch, exact_match
-from rankselect.metrics.token_f1 import token_f1
+from rankselect.metrics.squad import ExactMatch, exact_match, token_f1
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "f1_pairs.json").read_text(encoding="utf-8"))["pairs"]
 TEXTS = st.lists(st.sampled_from(["heart", "Lung.", "the", "", "rare-cell"]), max_size=5).map(" ".join)

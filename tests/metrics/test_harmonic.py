@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from rankselect.errors import ArgumentError, MetricError
 from rankselect.metrics._base import Metric
-from rankselect.metrics.exact_match import ExactMatch
 from rankselect.metrics.harmonic import HarmonicMean, HarmonicMeanOfMeans, harmonic_mean
 from rankselect.metrics.perplexity import Perplexity
-from rankselect.metrics.token_f1 import TokenF1
+from rankselect.metrics.squad import ExactMatch, TokenF1
 
 # QuestEval, F1 and their harmonic mean.
 SCORES = [

@@ -170,7 +170,7 @@ def test_results_are_read_only_and_keep_the_metrics_own_array():
 
 
 def test_results_travel_between_processes():
-    from rankselect.metrics.token_f1 import TokenF1
+    from rankselect.metrics.squad import TokenF1
 
     result = TokenF1().evaluate(["a rare fever"], ["fever"])
     copy = pickle.loads(pickle.dumps(result))  # noqa: S301

@@ -13,10 +13,9 @@ import torch
 import rankselect as rs
 from rankselect.metrics._base import Metric
 from rankselect.metrics.bert_score import BertScore
-from rankselect.metrics.exact_match import ExactMatch
 from rankselect.metrics.harmonic import HarmonicMean, HarmonicMeanOfMeans
 from rankselect.metrics.questeval import ClozeAnswerer, ClozeGenerator, ContentSpans, QuestEval
-from rankselect.metrics.token_f1 import TokenF1
+from rankselect.metrics.squad import ExactMatch, TokenF1
 from rankselect.registry import available, create
 from rankselect.testing import check_metric
 

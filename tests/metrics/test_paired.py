@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 
 from rankselect.errors import ArgumentError, MetricError
 from rankselect.metrics._base import Metric
-from rankselect.metrics.exact_match import ExactMatch
 from rankselect.metrics.harmonic import HarmonicMeanOfMeans
 from rankselect.metrics.paired import PairedDifference, paired_difference
 from rankselect.metrics.perplexity import Perplexity
-from rankselect.metrics.token_f1 import TokenF1
+from rankselect.metrics.squad import ExactMatch, TokenF1
 
 PAIRS = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=20)
 

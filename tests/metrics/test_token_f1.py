@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankselect.metrics.token_f1 import TokenF1, normalized_tokens, token_f1
+from rankselect.metrics.squad import TokenF1, normalized_tokens, token_f1
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "f1_pairs.json").read_text(encoding="utf-8"))["pairs"]
 TEXTS = st.text(st.sampled_from("abtheANT ,.'-é\n1"), max_size=30) | st.text(max_size=30)

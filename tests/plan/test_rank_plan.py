@@ -271,7 +271,7 @@ class TestFile:
                 "a whole rank from 1 to 16 for layers.1.q, got 99 in .*damaged",
             ),
             (lambda d: d["modules"][0].update(d_in=-4), "a whole rank from 1 to -4 for layers.1.q, got 2 in .*damaged"),
-            (lambda d: d["modules"][0].update(alpha=float("nan")), "a positive alpha for layers.1.q, got nan in"),
+            (lambda d: d["modules"][0].update(alpha=float("nan")), "a field 'alpha' of type int or float, got nan in"),
             (lambda d: d["modules"][0].pop("layer"), "a field 'layer' of type str or NoneType, got none in"),
             (lambda d: d["modules"][0].pop("d_out"), "a field 'd_out' of type int, got none in"),
         ],

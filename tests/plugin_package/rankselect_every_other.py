@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rankselect import Estimator, IDEstimate, Metric, PointsError, RankStrategy
+from rankselect import Estimator, IDEstimate, Metric, RankStrategy
+from rankselect.errors import PointsError
 
 
 @dataclass(frozen=True)

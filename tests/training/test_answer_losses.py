@@ -11,7 +11,7 @@ import torch
 
 from rankselect.data.encoding import AnswerCollator, encode_rows
 from rankselect.data.medical_qa import medical_qa
-from rankselect.data.question_answer import QuestionAnswer
+from rankselect.data.prompts import QuestionAnswer
 from rankselect.data.rows import load_rows
 from rankselect.errors import ArgumentError, DataError, OutOfMemoryError, RankSelectWarning
 from rankselect.models.loading import load_model, load_tokenizer

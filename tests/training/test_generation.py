@@ -11,8 +11,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import BertConfig, BertModel, GenerationConfig, T5Config, T5ForConditionalGeneration
 
 from rankselect.data.medical_qa import medical_qa
-from rankselect.data.prompts import PromptTemplate
-from rankselect.data.question_answer import QuestionAnswer
+from rankselect.data.prompts import PromptTemplate, QuestionAnswer
 from rankselect.data.rows import load_rows
 from rankselect.errors import ArgumentError, DataError, ModelError, OutOfMemoryError, RankSelectWarning
 from rankselect.models.evaluation_mode import evaluating

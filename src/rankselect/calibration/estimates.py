@@ -11,7 +11,7 @@ from scipy import stats
 
 from rankselect.errors import PointsError
 from rankselect.estimators.half_samples import Z_95, half_sample_stderr, half_samples
-from rankselect.plan.rounding import nearest_rank
+from rankselect.plan.planned_module import nearest_rank
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,7 +18,7 @@ from rankselect.files import field as checked
 from rankselect.files import read_document, write_document
 from rankselect.models.layers import layer_names, unwrapped
 from rankselect.models.names import model_name
-from rankselect.plan.rounding import nearest_rank
+from rankselect.plan.planned_module import nearest_rank
 
 if TYPE_CHECKING:
     import os

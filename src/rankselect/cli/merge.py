@@ -11,7 +11,7 @@ from rich.text import Text
 
 from rankselect.cli import options
 from rankselect.cli.console import show, show_progress, simple_table, stderr, stdout
-from rankselect.data.texts import load_texts
+from rankselect.data.rows import load_texts
 from rankselect.files import as_json
 
 if TYPE_CHECKING:

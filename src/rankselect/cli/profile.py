@@ -13,8 +13,8 @@ import typer
 import rankselect as rs
 from rankselect.cli import options
 from rankselect.cli.console import show, show_progress, simple_table, stdout
+from rankselect.data.rows import load_texts
 from rankselect.data.sources import check_name
-from rankselect.data.texts import load_texts
 from rankselect.errors import ArgumentError, MissingExtraError
 from rankselect.registry import check, create
 

@@ -13,7 +13,7 @@ import rankselect as rs
 from rankselect.cli.console import show, stderr
 from rankselect.errors import ArgumentError, SaveError
 from rankselect.files import field, read_document, write_document
-from rankselect.training.checkpoints import last_checkpoint
+from rankselect.training.resilience import last_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
-    from rankselect.data.prompts import PromptTemplate
-    from rankselect.data.question_answer import QuestionAnswer
+    from rankselect.data.prompts import PromptTemplate, QuestionAnswer
 
 __all__ = ["TrainingData", "training_data"]
 
@@ -78,7 +77,7 @@ def training_data(
     Example:
         >>> from rankselect.testing import tiny_model, tiny_tokenizer
         >>> from rankselect.data.prompts import PromptTemplate
-        >>> from rankselect.data.question_answer import QuestionAnswer
+        >>> from rankselect.data.prompts import QuestionAnswer
         >>> rows = [QuestionAnswer("What is a fever?", "Heat.")]
         >>> how = {"model": tiny_model(), "template": PromptTemplate(), "max_length": 64, "loss_on": "answer"}
         >>> training_data(rows, None, tiny_tokenizer(), **how).texts

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from rankselect.data.question_answer import QuestionAnswer
+    from rankselect.data.prompts import QuestionAnswer
 
 __all__ = ["IGNORED", "AnswerCollator", "EncodedRows", "encode_rows"]
 
@@ -41,7 +41,7 @@ class EncodedRows(Dataset[dict[str, list[int]]]):
 
     Example:
         >>> from rankselect.testing import tiny_tokenizer
-        >>> from rankselect.data.question_answer import QuestionAnswer
+        >>> from rankselect.data.prompts import QuestionAnswer
         >>> rows = encode_rows([QuestionAnswer("What is acne?", "A disease")], tiny_tokenizer())
         >>> len(rows), rows.n_loss_tokens, rows.n_cut_answers
         (1, 3, 0)
@@ -137,7 +137,7 @@ def encode_rows(
 
     Example:
         >>> from rankselect.training.small_phi import small_phi
-        >>> from rankselect.data.question_answer import QuestionAnswer
+        >>> from rankselect.data.prompts import QuestionAnswer
         >>> _, tokenizer = small_phi(steps=0, progress=False)
         >>> row = encode_rows([QuestionAnswer("What is acne?", "A disease.")], tokenizer)[0]
         >>> tokenizer.decode(row["input_ids"])

@@ -10,7 +10,7 @@ from rankselect.errors import RankSelectWarning
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rankselect.data.question_answer import QuestionAnswer
+    from rankselect.data.prompts import QuestionAnswer
 
 __all__ = ["comparable", "warn_of_overlap"]
 
@@ -39,7 +39,7 @@ def warn_of_overlap(train: Iterable[QuestionAnswer], evaluation: Iterable[Questi
 
     Example:
         >>> import warnings
-        >>> from rankselect.data.question_answer import QuestionAnswer
+        >>> from rankselect.data.prompts import QuestionAnswer
         >>> rows = [QuestionAnswer("What is acne?", "A disease.")]
         >>> with warnings.catch_warnings(record=True) as caught:
         ...     warnings.simplefilter("always")

@@ -1,14 +1,32 @@
-"""The prompt template: how a question and its answer become one text, and back."""
+"""A question with its answer, and the prompt template that makes one text of them, and takes it apart again."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import final
 
-from rankselect.data.question_answer import QuestionAnswer
 from rankselect.errors import ArgumentError, DataError
 
-__all__ = ["PromptTemplate"]
+__all__ = ["PromptTemplate", "QuestionAnswer"]
+
+
+@final
+@dataclass(frozen=True)
+class QuestionAnswer:
+    """One question and its answer.
+
+    Attributes:
+        question: The question, without any words of a prompt.
+        answer: Its right answer.
+
+    Example:
+        >>> QuestionAnswer("What is acne?", "A disease of the skin.").answer
+        'A disease of the skin.'
+    """
+
+    question: str
+    answer: str
+
 
 _QUESTION, _ANSWER = "{question}", "{answer}"
 _DEFAULT, _DEFAULT_STOP = "### Instruction: {question} ### Assistant: {answer}", ("### Instruction",)

@@ -44,7 +44,7 @@ class MemoryEstimate:
         >>> from rankselect.testing import tiny_model
         >>> import rankselect as rs
         >>> model = tiny_model()
-        >>> estimate = rs.Fixed(4).plan(model).memory(model, batch_size=2, length=64)
+        >>> estimate = rs.estimate_memory(model, rs.Fixed(4).plan(model), batch_size=2, length=64)
         >>> estimate.adapters, estimate.optimizer_states, sum(estimate.parts.values()) == estimate.peak
         (3584, 7200, True)
     """

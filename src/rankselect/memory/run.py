@@ -14,10 +14,9 @@ from rankselect.memory.autocast import MetaAutocast
 from rankselect.memory.estimate import MemoryEstimate
 from rankselect.memory.kernels import DeviceKernels
 from rankselect.memory.model_copy import add_adapters, set_checkpointing, weightless_copy
-from rankselect.memory.optimizer import optimizer_and_states
 from rankselect.memory.quantized import QuantizedLinear, quantize
 from rankselect.memory.saved_activations import LiveMemory
-from rankselect.memory.step import as_dtype
+from rankselect.memory.step import as_dtype, optimizer_and_states
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

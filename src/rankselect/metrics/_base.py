@@ -39,7 +39,7 @@ class MetricResult:
         scored_by: The metric itself: its repr says how the scores were made.
 
     Example:
-        >>> from rankselect.metrics.token_f1 import TokenF1
+        >>> from rankselect.metrics.squad import TokenF1
         >>> result = TokenF1().evaluate(["The heart.", "a rare fever"], ["heart", "fever"])
         >>> result.mean, result.values.tolist(), result.scored_by
         (0.8333333333333333, [1.0, 0.6666666666666666], TokenF1())

@@ -98,8 +98,8 @@ class HarmonicMeanOfMeans(_OfSeveral):
         ArgumentError: If there are fewer than two, or one is no metric, or one for which lower is better.
 
     Example:
-        >>> from rankselect.metrics.exact_match import ExactMatch
-        >>> from rankselect.metrics.token_f1 import TokenF1
+        >>> from rankselect.metrics.squad import ExactMatch
+        >>> from rankselect.metrics.squad import TokenF1
         >>> both = HarmonicMeanOfMeans((TokenF1(), ExactMatch()))
         >>> print(both.evaluate(["The heart.", "a rare fever"], ["heart", "fever"]))
         harmonic-mean-of-means(token-f1, exact-match) 0.6250 (95% interval 0.0000 to 1.0000)

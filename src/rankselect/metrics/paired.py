@@ -85,7 +85,7 @@ def paired_difference(
         https://aclanthology.org/W04-3250/.
 
     Example:
-        >>> from rankselect.metrics.token_f1 import TokenF1
+        >>> from rankselect.metrics.squad import TokenF1
         >>> references = ["the heart", "a fever", "the lung"] * 10
         >>> a = TokenF1().evaluate(["heart", "some fever", "a lung"] * 10, references)
         >>> b = TokenF1().evaluate(["heart", "some rash", "a lung"] * 10, references)

@@ -1,4 +1,4 @@
-"""One module of a plan: the target, its rank and its alpha."""
+"""One module of a plan: the target, its rank and its alpha; and how a rank is rounded."""
 
 from __future__ import annotations
 
@@ -8,10 +8,19 @@ from typing import Any, final
 
 from rankselect.errors import ArgumentError, FileFormatError
 from rankselect.files import field
-from rankselect.plan.rounding import nearest_rank
 from rankselect.plan.targets import Target
 
-__all__ = ["PlannedModule"]
+__all__ = ["PlannedModule", "nearest_rank"]
+
+
+def nearest_rank(wish: float) -> int:
+    """The nearest whole number, half up.
+
+    Example:
+        >>> nearest_rank(2.5), nearest_rank(2.4999), nearest_rank(-0.5)
+        (3, 2, 0)
+    """
+    return math.floor(wish + 0.5)
 
 
 @final

@@ -173,7 +173,7 @@ class RankPlan:
             DeprecationWarning,
             stacklevel=2,
         )
-        return import_module("rankselect.memory").estimate_memory(model, self, **settings)  # a room above this one
+        return import_module("rankselect").estimate_memory(model, self, **settings)
 
     def to_dict(self) -> dict[str, Any]:
         """The plan in JSON values, as `save` writes it."""

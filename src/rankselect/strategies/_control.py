@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from rankselect.errors import RankSelectWarning
-from rankselect.plan.rounding import nearest_rank
+from rankselect.plan.planned_module import nearest_rank
 from rankselect.strategies._base import RankStrategy, strategy
 from rankselect.strategies.planning import planned_ranks
 

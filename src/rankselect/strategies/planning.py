@@ -12,9 +12,8 @@ from rankselect.errors import ArgumentError, EvidenceError, RankSelectWarning, T
 from rankselect.models.names import model_name
 from rankselect.models.quantized_layers import count_parameters
 from rankselect.plan.patterns import shortest_target_modules
-from rankselect.plan.planned_module import PlannedModule
+from rankselect.plan.planned_module import PlannedModule, nearest_rank
 from rankselect.plan.rank_plan import RankPlan
-from rankselect.plan.rounding import nearest_rank
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -17,7 +17,7 @@ from rankselect.data.sources import EMBEDDED
 from rankselect.errors import DataError
 
 if TYPE_CHECKING:
-    from rankselect.data.question_answer import QuestionAnswer
+    from rankselect.data.prompts import QuestionAnswer
     from rankselect.study.config import StudyConfig
 
 __all__ = ["TEST_SHARE", "StudyRows", "embedded_rows", "study_rows"]

@@ -31,7 +31,7 @@ from rankselect.training.trainer import RankSelectTrainer
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rankselect.data.question_answer import QuestionAnswer
+    from rankselect.data.prompts import QuestionAnswer
     from rankselect.metrics._base import Metric
     from rankselect.plan.rank_plan import RankPlan
     from rankselect.strategies._base import RankStrategy

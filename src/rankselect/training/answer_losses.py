@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from rankselect.data.prompts import PromptTemplate
-    from rankselect.data.question_answer import QuestionAnswer
+    from rankselect.data.prompts import PromptTemplate, QuestionAnswer
 
 __all__ = ["answer_losses"]
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from rankselect.data.question_answer import QuestionAnswer
+    from rankselect.data.prompts import QuestionAnswer
 
 __all__ = ["GeneratedAnswer", "StopTexts", "before_stop", "generate_answers"]
 

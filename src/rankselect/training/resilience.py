@@ -1,8 +1,10 @@
-"""A trainer that goes on when memory runs out, and stops when numbers are no longer finite."""
+"""A trainer that goes on when memory runs out or after a kill, and stops when numbers are no longer finite."""
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import shutil
 import traceback
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import LoraConfig
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import Trainer
 
 from rankselect.errors import (
@@ -23,13 +25,13 @@ from rankselect.errors import (
 )
 from rankselect.models._transformers import check_trainer
 from rankselect.models.processes import Processes
-from rankselect.training.checkpoints import last_checkpoint
 from rankselect.training.out_of_memory import loss_share, micro_batches, n_rows
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping, Sequence
 
-__all__ = ["ResilientTrainer"]
+__all__ = ["ResilientTrainer", "last_checkpoint"]
 
 logger = logging.getLogger(__name__)
 
@@ -210,3 +212,40 @@ def _is_of_torch_save(error: Exception) -> bool:
     """Whether torch was writing a file when this was raised: a full disk is a RuntimeError there."""
     frames = traceback.walk_tb(error.__traceback__)
     return any(frame.f_globals.get("__name__") == torch.serialization.__name__ for frame, _ in frames)
+
+
+_NAME = re.compile(r"checkpoint-(\d+)")
+
+
+def last_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
+    """The newest complete checkpoint in a trainer's output folder.
+
+    The trainer writes ``trainer_state.json`` last, so a checkpoint with a whole one and a whole adapter is complete.
+
+    Args:
+        folder: The trainer's ``output_dir``.
+
+    Returns:
+        The checkpoint's folder, or None if there is none.
+
+    Example:
+        >>> import tempfile
+        >>> last_checkpoint(tempfile.mkdtemp()) is None
+        True
+    """
+    if not Path(folder).is_dir():
+        return None
+    found = {int(match[1]): path for path in Path(folder).iterdir() if (match := _NAME.fullmatch(path.name))}
+    return next((found[step] for step in sorted(found, reverse=True) if _is_complete(found[step])), None)
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        weights = sorted(checkpoint.glob("*.safetensors"))
+        for file in weights:
+            with safe_open(file, framework="pt") as tensors:
+                tensors.keys()
+    except (OSError, ValueError, SafetensorError):
+        return False
+    return bool(weights)

@@ -10,7 +10,7 @@ from scipy import stats
 
 from rankselect.metrics.harmonic import HarmonicMeanOfMeans
 from rankselect.metrics.perplexity import Perplexity
-from rankselect.metrics.token_f1 import TokenF1
+from rankselect.metrics.squad import TokenF1
 from rankselect.study.analysis import verdict as verdicts
 from rankselect.study.analysis.crossed import mean_squares
 from rankselect.study.analysis.differences import arm_difference, default_baseline, pooled_seed_variance

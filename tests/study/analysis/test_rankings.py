@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rankselect.metrics.perplexity import Perplexity
-from rankselect.metrics.token_f1 import TokenF1
+from rankselect.metrics.squad import TokenF1
 from rankselect.study.analysis.rankings import Place, by_judge, by_scores, by_values, harmonic_scores, study_rankings
 from rankselect.study.analysis.scores import ArmScores
 from rankselect.study.analysis.verdict import Verdict, verdict_or_error

@@ -18,8 +18,8 @@ from rankselect.study.report.figure_data import loss_bands, profiles_after, rank
 from rankselect.study.report.figures import drawn
 from rankselect.study.report.labels import spread
 from rankselect.study.report.palette import INKS, arm_styles
-from rankselect.study.report.svg import inline_svg
 from rankselect.study.report.wording import number, signed, with_interval
+from rankselect.study.report.write import inline_svg
 from rankselect.study.run import Run, RunResult
 
 NAMES = ("base", "rank-1", "rank-6", "rank-14", "per-layer-id", "id-control", "rank-64", "rank-128")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, final
 from rankselect.errors import MetricError
 from rankselect.metrics.metric_input import checked_predictions, checked_texts
 from rankselect.metrics.questeval.stages import answering, comparing, generating, selecting
-from rankselect.metrics.token_f1 import token_f1
+from rankselect.metrics.squad import token_f1
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, final
 
 import numpy as np
 
-from rankselect.metrics.token_f1 import token_f1
+from rankselect.metrics.squad import token_f1
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

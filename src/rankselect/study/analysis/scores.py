@@ -54,7 +54,7 @@ class ArmScores:
         trained: False for the base model, which no seed changes.
 
     Example:
-        >>> from rankselect.metrics.token_f1 import TokenF1
+        >>> from rankselect.metrics.squad import TokenF1
         >>> ArmScores("rank-8", TokenF1(), {0: np.array([0.0, 1.0]), 1: np.array([1.0, 1.0])}).estimate().mean
         0.75
     """

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 
 import rankselect as rs
-from rankselect.cli.formats import _yaml, as_text, reader
+from rankselect.cli.plan import _yaml, as_text, reader
 from rankselect.testing import tiny_model
 
 PROFILE = rs.IDProfile.from_values({"model.layers.0": 3.0, "model.layers.1": 7.0})
