@@ -29,7 +29,7 @@ def test_an_error_has_three_parts_and_says_them_in_order(kind):
 @pytest.mark.parametrize("kind", ALL)
 def test_an_error_survives_pickling_and_copying(kind):
     error = kind(*SPECIAL.get(kind, ("a rank", "-1", "Give a rank of at least 1.")))
-    for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):  # noqa: S301
+    for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
         assert type(twin) is kind
         assert str(twin) == str(error)
         assert twin.args == error.args

@@ -70,7 +70,7 @@ def dry_run(example):
         ("rank-64", "64", "512", "83,886,080", "5.23", "5.23", "2.929"),
     ],
 )
-def test_the_dry_run_reproduces_the_parameters_of_the_study(  # noqa: PLR0917
+def test_the_dry_run_reproduces_the_parameters_of_the_study(
     dry_run, arm, rank, alpha, parameters, as_stored, in_the_study, of_all
 ):
     (line,) = (line.split() for line in dry_run.splitlines() if line.startswith(f"{arm} "))

@@ -88,9 +88,7 @@ def test_the_same_command_does_nothing_twice_and_another_is_refused(run, finishe
         (["--test", "none.jsonl"], "none.jsonl"),
     ],
 )
-def test_what_is_wrong_is_one_line_before_anything_is_made(  # noqa: PLR0917
-    run, model, sources, tmp_path, arguments, said, monkeypatch
-):
+def test_what_is_wrong_is_one_line_before_anything_is_made(run, model, sources, tmp_path, arguments, said, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     out = tmp_path / "study"

@@ -235,14 +235,14 @@ def test_a_tokenizer_without_an_end(bare):
 
 
 def test_padding_falls_back_on_the_end(bare):
-    bare.eos_token = "<s>"  # noqa: S105
+    bare.eos_token = "<s>"
     assert pad_token_id(bare) == bare.eos_token_id == 1
-    bare.pad_token = "the"  # noqa: S105
+    bare.pad_token = "the"
     assert pad_token_id(bare) == bare.pad_token_id != 1
 
 
 def test_an_answer_without_tokens(bare):
-    bare.eos_token = "<s>"  # noqa: S105
+    bare.eos_token = "<s>"
     with pytest.raises(DataError, match=r"answers of at least one token, got none \(row 1\)"):
         encode_rows([QuestionAnswer("a", "heart"), QuestionAnswer("a", "\u2009")], bare, max_length=64)
 

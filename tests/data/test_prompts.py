@@ -108,4 +108,4 @@ def test_stop_texts_that_are_none(stop):
 def test_templates_are_values():
     assert PromptTemplate() == PromptTemplate()
     assert hash(PromptTemplate()) == hash(PromptTemplate())
-    assert eval(repr(CHATML)) == CHATML  # noqa: S307
+    assert eval(repr(CHATML)) == CHATML

@@ -52,7 +52,7 @@ def test_csv_comes_back_as_it_was(tmp_path_factory, rows, kind):
 
 def test_python_objects():
     rows = [QuestionAnswer("What is acne?", "A disease.")]
-    Pair = namedtuple("Pair", "question answer")  # noqa: PYI024
+    Pair = namedtuple("Pair", "question answer")
     assert load_rows([ACNE]) == load_rows((ACNE,)) == load_rows(iter([ACNE])) == rows
     assert load_rows([Pair("What is acne?", "A disease.")]) == load_rows(rows) == rows
     assert load_rows([{"q": " What is acne?\n", "a": "A disease."}], question="q", answer="a") == rows
@@ -173,7 +173,7 @@ def test_where_a_row_stands_is_said_of_splits_and_of_texts():
     fails({"train": [ACNE, {**ACNE, "answer": ""}]}, r"got an empty one \(train, row 1\)")
     fails({}, "got a mapping of nothing")
     fails([{"text": "### Instruction: ### Assistant: b"}], r"every row with its question, got an empty one \(row 0\)")
-    half = namedtuple("Half", "question")  # noqa: PYI024
+    half = namedtuple("Half", "question")
     fails([half("a")], r"got a Half \(row 0\)")
 
 

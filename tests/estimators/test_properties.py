@@ -112,6 +112,6 @@ def test_uniform_points_have_the_dimension_of_their_space(estimator, dimension):
 
 @each_estimator
 def test_repr_makes_an_equal_estimator(estimator):
-    copy = eval(repr(estimator))  # noqa: S307
+    copy = eval(repr(estimator))
     assert copy == estimator
     assert hash(copy) == hash(estimator)

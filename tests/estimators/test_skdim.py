@@ -74,11 +74,11 @@ def test_points_of_any_kind_and_left_alone():
 
 
 def test_random_numbers_are_seeded_and_put_back():
-    np.random.seed(5)  # noqa: NPY002
-    expected = np.random.random(3)  # noqa: NPY002
-    np.random.seed(5)  # noqa: NPY002
+    np.random.seed(5)
+    expected = np.random.random(3)
+    np.random.seed(5)
     first = SkDim("KNN").estimate(POINTS)
-    np.testing.assert_array_equal(np.random.random(3), expected)  # noqa: NPY002
+    np.testing.assert_array_equal(np.random.random(3), expected)
     assert SkDim("KNN").estimate(POINTS) == first
 
 
@@ -101,7 +101,7 @@ def test_resampling_does_not_nest(monkeypatch):
 def test_it_is_a_value():
     estimator = SkDim("lPCA", ver="FO", alphaFO=0.1)
     assert repr(estimator) == "SkDim('lPCA', alphaFO=0.1, ver='FO')"
-    assert eval(repr(estimator)) == estimator  # noqa: S307
+    assert eval(repr(estimator)) == estimator
     assert hash(estimator) == hash(SkDim("lPCA", alphaFO=0.1, ver="FO"))
     assert estimator != SkDim("lPCA")
     with pytest.raises(AttributeError):

@@ -173,7 +173,7 @@ def test_results_travel_between_processes():
     from rankselect.metrics.squad import TokenF1
 
     result = TokenF1().evaluate(["a rare fever"], ["fever"])
-    copy = pickle.loads(pickle.dumps(result))  # noqa: S301
+    copy = pickle.loads(pickle.dumps(result))
     assert isinstance(copy, MetricResult)
     assert (str(copy), copy.scored_by) == (str(result), TokenF1())
 

@@ -122,7 +122,7 @@ class TestWhatItSays:
         hostile = dataclasses.replace(
             plan, strategy="<script>alert(1)</script>", modules=(planned("a.<b>&", 1, 8.0, layer="<i>"),)
         )
-        table = ET.fromstring(hostile._repr_html_())  # noqa: S314  (our own text)
+        table = ET.fromstring(hostile._repr_html_())
         assert table.tag == "table"
         assert table.findtext("caption").startswith("<script>alert(1)</script>: 1 modules")
         assert [cell.text for cell in table.iter("th")] == ["layer", "modules", "rank", "alpha", "parameters"]
@@ -204,7 +204,7 @@ class TestAsAValue:
         assert plan.rank_pattern["^head"] == 1
 
     def test_copies_and_pickles_are_equal(self, plan):
-        for twin in (copy.deepcopy(plan), pickle.loads(pickle.dumps(plan))):  # noqa: S301  (our own bytes)
+        for twin in (copy.deepcopy(plan), pickle.loads(pickle.dumps(plan))):
             assert twin == plan
             assert hash(twin) == hash(plan)
         assert plan != dataclasses.replace(plan, strategy="Other()")

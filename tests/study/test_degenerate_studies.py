@@ -161,7 +161,7 @@ def test_everything_else_is_written_if_the_verdict_fails(tmp_path, monkeypatch, 
     worst_loss=st.none() | st.sampled_from([0.0, 30.0, 300.0, 700.0]),
     seed=st.integers(0, 5),
 )
-def test_no_study_is_lost_and_none_holds_what_is_not_a_number(  # noqa: PLR0917
+def test_no_study_is_lost_and_none_holds_what_is_not_a_number(
     level, seeds, questions, alike, without, judge, worst_loss, seed
 ):
     with tempfile.TemporaryDirectory() as scratch:

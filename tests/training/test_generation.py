@@ -26,7 +26,7 @@ QUESTIONS = ["what is a heart", "is a fever rare", "may a new drug treat pain of
 @pytest.fixture
 def tokenizer():
     tokenizer = tiny_tokenizer()
-    tokenizer.eos_token = "<s>"  # noqa: S105
+    tokenizer.eos_token = "<s>"
     return tokenizer
 
 

@@ -44,7 +44,7 @@ def test_a_training_from_loading_to_answers_is_quiet(tmp_path, recomputing, quan
         pytest.importorskip("bitsandbytes")
     tiny_model().save_pretrained(tmp_path / "model")
     tokenizer = tiny_tokenizer()
-    tokenizer.pad_token = "fever"  # noqa: S105  (not the model's: transformers aligns its configs when training begins)
+    tokenizer.pad_token = "fever"
     with heard() as said:
         model = rs.load_model(tmp_path / "model", quantization=quantization, device_map="cpu")
         arguments = TrainingArguments(

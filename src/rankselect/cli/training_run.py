@@ -129,7 +129,7 @@ class StopOnInterrupt(TrainerCallback):
         self.interrupted = True
         show(stderr(), "Stopping after this step, with a checkpoint. Ctrl-C again stops at once.")
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:  # noqa: ARG002
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         """Save and stop, if asked to."""
         if self.interrupted:
             control.should_save = True

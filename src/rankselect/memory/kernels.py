@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from rankselect.memory._torch import attention, fused_attention_kernel
@@ -59,16 +59,16 @@ class DeviceKernels(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _attention(  # noqa: PLR0917  (the signature of PyTorch's function)
+def _attention(
     device: str,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     attn_mask: torch.Tensor | None = None,
     dropout_p: float = 0.0,
-    is_causal: bool = False,  # noqa: FBT001, FBT002
+    is_causal: bool = False,
     scale: float | None = None,
-    enable_gqa: bool = False,  # noqa: FBT001, FBT002
+    enable_gqa: bool = False,
 ) -> torch.Tensor:
     kernel = _chosen_kernel(device, query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
     if kernel == _MATH:
@@ -91,16 +91,16 @@ def _attention(  # noqa: PLR0917  (the signature of PyTorch's function)
     return attention("flash_attention", query, key, value, dropout_p, is_causal, return_debug_mask=False, scale=scale)
 
 
-def _chosen_kernel(  # noqa: PLR0917  (what the choice depends on)
+def _chosen_kernel(
     device: str,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     mask: torch.Tensor | None,
     dropout: float,
-    is_causal: bool,  # noqa: FBT001
+    is_causal: bool,
     scale: float | None,
-    enable_gqa: bool,  # noqa: FBT001
+    enable_gqa: bool,
 ) -> int:
     """What PyTorch answers for tensors of these shapes on the device itself; its rules from memory where it is none."""
     if device == "cuda" and not torch.cuda.is_available():
@@ -129,8 +129,8 @@ def _padded_bias(bias: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> 
 def _cuda_dropout(
     x: torch.Tensor,
     p: float = 0.5,
-    training: bool = True,  # noqa: FBT001, FBT002  (the signature of PyTorch's function)
-    inplace: bool = False,  # noqa: FBT001, FBT002
+    training: bool = True,
+    inplace: bool = False,
 ) -> torch.Tensor:
     """CUDA keeps one byte for each element, a CPU a whole element."""
     if not training or p == 0.0 or inplace:

@@ -71,7 +71,7 @@ def _pack_nf4(weight: torch.Tensor) -> tuple[torch.Tensor, Any]:
     offset = scales.mean()
     packed_scales, of_scales = functional.quantize_blockwise(scales - offset, blocksize=256)
     first = pieces[0][1]
-    state = functional.QuantState(  # type: ignore[no-untyped-call]
+    state = functional.QuantState(
         absmax=packed_scales,
         shape=weight.shape,
         dtype=weight.dtype,

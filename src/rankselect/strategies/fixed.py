@@ -42,6 +42,6 @@ class Fixed(RankStrategy):
         if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1:
             raise ArgumentError("a whole rank of at least 1", repr(self.rank), "Common choices are 8, 16 and 64.")
 
-    def ranks(self, targets: Sequence[Target], evidence: Any) -> Mapping[str, float]:  # noqa: ARG002
+    def ranks(self, targets: Sequence[Target], evidence: Any) -> Mapping[str, float]:
         """`rank`, for every target."""
         return {target.name: self.rank for target in targets}

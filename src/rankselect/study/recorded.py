@@ -36,7 +36,7 @@ class RecordedStrategy(RankStrategy):
     def __repr__(self) -> str:
         return self.text
 
-    def ranks(self, targets: Sequence[Target], evidence: Any) -> Mapping[str, float]:  # noqa: ARG002
+    def ranks(self, targets: Sequence[Target], evidence: Any) -> Mapping[str, float]:
         """No ranks.
 
         Raises:

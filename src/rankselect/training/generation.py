@@ -253,7 +253,7 @@ class StopTexts(StoppingCriteria):
         self._tail = max((len(stop.encode()) for stop in stops), default=0) + 1
         self.n_written: dict[int, int] = {}
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.Tensor, **kwargs: Any) -> torch.BoolTensor:  # noqa: ARG002
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.Tensor, **kwargs: Any) -> torch.BoolTensor:
         """For each row of `input_ids`, whether it is finished."""
         written = input_ids[:, self._n_prompt :]
         if self._stops:
