@@ -5,7 +5,9 @@ A fault ("mutant") that no test notices is a survivor. All rooms take hours; to 
     python benchmarks/mutants.py estimators plan
 
 The survivors, with what they change, are written to build/mutants/ROOM.txt. With `--survivors`, only the survivors
-of the last run, and what it did not come to, are planted: this is how to try new tests.
+of the last run, and what it did not come to, are planted, against all tests of the files that reach them: this is how
+to try new tests. With `--sample N`, N faults
+drawn at random stand for a room whose tests are too slow for all of them.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import ast
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -120,24 +123,54 @@ def _codes(room: Room, folder: Path) -> dict[str, tuple[str, int | None]]:
     return found
 
 
-def _run(name: str, *, only_survivors: bool) -> dict[str, object]:
+def _mutmut(folder: Path, mutants: list[str]) -> int:
+    """Plants these faults, or all of them; the exit status."""
+    environment = {**os.environ, "HYPOTHESIS_PROFILE": "mutants", "OMP_NUM_THREADS": "1"}
+    command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", "1", *mutants]
+    with (folder / "mutmut.log").open("w") as log:
+        done = subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False)
+    return done.returncode
+
+
+def _widen(folder: Path) -> None:
+    """Counts a function for all tests of a file that reaches it.
+
+    What a module's fixture runs is counted by mutmut for the first test that uses the fixture, while the others look
+    at what it did.
+    """
+    path = folder / "mutants" / "mutmut-stats.json"
+    stats = json.loads(path.read_text())
+    tests_of: dict[str, set[str]] = {}
+    for test in stats["duration_by_test"]:
+        tests_of.setdefault(test.partition("::")[0], set()).add(test)
+    reached = stats["tests_by_mangled_function_name"]
+    for function, tests in reached.items():
+        reached[function] = sorted(set().union(*(tests_of[test.partition("::")[0]] for test in tests), tests))
+    path.write_text(json.dumps(stats))
+
+
+def _drawn(room: Room, folder: Path, n: int) -> list[str]:
+    """Some of a room's faults, drawn at random; mutmut names them all before it looks for those it is asked for."""
+    _mutmut(folder, ["rankselect.no_such_fault"])
+    names = sorted(_codes(room, folder))
+    return random.Random(0).sample(names, min(n, len(names)))
+
+
+def _run(name: str, *, only_survivors: bool, sample: int | None) -> dict[str, object]:
     """Plants the faults of one room; the counts for the table."""
     room, folder = ROOMS[name], WORK / name.replace("/", "-")
     again: list[str] = []
     if only_survivors:
-        again = [key for key, (_, code) in _codes(room, folder).items() if status_by_exit_code[code] not in DONE]
+        _widen(folder)
+        codes = {key: code for key, (_, code) in _codes(room, folder).items() if sample is None or code is not None}
+        again = [key for key, code in codes.items() if status_by_exit_code[code] not in DONE]
     elif folder.exists():
         shutil.rmtree(folder)
     _prepare(room, folder)
-    if again or not only_survivors:
-        environment = {**os.environ, "HYPOTHESIS_PROFILE": "mutants", "OMP_NUM_THREADS": "1"}
-        command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", "1", *again]
-        with (folder / "mutmut.log").open("w") as log:
-            done = subprocess.run(
-                command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False
-            )
-        if done.returncode:
-            sys.exit(f"mutmut ended with {done.returncode}: see {folder / 'mutmut.log'}")
+    if sample is not None and not only_survivors:
+        again = _drawn(room, folder, sample)
+    if (again or not only_survivors) and (status := _mutmut(folder, again)):
+        sys.exit(f"mutmut ended with {status}: see {folder / 'mutmut.log'}")
     counts: Counter[str] = Counter()
     survivors = []
     os.chdir(folder)  # mutmut reads what it wrote from the current folder
@@ -168,12 +201,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rooms", nargs="*", metavar="ROOM", help=f"some of {', '.join(ROOMS)} (all)")
     parser.add_argument("--survivors", action="store_true", help="plant what the last run left")
+    parser.add_argument("--sample", type=int, metavar="N", help="plant N faults drawn at random")
     options = parser.parse_args()
     if unknown := set(options.rooms) - set(ROOMS):
         parser.error(f"expected rooms among {', '.join(ROOMS)}, got {', '.join(sorted(unknown))}")
     WORK.mkdir(parents=True, exist_ok=True)
     for place, name in enumerate(options.rooms or ROOMS):
-        row = _run(name, only_survivors=options.survivors)
+        row = _run(name, only_survivors=options.survivors, sample=options.sample)
         if place == 0:
             print(f"| {' | '.join(row)} |\n|---|{'---:|' * (len(row) - 1)}", flush=True)
         print(f"| {' | '.join(map(str, row.values()))} |", flush=True)
