@@ -7,12 +7,14 @@ export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 WORKERS ?= 2
 
-.PHONY: help demo test check docs mutants format clean
+.PHONY: help demo test test-wheel test-lowest check docs mutants format clean
 
 help:
 	@echo "make demo    a study of ways to choose ranks, on a small model made on the spot (up to six minutes)"
 	@echo "make test    run the tests in two processes (WORKERS=N); RANKSELECT_ASSETS=FOLDER adds those on real weights and"
 	@echo "             data, HYPOTHESIS_PROFILE=explore draws new examples"
+	@echo "make test-wheel   build the wheel, install it into an empty environment, and run something small in every room"
+	@echo "make test-lowest  the same with the lowest versions that pyproject.toml allows (downloads gigabytes)"
 	@echo "make check   ruff, mypy --strict, import-linter"
 	@echo "make docs    build the documentation into docs/_build/html and run its examples"
 	@echo "make mutants plant small faults and count those that the tests notice (hours; ROOMS=\"estimators plan\" takes some)"
@@ -36,6 +38,28 @@ $(VENV)/.assets: $(STAMP)
 test: $(STAMP) $(if $(RANKSELECT_ASSETS),$(VENV)/.assets)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --durations 15 --cov --doctest-modules src tests
 
+# Something small in every room, from a folder that has no sources to import by mistake.
+SMOKE_EXTRAS := skdim,quantized,cli,metrics,study
+define smoke
+	rm -rf $(1) build/smoke
+	mkdir -p build/smoke
+	$(PYTHON) -m venv $(1)
+	$(1)/bin/python -m pip install --quiet --constraint $(2) torch
+	$(1)/bin/python -m pip install --quiet --constraint $(2) "$$(ls dist/rankselect-*.whl)[$(SMOKE_EXTRAS)]"
+	cp tests/smoke.py build/smoke
+	cd build/smoke && ../../$(1)/bin/python smoke.py --all
+endef
+
+WHEEL = rm -rf dist && $(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+test-wheel:
+	$(WHEEL)
+	$(call smoke,.venv-wheel,constraints.txt)
+
+test-lowest:
+	$(WHEEL)
+	$(call smoke,.venv-lowest,constraints-lowest.txt)
+
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -58,4 +82,4 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) docs/_build docs/gallery build dist demo
+	rm -rf $(VENV) .venv-wheel .venv-lowest docs/_build docs/gallery build dist demo
