@@ -62,7 +62,7 @@ ROOMS = {
     ),
     "study": Room(
         ("study/*.py",),
-        ("tests/study/test_config.py", "tests/study/test_judging.py", "tests/study/test_study.py",
+        ("tests/study/test_base_model.py", "tests/study/test_config.py", "tests/study/test_judging.py", "tests/study/test_study.py",
          "tests/study/test_study_rows.py", "tests/study/test_work.py"),
         left_out=("ray_executor.py",),
     ),

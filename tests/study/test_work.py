@@ -43,6 +43,8 @@ def test_the_study_that_is_watched_has_no_default_value_and_is_whole(spied):
         ("per_device_train_batch_size", 3),
         ("gradient_accumulation_steps", 2),
         ("gradient_checkpointing", True),
+        ("logging_steps", 1),
+        ("disable_tqdm", True),
     ],
 )
 def test_how_long_and_in_what_portions_is_trained(spied, argument, value):
@@ -162,6 +164,7 @@ def test_the_base_is_profiled_once_and_every_trained_model_after_training(spied)
             continue
         assert result.profile_after["layers"] == list(before.layers)
         assert result.profile_after["values"] != before.values.tolist()
+        assert all(0 < error < 100 for error in result.profile_after["stderr"])
         (training,) = spied.of("RankSelectTrainer", **of)
         assert spied.of("Calibration", **of)[-1].model is training.returned.model
         if result.run.arm == "by-layer":
