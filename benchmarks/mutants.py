@@ -62,8 +62,8 @@ ROOMS = {
     ),
     "study": Room(
         ("study/*.py",),
-        ("tests/study/test_base_model.py", "tests/study/test_config.py", "tests/study/test_judging.py", "tests/study/test_study.py",
-         "tests/study/test_study_rows.py", "tests/study/test_work.py"),
+        ("tests/study/test_base_model.py", "tests/study/test_config.py", "tests/study/test_judging.py",
+         "tests/study/test_study.py", "tests/study/test_study_rows.py", "tests/study/test_work.py"),
         left_out=("ray_executor.py",),
     ),
 }  # fmt: skip

@@ -63,6 +63,7 @@ def test_evidence_of_a_strategy_s_own_kind_is_measured_on_the_training_rows(tmp_
     rows = tmp_path / "rows.csv"
     lines = [f"why {n},{text}" for n, text in enumerate(tiny_texts(20))]
     rows.write_text("\n".join(["question,answer", *lines]), encoding="utf-8")
+    (tmp_path / "units").mkdir()
     config = rs.StudyConfig(
         str(tmp_path / "model"),
         str(rows),
