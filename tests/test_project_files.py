@@ -43,6 +43,39 @@ def test_every_target_of_make_that_is_named_exists():
     assert named <= targets
 
 
+def test_every_python_that_the_package_names_is_tested():
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    promised = set(re.findall(r"Python :: (3\.\d+)", project))
+    jobs = yaml.safe_load((ROOT / ".github/workflows/check.yml").read_text(encoding="utf-8"))["jobs"]
+    tested = {
+        *jobs["test"]["strategy"]["matrix"]["python"],
+        jobs["test-oldest-python"]["steps"][1]["with"]["python-version"],
+    }
+    assert tested == promised
+    assert min(promised, key=lambda each: int(each.split(".")[1])) in re.search(r"requires-python.*", project)[0]
+
+
+def test_the_rooms_stand_in_the_order_that_import_linter_checks():
+    layers = re.search(
+        r"^layers = \[(.*?)^\]", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+    floors = [set(re.findall(r"\w+", line)) for line in re.findall(r'"(.+)"', layers[1])][::-1]
+    rows = re.findall(r"^\| (`.+?) \|", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE)
+    described = [name for row in rows for name in re.findall(r"`(\w+)(?:/|\.py)`", row)]
+    assert sorted(described) == sorted(set().union(*floors))
+    places = [next(place for place, floor in enumerate(floors) if name in floor) for name in described]
+    assert places == sorted(places)
+
+
+def test_the_page_on_stability_names_every_file_format():
+    sources = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "src").rglob("*.py")))
+    formats = set(re.findall(r'"(rankselect\.[a-z_]+)"', sources)) - {"rankselect.json"}
+    page = (ROOT / "docs/stability.md").read_text(encoding="utf-8").split("## Files")[1]
+    assert formats == set(re.findall(r"`(rankselect\.[a-z_]+)`", page)) - {"rankselect.json"}
+    versions = set(re.findall(r'VERSION = (?:"[\w.]+", )?(\d+)|"version": (\d+)', sources))
+    assert {"".join(each) for each in versions} == {"1"}  # as the page says
+
+
 def test_the_version_is_the_same_everywhere():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == rs.__version__
