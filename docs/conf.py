@@ -22,8 +22,8 @@ warnings.filterwarnings("ignore", category=DeprecationWarning)
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # its news of missing kernels would stand in the gallery
 
 project = "rankselect"
-author = "the rankselect authors"
-copyright = "the rankselect authors"  # noqa: A001  (Sphinx wants this name)
+author = "the rankselect developers"
+copyright = "the rankselect developers"  # noqa: A001  (Sphinx wants this name)
 release = __version__
 
 extensions = [
