@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from rankselect.errors import ArgumentError, PointsError, UnknownNameError
-from rankselect.estimators import _base
 from rankselect.estimators._base import Estimator, IDEstimate, estimator
 from rankselect.estimators.gride import Gride, _maximum_likelihood, _plateau
 from rankselect.estimators.half_samples import half_samples
 from rankselect.estimators.mle import MLE, _stderr_of_median
 from rankselect.estimators.skdim import SkDim
 from rankselect.estimators.twonn import TwoNN, _relative_error_of_fit
+from rankselect.neighbors import near_duplicates
 
 POINTS = np.random.default_rng(0).normal(size=(100, 4))
 
@@ -107,13 +107,13 @@ def test_resampled_values_are_floats_and_tensors_stay_tensors():
 def test_halves_are_found_among_neighbours_that_were_searched_once(monkeypatch):
     """A search for each half would take a profile most of its time."""
     searches = []
-    search = _base.nearest_neighbors
+    search = near_duplicates.nearest_neighbors
 
     def counted(*arguments, **options):
         searches.append(options)
         return search(*arguments, **options)
 
-    monkeypatch.setattr(_base, "nearest_neighbors", counted)
+    monkeypatch.setattr(near_duplicates, "nearest_neighbors", counted)
     TwoNN().resample(POINTS, half_samples(100, 20, seed=0))
     assert searches == [{"extra": 2 + math.ceil(6 * math.sqrt(2)) + 12, "block_size": 10485}]
 
@@ -126,7 +126,7 @@ def test_the_search_of_many_points_takes_little_memory(monkeypatch, n, block):
     def stop(*_, block_size, **__):
         raise Searched(block_size)
 
-    monkeypatch.setattr(_base, "nearest_neighbors", stop)
+    monkeypatch.setattr(near_duplicates, "nearest_neighbors", stop)
     with pytest.raises(Searched, match=f"^{block}$"):
         TwoNN().resample(POINTS, np.zeros((2, n), dtype=bool))
 

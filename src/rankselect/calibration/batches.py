@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 import torch
 
+from rankselect.data.overlap import comparable
 from rankselect.errors import ArgumentError, TextsError
 
 if TYPE_CHECKING:
@@ -26,15 +27,19 @@ class Samples:
 
     Attributes:
         inputs: One dict of arrays or tensors for each sample, without a batch dimension.
+        texts: What each of them was made of.
         lengths: The number of tokens of each sample; 1 where a sample has no token ids (an image).
-        n_duplicates: Samples dropped because they equal another, after truncation.
+        n_duplicates: Samples dropped because they are the same as another, or equal it after truncation.
+        first_duplicate: The first of these, and the earlier one that it is the same as; None if there are none.
         n_truncated: Texts cut at the maximal length.
         digests: SHA-256 of each distinct text.
     """
 
     inputs: list[dict[str, Any]]
+    texts: list[Any]
     lengths: np.ndarray
     n_duplicates: int
+    first_duplicate: tuple[Any, Any] | None
     n_truncated: int
     digests: list[bytes]
 
@@ -55,8 +60,8 @@ def encode(
 ) -> Samples:
     """Check, deduplicate, subsample and tokenize.
 
-    Equal texts are dropped before the model reads them: in batches of different shape they would come out almost,
-    not exactly, equal, and two points at a distance of rounding errors ruin any nearest-neighbour estimate.
+    Of texts that are the same (see `comparable`), the first is used. Two points that are almost equal ruin any
+    nearest-neighbour estimate, and even equal texts come out only almost equal in batches of different shape.
 
     Args:
         tokenizer: A transformers tokenizer, or None if the texts are model inputs already.
@@ -70,7 +75,8 @@ def encode(
             longer than `max_length`.
     """
     samples = _checked(texts, tokenizer)
-    distinct = _first_of_each(samples)
+    forms = [comparable(each) if isinstance(each, str) else each for each in samples]
+    distinct = _first_of_each(forms)
     chosen = _subsample([samples[row] for row in distinct], max_samples, seed)
     if isinstance(chosen[0], str):
         inputs, n_truncated = _tokenize(tokenizer, chosen, max_length)
@@ -80,8 +86,10 @@ def encode(
     kept = _first_of_each(inputs)
     return Samples(
         inputs=[inputs[row] for row in kept],
+        texts=[chosen[row] for row in kept],
         lengths=np.array([_length(inputs[row]) for row in kept]),
         n_duplicates=len(samples) - len(distinct) + len(inputs) - len(kept),
+        first_duplicate=_first_duplicate(samples, forms, distinct),
         n_truncated=n_truncated,
         digests=[hashlib.sha256(_key(chosen[row])).digest() for row in kept],
     )
@@ -179,6 +187,14 @@ def _first_of_each(samples: Sequence[Any]) -> list[int]:
     for position, sample in enumerate(samples):
         first.setdefault(_key(sample), position)
     return list(first.values())
+
+
+def _first_duplicate(samples: Sequence[Any], forms: Sequence[Any], distinct: Sequence[int]) -> tuple[Any, Any] | None:
+    later = next((row for row, kept in enumerate(distinct) if row != kept), len(distinct))
+    if later == len(samples):
+        return None
+    key = _key(forms[later])
+    return samples[later], next(sample for sample, form in zip(samples, forms, strict=True) if _key(form) == key)
 
 
 def _key(sample: Any) -> bytes:

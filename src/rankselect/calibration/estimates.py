@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 import numpy as np
 from scipy import stats
 
-from rankselect.errors import PointsError
+from rankselect.errors import PointsError, RankSelectWarning
 from rankselect.estimators.half_samples import Z_95, half_sample_stderr, half_samples
 from rankselect.plan.planned_module import nearest_rank
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from rankselect.calibration.hidden_states import HiddenStates
     from rankselect.estimators._base import Estimator
     from rankselect.models.processes import Processes
+    from rankselect.neighbors.near_duplicates import NearDuplicates
 
 __all__ = ["Estimates", "estimate_layers", "order_agreement"]
 
@@ -39,6 +41,7 @@ class Estimates:
         input_values: ``{first layer of a stack: ID of what enters it}``.
         width: The different widths of the layers.
         agreement: See `order_agreement`.
+        near_duplicates: Pairs of texts that are near-copies of each other, in the layer that has most of them.
     """
 
     values: dict[str, float]
@@ -46,6 +49,7 @@ class Estimates:
     input_values: dict[str, float]
     width: tuple[int, ...]
     agreement: float
+    near_duplicates: tuple[tuple[int, int], ...]
 
     def is_stable(self, previous: Estimates, tolerance: float) -> bool:
         """Whether every layer is known to `tolerance` ranks: by the half-width of its interval and its last change."""
@@ -63,6 +67,7 @@ class _Layer:
     stderr: float
     halves: NDArray[np.float64]
     width: int
+    near_duplicates: tuple[tuple[int, int], ...]
 
 
 def estimate_layers(
@@ -72,6 +77,7 @@ def estimate_layers(
     seed: int,
     processes: Processes,
     *,
+    near_duplicates: NearDuplicates,
     release: bool,
 ) -> Estimates:
     """Estimate layer by layer: each process those whose states it has, and all of them learn the result.
@@ -82,12 +88,13 @@ def estimate_layers(
         estimator: How points become a dimension.
         seed: The seed of the half samples.
         processes: Those that share the work.
+        near_duplicates: Whether one text of each pair of near-copies is left out.
         release: Free each layer's hidden states as soon as they are used.
 
     Raises:
         PointsError: If the hidden states of a layer have no intrinsic dimension.
     """
-    own = processes.together(lambda: _own_layers(states, rows, estimator, seed, release=release))
+    own = processes.together(lambda: _own_layers(states, rows, estimator, seed, near_duplicates, release=release))
     layers = processes.merged(own[0], states.names)
     return Estimates(
         values={name: layer.value for name, layer in layers.items()},
@@ -95,11 +102,18 @@ def estimate_layers(
         input_values=processes.merged(own[1], states.names),
         width=tuple(dict.fromkeys(layer.width for layer in layers.values())),
         agreement=order_agreement([layer.halves for layer in layers.values()]),
+        near_duplicates=max((layer.near_duplicates for layer in layers.values()), key=len),
     )
 
 
 def _own_layers(
-    states: HiddenStates, rows: NDArray[np.int64], estimator: Estimator, seed: int, *, release: bool
+    states: HiddenStates,
+    rows: NDArray[np.int64],
+    estimator: Estimator,
+    seed: int,
+    near_duplicates: NearDuplicates,
+    *,
+    release: bool,
 ) -> tuple[dict[str, _Layer], dict[str, float]]:
     members = half_samples(len(rows), estimator.n_splits, seed)
     input_values = _stack_input_values(states, rows, estimator, release=release)
@@ -107,10 +121,12 @@ def _own_layers(
     for name in list(states.layers):
         points = states.layers.pop(name) if release else states.layers[name]
         try:
-            estimate, halves = estimator.resample(_chosen(points, rows), members)
+            estimate, halves = estimator.resample(_chosen(points, rows), members, near_duplicates=near_duplicates)
         except PointsError as error:
             raise PointsError(f"{error.expected} in {name}", error.got, error.remedy) from error
-        found[name] = _Layer(estimate.value, float(half_sample_stderr(halves)), halves, int(points.shape[1]))
+        stderr, pairs = float(half_sample_stderr(halves)), estimate.near_duplicates
+        in_rows = tuple((int(rows[kept]), int(rows[copy])) for kept, copy in pairs)
+        found[name] = _Layer(estimate.value, stderr, halves, int(points.shape[1]), in_rows)
     return found, input_values
 
 
@@ -122,7 +138,9 @@ def _stack_input_values(
     for name in list(states.stack_inputs):
         points = states.stack_inputs.pop(name) if release else states.stack_inputs[name]
         try:
-            found[name] = estimator.estimate(_chosen(points, rows)).value
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RankSelectWarning)  # of near-copies, which the layers show too
+                found[name] = estimator.estimate(_chosen(points, rows)).value
         except PointsError as error:
             logger.info("The input of %s has no intrinsic dimension: %s", name, error)
     return found

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from rankselect.estimators._base import Estimator
+    from rankselect.neighbors.near_duplicates import NearDuplicates
 
 __all__ = ["Calibration", "Evidence"]
 
@@ -47,6 +48,7 @@ class Calibration:
     batch_size: int = field(default=8, kw_only=True)
     max_samples: int | None = field(default=None, kw_only=True)
     tolerance: float | None = field(default=None, kw_only=True)
+    near_duplicates: NearDuplicates = field(default="drop", kw_only=True)
     seed: int = field(default=0, kw_only=True)
     progress: bool = field(default=True, kw_only=True)
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from rankselect.estimators._base import Estimator
+    from rankselect.neighbors.near_duplicates import NearDuplicates
 
 __all__ = ["id_profile"]
 
@@ -29,6 +30,7 @@ def id_profile(
     batch_size: int = 8,
     max_samples: int | None = None,
     tolerance: float | None = None,
+    near_duplicates: NearDuplicates = "drop",
     seed: int = 0,
     progress: bool = True,
 ) -> IDProfile:
@@ -56,6 +58,9 @@ def id_profile(
         max_samples: Use a random sample of so many texts.
         tolerance: Read texts in a random order and stop as soon as, for every layer, the half-width of the 95 %
             interval of the ID, and the last change of the rank, are at most so many ranks. None reads all texts.
+        near_duplicates: Texts that are the same but for white space, case, Unicode form or punctuation at their end are
+            always used once. Of other near-copies (a typo, a prefix), which show as pairs of points much closer to each
+            other than to the rest, ``"drop"`` uses one, and ``"keep"`` both, which lowers the IDs.
         seed: The seed of subsampling, of the order under `tolerance`, and of the half samples.
         progress: Show a progress bar.
 
@@ -63,7 +68,8 @@ def id_profile(
         The profile.
 
     Warns:
-        RankSelectWarning: If two halves of the texts do not agree on the order of the layers by ID.
+        RankSelectWarning: If 1 % of the texts or more are copies or near-copies of others, or if two halves of the
+            texts do not agree on the order of the layers by ID.
 
     Raises:
         TextsError: If there are too few distinct texts, or empty ones.

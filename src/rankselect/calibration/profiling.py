@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 _FIRST_STAGE = 128
 _SETTLED = 0.8
+_WORTH_A_WARNING = 0.01
 _VERSIONS_OF = ("rankselect", "torch", "transformers", "numpy", "scikit-dimension", "bitsandbytes")
 _MAY_DIFFER = {"max_samples", "progress"}  # between processes: which texts are read is compared by itself
 
@@ -58,6 +59,8 @@ class ProfileSettings:
         width: The width of each layer's hidden states.
         order_agreement: Mean rank correlation between the layers' orders on two halves of the texts; 1 is settled.
         versions: The versions of the packages that took part.
+        n_near_duplicates: Texts that are near-copies of another, in the layer where most are.
+        near_duplicates: Whether they were left out (``"drop"``) or used (``"keep"``, as before version 0.2).
 
     Example:
         >>> import rankselect as rs
@@ -81,6 +84,8 @@ class ProfileSettings:
     width: tuple[int, ...]
     order_agreement: float
     versions: Mapping[str, str]
+    n_near_duplicates: int = 0
+    near_duplicates: str = "keep"
 
     def require_like(self, other: ProfileSettings) -> None:
         """Refuse to compare IDs that were measured in different ways.
@@ -127,10 +132,20 @@ def measured(calibration: Calibration) -> tuple[Estimates, ProfileSettings]:
         for new, used in _stages(len(samples), _fewest(by), calibration):
             states.read(new, bar)
             last = len(used) == len(samples)
-            found = estimate_layers(states, used, by, calibration.seed, processes, release=last)
+            found = estimate_layers(
+                states,
+                used,
+                by,
+                calibration.seed,
+                processes,
+                near_duplicates=calibration.near_duplicates,
+                release=last,
+            )
             if last or (previous is not None and found.is_stable(previous, calibration.tolerance or 0.0)):
                 break
             previous = found
+    if is_first:
+        _warn_of_copies(found, calibration, samples, len(used))
     if found.agreement < _SETTLED and is_first:
         warnings.warn(
             f"The order of the layers by ID is not settled: two halves of the {len(used)} texts agree on it with a "
@@ -140,6 +155,39 @@ def measured(calibration: Calibration) -> tuple[Estimates, ProfileSettings]:
             stacklevel=4,  # the caller of id_profile
         )
     return found, _settings(found, calibration, samples, used, limit)
+
+
+def _warn_of_copies(found: Estimates, calibration: Calibration, samples: Samples, n: int) -> None:
+    """Warn of texts that are the same as others, and of near-copies."""
+    if samples.first_duplicate is not None:
+        total = samples.n_duplicates + len(samples)
+        _warn_of(samples.n_duplicates, total, "the same as others, and were left out", samples.first_duplicate)
+    if found.near_duplicates:
+        dropped = calibration.near_duplicates == "drop"
+        then = "were left out" if dropped else "were kept, which lowers the IDs"
+        text, copy = (samples.texts[row] for row in found.near_duplicates[0])
+        _warn_of(len(found.near_duplicates), n, f"near-copies of others, and {then}", (copy, text))
+
+
+def _warn_of(count: int, n: int, what: str, example: tuple[Any, Any]) -> None:
+    """Warn if 1 % of the texts or more are copies."""
+    if count >= _WORTH_A_WARNING * n:
+        copy, text = _where_they_differ(*example)
+        warnings.warn(
+            f"{count} of {n} texts ({count / n:.0%}) are {what}, for example {copy} beside {text}.",
+            RankSelectWarning,
+            stacklevel=6,  # the caller of id_profile
+        )
+
+
+def _where_they_differ(copy: Any, text: Any) -> tuple[str, str]:
+    """Sixty characters of each, around the first that differs."""
+    if not isinstance(copy, str):
+        return "one sample", "another"
+    common = next((at for at, (a, b) in enumerate(zip(copy, text, strict=False)) if a != b), min(len(copy), len(text)))
+    start = max(0, min(common, max(len(copy), len(text)) - 30) - 30)
+    shown = [f"{'…' * (start > 0)}{each[start : start + 60]}{'…' * (len(each) > start + 60)}" for each in (copy, text)]
+    return repr(shown[0]), repr(shown[1])
 
 
 def _read_texts(calibration: Calibration, by: Estimator) -> tuple[Samples, int]:
@@ -199,6 +247,8 @@ def _settings(
         width=found.width,
         order_agreement=found.agreement,
         versions=package_versions(*_VERSIONS_OF),
+        n_near_duplicates=len(found.near_duplicates),
+        near_duplicates=calibration.near_duplicates,
     )
 
 
@@ -213,6 +263,8 @@ def _check_arguments(calibration: Calibration) -> None:
         raise ArgumentError(
             "pooling 'mean' or 'last'", repr(calibration.pooling), "Use 'mean' unless you know why not."
         )
+    if calibration.near_duplicates not in ("drop", "keep"):
+        raise ArgumentError("near_duplicates 'drop' or 'keep'", repr(calibration.near_duplicates), "Use 'drop'.")
     if calibration.tolerance is not None and not calibration.tolerance > 0:
         raise ArgumentError("a tolerance above 0 ranks, or None", repr(calibration.tolerance), "Try tolerance=1.")
 

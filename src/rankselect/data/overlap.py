@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 import warnings
 from typing import TYPE_CHECKING
 
@@ -16,19 +17,30 @@ __all__ = ["comparable", "warn_of_overlap"]
 
 
 def comparable(text: str) -> str:
-    """The form of a text that two texts share if they are the same: case and white space do not count.
+    """Return what two texts have in common if they are the same text.
+
+    White space, case, the Unicode form, and punctuation at the end do not count.
 
     Example:
-        >>> comparable(" What  is ACNE? ") == comparable("What is acne?")
+        >>> comparable(" What  is ACNE? ") == comparable("What is acne") == "what is acne"
         True
+        >>> comparable("Caf\u00e9.") == comparable("CAFE\u0301")
+        True
+        >>> comparable("?!")  # a text of nothing else keeps it
+        '?!'
     """
-    return " ".join(text.split()).casefold()
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    folded = " ".join(folded.split())
+    end = len(folded)
+    while end and (folded[end - 1] == " " or unicodedata.category(folded[end - 1]).startswith("P")):
+        end -= 1
+    return folded[:end] or folded
 
 
 def warn_of_overlap(train: Iterable[QuestionAnswer], evaluation: Iterable[QuestionAnswer]) -> None:
     """Warn of evaluation questions that are in the training data too.
 
-    Questions are the same if they differ only in case and white space.
+    See `comparable` for when two questions are the same.
 
     Args:
         train: The rows that are trained on.

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import math
+import warnings
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar, final
 
 import numpy as np
-import torch
 
-from rankselect.errors import PointsError
+from rankselect.errors import PointsError, RankSelectWarning
 from rankselect.estimators.half_samples import check_splits
+from rankselect.neighbors.near_duplicates import without_near_duplicates
 from rankselect.neighbors.nearest import nearest_neighbors
+from rankselect.neighbors.points import indexable
 from rankselect.registry import instance
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Estimator", "IDEstimate", "NeighborEstimator", "estimator"]
+    from rankselect.neighbors.near_duplicates import NearDuplicates, PointsWithoutCopies
+
+__all__ = [
+    "Estimator",
+    "IDEstimate",
+    "NeighborEstimator",
+    "estimator",
+    "require_within_width",
+    "warn_of_near_duplicates",
+]
 
 
 @final
@@ -31,6 +45,8 @@ class IDEstimate:
         stderr: Its standard error under the assumptions that the estimator documents.
         n_points: The number of distinct points it rests on.
         n_duplicates: How many exact duplicates were dropped before.
+        near_duplicates: Pairs of rows that are near-copies of each other, see `find_near_duplicates`. The second of
+            each pair was left out, unless ``near_duplicates="keep"`` was asked for.
 
     Example:
         >>> import rankselect as rs
@@ -44,6 +60,12 @@ class IDEstimate:
     stderr: float
     n_points: int
     n_duplicates: int
+    near_duplicates: tuple[tuple[int, int], ...] = field(default=(), repr=False)
+
+    @property
+    def n_near_duplicates(self) -> int:
+        """How many pairs of near-copies there are."""
+        return len(self.near_duplicates)
 
 
 class Estimator(ABC):
@@ -81,7 +103,7 @@ class Estimator(ABC):
         """
 
     def resample(
-        self, points: ArrayLike | torch.Tensor, splits: NDArray[np.bool_]
+        self, points: ArrayLike | torch.Tensor, splits: NDArray[np.bool_], *, near_duplicates: NearDuplicates = "drop"
     ) -> tuple[IDEstimate, NDArray[np.float64]]:
         """Estimate from all points, and again from each of several subsets of their rows.
 
@@ -92,6 +114,7 @@ class Estimator(ABC):
         Args:
             points: Shape (n, d), as for `estimate`.
             splits: One subset per row, shape (r, n); see `half_samples`.
+            near_duplicates: ``"drop"`` leaves one of each pair of near-copies out of all of them; ``"keep"`` does not.
 
         Returns:
             The estimate from all points, and the value from each subset, shape (r,), float64.
@@ -100,11 +123,12 @@ class Estimator(ABC):
             ArgumentError: If splits is not boolean or not of shape (r, n).
             PointsError: If all points, or those of some subset, cannot be estimated.
         """
-        rows = _indexable(points)
-        check_splits(splits, len(rows))
+        check_splits(splits, len(indexable(points)))
+        found = without_near_duplicates(points, 1, near_duplicates=near_duplicates)
+        rows, splits = indexable(points)[found.rows], splits[:, found.rows]
         estimate = self.estimate(rows)
         values = [self.estimate(rows[np.flatnonzero(split)]).value for split in splits]
-        return estimate, np.array(values, dtype=np.float64)
+        return replace(estimate, near_duplicates=found.pairs), np.array(values, dtype=np.float64)
 
 
 class NeighborEstimator(Estimator):
@@ -145,21 +169,29 @@ class NeighborEstimator(Estimator):
             raises).
         """
 
-    def estimate(self, points: ArrayLike | torch.Tensor) -> IDEstimate:
-        """Estimate the intrinsic dimension of points, after dropping exact duplicates.
+    def estimate(self, points: ArrayLike | torch.Tensor, *, near_duplicates: NearDuplicates = "drop") -> IDEstimate:
+        """Estimate the intrinsic dimension of points, after dropping exact duplicates and near-copies.
 
         Args:
             points: Shape (n, d): array-like, or a torch tensor on any device. It is not modified.
+            near_duplicates: ``"drop"`` leaves out one point of each pair that is much closer than the points around
+                it allow, see `find_near_duplicates`; ``"keep"`` uses all. A few such pairs ruin an estimate: one
+                point in ten repeated with a little noise halves it.
+
+        Warns:
+            RankSelectWarning: If there are near-copies.
 
         Raises:
             PointsError: If the points are not finite real numbers of shape (n, d), are too few, or admit no estimate.
         """
-        neighbors = nearest_neighbors(points, self.neighbors_needed)
-        value, stderr = self._checked(neighbors.distances)
-        return IDEstimate(value, stderr, neighbors.n_points, neighbors.n_duplicates)
+        found = without_near_duplicates(points, self.neighbors_needed, near_duplicates=near_duplicates)
+        given = indexable(points)
+        estimate = self._estimated(found, given.shape[1])
+        warn_of_near_duplicates(found.pairs, len(given), near_duplicates)
+        return estimate
 
     def resample(
-        self, points: ArrayLike | torch.Tensor, splits: NDArray[np.bool_]
+        self, points: ArrayLike | torch.Tensor, splits: NDArray[np.bool_], *, near_duplicates: NearDuplicates = "drop"
     ) -> tuple[IDEstimate, NDArray[np.float64]]:
         """Estimate from all points, and again from each of several subsets, searching for neighbours once.
 
@@ -171,18 +203,30 @@ class NeighborEstimator(Estimator):
         k = self.neighbors_needed
         # a profile holds all layers in memory while one is searched: smaller blocks than the fastest
         block = max(128, (1 << 20) // max(1, splits.shape[-1]))
-        neighbors = nearest_neighbors(points, k, extra=k + math.ceil(6 * math.sqrt(k)) + 12, block_size=block)
-        check_splits(splits, len(neighbors.point_of_row))
-        value, stderr = self._checked(neighbors.distances[:, :k])
-        estimate = IDEstimate(value, stderr, neighbors.n_points, neighbors.n_duplicates)
+        found = without_near_duplicates(
+            points,
+            k,
+            near_duplicates=near_duplicates,
+            extra=k + math.ceil(6 * math.sqrt(k)) + 12,
+            block_size=block,
+        )
+        given = indexable(points)
+        check_splits(splits, len(given))
+        estimate = self._estimated(found, given.shape[1])
+        neighbors = found.neighbors
         values = np.empty(len(splits))
-        for number, split in enumerate(splits):
+        for number, split in enumerate(splits[:, found.rows]):
             distances = neighbors.subset(split, k)
             if len(distances) < len(np.unique(neighbors.point_of_row[split])):
-                values[number] = self.estimate(_indexable(points)[np.flatnonzero(split)]).value
-            else:
-                values[number] = self._checked(distances)[0]
+                distances = nearest_neighbors(given[found.rows[np.flatnonzero(split)]], k).distances
+            values[number] = self._checked(distances)[0]
         return estimate, values
+
+    def _estimated(self, found: PointsWithoutCopies, width: int) -> IDEstimate:
+        neighbors = found.neighbors
+        value, stderr = self._checked(neighbors.distances[:, : self.neighbors_needed])
+        require_within_width(value, stderr, width)
+        return IDEstimate(value, stderr, neighbors.n_points, found.n_duplicates, found.pairs)
 
     def require_estimate(self, value: float, stderr: float) -> None:
         """Raise unless a value is finite and positive and its standard error is finite.
@@ -221,6 +265,27 @@ def estimator(given: Estimator | str) -> Estimator:
     return made
 
 
-def _indexable(points: ArrayLike | torch.Tensor) -> Any:
-    """Points whose rows can be chosen by an integer array: torch tensors stay on their device."""
-    return points if isinstance(points, torch.Tensor) else np.asarray(points)
+def warn_of_near_duplicates(pairs: Sequence[tuple[int, int]], n: int, near_duplicates: NearDuplicates) -> None:
+    """Warn the caller of an estimator's `estimate` of pairs of near-copies among n points, if there are any."""
+    if pairs:
+        (first, second), dropped = pairs[0], near_duplicates == "drop"
+        warnings.warn(
+            f"{len(pairs)} of {n} points are near-copies of others, for example row {second} of row {first}: "
+            f"they {'were left out' if dropped else 'are kept, and lower the estimate'}.",
+            RankSelectWarning,
+            stacklevel=3,
+        )
+
+
+def require_within_width(value: float, stderr: float, width: int) -> None:
+    """Raise if an estimate is above the number of coordinates by more than four standard errors.
+
+    Raises:
+        PointsError: If it is.
+    """
+    if value > width * (1 + 4 * stderr / value):
+        raise PointsError(
+            f"an intrinsic dimension of at most {width}, the number of coordinates",
+            f"{value:.3g} ± {stderr:.2g}",
+            "Nearly all points are at the same distance from their neighbours: use more or other points.",
+        )

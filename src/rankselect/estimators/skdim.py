@@ -7,21 +7,24 @@ import inspect
 import math
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
 from rankselect.errors import ArgumentError, MissingExtraError, PointsError, UnknownNameError
-from rankselect.estimators._base import Estimator, IDEstimate
+from rankselect.estimators._base import Estimator, IDEstimate, require_within_width, warn_of_near_duplicates
 from rankselect.estimators.half_samples import check_splits, half_sample_stderr, half_samples
-from rankselect.neighbors.points import DistinctPoints
+from rankselect.neighbors.near_duplicates import without_near_duplicates
+from rankselect.neighbors.points import DistinctPoints, indexable
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
     import torch
     from numpy.typing import ArrayLike, NDArray
+
+    from rankselect.neighbors.near_duplicates import NearDuplicates
 
 __all__ = ["SkDim"]
 
@@ -88,11 +91,15 @@ class SkDim(Estimator):
         arguments = [repr(self.name), *(f"{key}={value!r}" for key, value in self.arguments)]
         return f"SkDim({', '.join(arguments)})"
 
-    def estimate(self, points: ArrayLike | torch.Tensor) -> IDEstimate:
-        """Estimate the intrinsic dimension of points, after dropping exact duplicates.
+    def estimate(self, points: ArrayLike | torch.Tensor, *, near_duplicates: NearDuplicates = "drop") -> IDEstimate:
+        """Estimate the intrinsic dimension of points, after dropping exact duplicates and near-copies.
 
         Args:
             points: Shape (n, d): array-like, or a torch tensor on any device. It is not modified.
+            near_duplicates: As for `NeighborEstimator.estimate`.
+
+        Warns:
+            RankSelectWarning: If there are near-copies.
 
         Raises:
             PointsError: If the points are not finite real numbers of shape (n, d), or if scikit-dimension fails on
@@ -100,16 +107,20 @@ class SkDim(Estimator):
         """
         distinct = DistinctPoints.of(points)
         distinct.require(4)
-        return self._resample(distinct, half_samples(len(distinct), _SPLITS, _SEED)[:, distinct.point_of_row])[0]
+        splits = half_samples(len(distinct), _SPLITS, _SEED)[:, distinct.point_of_row]
+        estimate, _ = self.resample(points, splits, near_duplicates=near_duplicates)
+        warn_of_near_duplicates(estimate.near_duplicates, len(distinct.values), near_duplicates)
+        return estimate
 
     def resample(
-        self, points: ArrayLike | torch.Tensor, splits: NDArray[np.bool_]
+        self, points: ArrayLike | torch.Tensor, splits: NDArray[np.bool_], *, near_duplicates: NearDuplicates = "drop"
     ) -> tuple[IDEstimate, NDArray[np.float64]]:
         """Estimate from all points, and again from each of several half-samples, which also give the standard error.
 
         Args:
             points: Shape (n, d), as for `estimate`.
             splits: Pairs of disjoint halves, shape (r, n); see `half_samples`.
+            near_duplicates: ``"drop"`` leaves one of each pair of near-copies out of all of them; ``"keep"`` does not.
 
         Returns:
             The estimate from all points, and the value from each half, shape (r,), float64.
@@ -122,7 +133,12 @@ class SkDim(Estimator):
         check_splits(splits, len(distinct.values))
         if len(splits) < 2 or len(splits) % 2 or (splits[::2] & splits[1::2]).any():
             raise ArgumentError("splits in pairs of disjoint halves", "others", "Draw them with half_samples.")
-        return self._resample(distinct, splits)
+        found = without_near_duplicates(points, 1, near_duplicates=near_duplicates)
+        if len(found.rows) < len(distinct.values):
+            distinct, splits = DistinctPoints.of(indexable(points)[found.rows]), splits[:, found.rows]
+        estimate, values = self._resample(distinct, splits)
+        require_within_width(estimate.value, estimate.stderr, distinct.values.shape[1])
+        return replace(estimate, n_duplicates=found.n_duplicates, near_duplicates=found.pairs), values
 
     def _resample(self, distinct: DistinctPoints, splits: NDArray[np.bool_]) -> tuple[IDEstimate, NDArray[np.float64]]:
         rows = distinct.rows(slice(None)).double().cpu().numpy()

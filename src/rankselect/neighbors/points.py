@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["DistinctPoints"]
+__all__ = ["DistinctPoints", "indexable"]
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTS = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8)
@@ -175,6 +175,11 @@ def _not_numbers(got: str) -> PointsError:
 def _blocks(values: torch.Tensor) -> Iterator[slice]:
     size = max(1, _CHUNK // max(1, values.shape[1]))
     return (slice(start, start + size) for start in range(0, len(values), size))
+
+
+def indexable(points: ArrayLike | torch.Tensor) -> Any:
+    """Points whose rows can be chosen by an integer array: torch tensors stay on their device."""
+    return points if isinstance(points, torch.Tensor) else np.asarray(points)
 
 
 def _largest_magnitude(values: torch.Tensor) -> float:
