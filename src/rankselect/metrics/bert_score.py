@@ -80,7 +80,7 @@ def load_scorer(model: str, num_layers: int | None, *, batch_size: int = 64, dev
     Args:
         model: The name or folder of an encoder.
         num_layers: The layer whose hidden states are compared; None for bert-score's choice.
-        batch_size: Texts encoded at once.
+        batch_size: Texts per batch.
         device: Where the model runs; None for the GPU if there is one.
 
     Raises:

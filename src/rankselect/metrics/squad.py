@@ -58,13 +58,13 @@ def token_f1(prediction: str, reference: str) -> float:
         >>> token_f1("New York", "the City of New York")
         0.6666666666666666
     """
-    found, wanted = normalized_tokens(prediction), normalized_tokens(reference)
-    if not found or not wanted:
-        return float(found == wanted)
-    same = sum((Counter(found) & Counter(wanted)).values())
+    found, expected = normalized_tokens(prediction), normalized_tokens(reference)
+    if not found or not expected:
+        return float(found == expected)
+    same = sum((Counter(found) & Counter(expected)).values())
     if same == 0:
         return 0.0
-    precision, recall = same / len(found), same / len(wanted)
+    precision, recall = same / len(found), same / len(expected)
     return (2 * precision * recall) / (precision + recall)
 
 

@@ -116,7 +116,7 @@ class AnswerSimilarity(Part, ABC):
     Example:
         >>> class SameText(AnswerSimilarity):
         ...     def compare(self, pairs):
-        ...         return [float(found == wanted) for found, wanted in pairs]
+        ...         return [float(found == expected) for found, expected in pairs]
         >>> SameText().compare([("Paris", "Paris"), ("Rome", "Paris")])
         [1.0, 0.0]
     """

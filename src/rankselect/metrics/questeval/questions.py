@@ -113,7 +113,7 @@ class QuestionAnswers:
         """Return one weight for each question about a text: 1, or its consistency."""
         if not self.consistency:
             return [1.0] * len(self.questions[text])
-        return [token_f1(self.answers[question, text].text, wanted) for question, wanted in self.questions[text]]
+        return [token_f1(self.answers[question, text].text, expected) for question, expected in self.questions[text]]
 
 
 @final
@@ -150,17 +150,17 @@ class QuestionPipeline:
         similarities = {}
         if self.similarity is not None:
             pairs = [
-                (answers[question, target].text, wanted)
+                (answers[question, target].text, expected)
                 for source, target in directions
-                for question, wanted in questions[source]
+                for question, expected in questions[source]
             ]
             similarities = comparing(self.similarity).results(pairs, self.cache, progress=self.progress)
         return QuestionAnswers(questions, answers, similarities, self.consistency)
 
     def _questions(self, texts: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
         selected = selecting(self.selector).results(texts, self.cache, progress=self.progress)
-        wanted = [(answer, text) for text in texts for answer in selected[text]]
-        generated = generating(self.generator).results(wanted, self.cache, progress=self.progress)
+        pairs = [(answer, text) for text in texts for answer in selected[text]]
+        generated = generating(self.generator).results(pairs, self.cache, progress=self.progress)
         return {text: [(generated[answer, text], answer) for answer in selected[text]] for text in texts}
 
 

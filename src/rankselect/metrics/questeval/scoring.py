@@ -97,13 +97,13 @@ def _side_score(source: str, target: str, asked: QuestionAnswers, scores: Sequen
     weights = asked.weights(source)
     pooled: list[float] = []
     for score in scores:
-        for (question, wanted), weight in zip(questions, weights, strict=True):
+        for (question, expected), weight in zip(questions, weights, strict=True):
             found = asked.answers[question, target]
             if score == "answerability":
                 value = found.answerability
             elif score == "f1":
-                value = token_f1(found.text, wanted)
+                value = token_f1(found.text, expected)
             else:
-                value = asked.similarities[found.text, wanted]
+                value = asked.similarities[found.text, expected]
             pooled.append(min(max(value, 0.0), 1.0) * weight)
     return float(np.average(pooled))

@@ -51,12 +51,12 @@ class Stage(Generic[Input, Output]):
 
     def results(self, inputs: Iterable[Input], cache: ResultCache | None, *, progress: bool) -> dict[Input, Output]:
         """Return the part's result for each distinct input."""
-        wanted = list(dict.fromkeys(inputs))
-        if not wanted:
+        distinct = list(dict.fromkeys(inputs))
+        if not distinct:
             return {}
         identity = "" if cache is None else self.part.identity()
-        found = {} if cache is None else cache.read(self.name, identity, wanted, self.checked)
-        missing = [each for each in wanted if each not in found]
+        found = {} if cache is None else cache.read(self.name, identity, distinct, self.checked)
+        missing = [each for each in distinct if each not in found]
         hidden = not progress or len(missing) <= _CHUNK
         with tqdm(total=len(missing), desc=f"QuestEval {self.name}", disable=hidden) as bar:
             for start in range(0, len(missing), _CHUNK):
