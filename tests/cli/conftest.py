@@ -34,7 +34,7 @@ def texts(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def profile(run, model, texts, tmp_path_factory):
-    """What `rankselect profile` writes for them."""
+    """The profile that `rankselect profile` writes for them."""
     path = tmp_path_factory.mktemp("profiles") / "profile.json"
     result = run("profile", model, "--data", texts, "--field", "answer", "--out", path)
     assert result.exit_code == 0, result.output

@@ -33,7 +33,7 @@ def test_bad_input_is_one_line_and_exit_code_2(run, model, texts, profile, tmp_p
         ((*choose, "fixed"), "Write fixed:name=value"),
         ((*choose, "fixed:rank=4", "--target-modules", "q_pro"), "Did you mean q_proj"),
         ((*choose, "fixed:rank=4", "--max-rank", "2", "--min-rank", "3"), "a max_rank of at least min_rank"),
-        ((*choose, "fixed:rank=3", "--alpha-ratio", "1.5", "--format", "axolotl"), "Use a whole --alpha-ratio"),
+        ((*choose, "fixed:rank=3", "--alpha-ratio", "1.5", "--format", "axolotl"), "Use an integer for --alpha-ratio"),
     ]:
         result = run(*arguments)
         assert result.exit_code == 2, (arguments, result.output)
@@ -74,7 +74,7 @@ def raising(error):
         (ZeroDivisionError("a\nb"), 1, "error: ZeroDivisionError: a b (unexpected: put --debug before the command"),
     ],
 )
-def test_what_else_can_happen(run, monkeypatch, error, code, message):
+def test_errors_of_other_libraries(run, monkeypatch, error, code, message):
     monkeypatch.setattr("rankselect.cli.profile.load_texts", raising(error))
     result = run("profile", "model", "--data", "medical-qa")
     assert result.exit_code == code
@@ -83,7 +83,7 @@ def test_what_else_can_happen(run, monkeypatch, error, code, message):
 
 
 def test_a_hub_name_without_the_hub():
-    """In a process of its own, because HF_HUB_OFFLINE is read when the hub's library is imported."""
+    """In a separate process, because HF_HUB_OFFLINE is read when the hub's library is imported."""
     script = Path(sys.executable).with_name("rankselect")
     result = subprocess.run(
         [script, "plan", "some-organization/no-such-model", "--strategy", "fixed:rank=4"],
@@ -111,8 +111,8 @@ def test_without_the_extra_the_remedy_is_one_line(package):
     )
 
 
-def test_mistakes_in_the_arguments_are_said_before_torch_is_loaded(texts, tmp_path):
-    """All in one process of its own, which must not have torch even at the end."""
+def test_mistakes_in_the_arguments_are_reported_before_torch_is_loaded(texts, tmp_path):
+    """All in one separate process, which must not have imported torch even at the end."""
     out, rows, missing = str(tmp_path / "out"), str(texts), "missing.jsonl"
     train, study = ["train", "m", "--out", out], ["study", "m", "--out", out]
     evaluate, profile = ["evaluate", "m", "--data", rows], ["profile", "m", "--out", out]

@@ -1,4 +1,4 @@
-"""`--help` and `--version`: what they say, and that they are quick because nothing heavy is imported."""
+"""`--help` and `--version`: their output, and that they are quick because they import nothing heavy."""
 
 from __future__ import annotations
 

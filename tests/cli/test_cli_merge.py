@@ -17,7 +17,7 @@ OPTIONS = """ADAPTER --out --base --onto --quantization --dtype --max-shard-size
 
 @pytest.fixture(scope="module")
 def adapter(model, tmp_path_factory):
-    """An adapter of the tiny model that changes something."""
+    """An adapter of the tiny model with nonzero weights."""
     folder = tmp_path_factory.mktemp("adapters") / "adapter"
     base = AutoModelForCausalLM.from_pretrained(model)
     config = LoraConfig(r=3, target_modules=["q_proj", "up_proj"], init_lora_weights=False)
@@ -29,7 +29,7 @@ def test_a_merge_in_4_bits(run, model, adapter, tmp_path):
     out = tmp_path / "merged"
     result = run("merge", adapter, "--out", out, "--quantization", "nf4")
     assert result.exit_code == 0, result.output
-    for words in ("dequantized", "nf4 (as you said)", "modules", "logits, greatest difference", f"Wrote {out}"):
+    for words in ("dequantized", "nf4 (as you said)", "modules", "greatest logit difference", f"Wrote {out}"):
         assert words in result.stdout.replace("\n", "")
     assert AutoModelForCausalLM.from_pretrained(out).dtype == torch.float32
     assert (out / "tokenizer.json").is_file()
@@ -60,7 +60,7 @@ def test_another_base_and_no_measurement(run, model, adapter, tmp_path):
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "merged").dtype == torch.bfloat16
 
 
-def test_a_warning_where_nothing_is_recorded(run, adapter, tmp_path):
+def test_a_warning_without_a_training_record(run, adapter, tmp_path):
     result = run("merge", adapter, "--out", tmp_path / "merged", "--no-measure")
     assert result.exit_code == 0, result.output
     assert "warning: Nothing says whether" in result.stderr

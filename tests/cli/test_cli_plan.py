@@ -1,4 +1,4 @@
-"""`rankselect plan`: from a profile to what PEFT builds, and only from the config."""
+"""`rankselect plan`: from a profile to the adapter that PEFT builds, reading only the model's config."""
 
 from __future__ import annotations
 

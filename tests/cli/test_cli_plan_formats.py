@@ -1,4 +1,4 @@
-"""Every format is read by its reader, and means the same plan there."""
+"""Every format can be read by its program, and means the same plan there."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def test_axolotl_has_no_empty_patterns():
     assert keys["lora_target_modules"] == r"^model\.layers\.0\.self_attn\.q_proj"
 
 
-def test_axolotl_takes_whole_alphas_only():
+def test_axolotl_takes_integer_alphas_only():
     plan = rs.PerLayerID().plan(tiny_model(), PROFILE, alpha_ratio=1.5)
-    with pytest.raises(rs.errors.ArgumentError, match=r"an alpha of 4\.5\. Use a whole --alpha-ratio"):
+    with pytest.raises(rs.errors.ArgumentError, match=r"an alpha of 4\.5\. Use an integer for --alpha-ratio"):
         as_text(plan, "axolotl")
 
 
@@ -77,6 +77,6 @@ def test_yaml_keeps_any_key(pattern):
     assert yaml.safe_load(_yaml(keys)) == keys
 
 
-def test_the_reader_of_a_misnamed_peft_config_says_how_to_name_it():
+def test_a_peft_config_with_another_name_must_be_renamed():
     assert reader("peft", Path("adapter_config.json")).startswith("LoraConfig.from_pretrained")
     assert reader("peft", Path("lora.json")).startswith("name it adapter_config.json")

@@ -1,4 +1,4 @@
-"""A third party's package: installed by pip, found by name, used by both commands, held to the contract."""
+"""A third-party package: installed by pip, found by name, used by both commands, and checked for the contract."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RUN = (sys.executable, "-c", "from rankselect.cli import main; main()")
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """The folder that the package was installed into."""
+    """The folder into which the package was installed."""
     folder = tmp_path_factory.mktemp("installed")
     options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
     subprocess.run([sys.executable, "-m", "pip", "install", *options, "--target", folder, PACKAGE], check=True)
@@ -28,7 +28,7 @@ def installed(tmp_path_factory):
 
 @pytest.fixture
 def found(installed, monkeypatch):
-    """This process finds the package."""
+    """Make this process find the package."""
     monkeypatch.syspath_prepend(str(installed))
     monkeypatch.setenv("COLUMNS", "120")
 
@@ -83,13 +83,13 @@ def test_its_metric_scores_by_name():
 
 
 @pytest.mark.usefixtures("found")
-def test_a_name_that_is_almost_right(run, model):
+def test_a_misspelled_name(run, model):
     result = run("plan", model, "--strategy", "everyother")
     assert result.exit_code == 2
     assert "got 'everyother'. Did you mean every-other?" in result.stderr
 
 
-def test_defaults_that_are_objects_are_not_spelt_out(run, monkeypatch):
+def test_defaults_that_are_objects_are_abbreviated(run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     listed = run("metrics").stdout
     assert "similarity=…" in listed

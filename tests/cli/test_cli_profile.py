@@ -1,4 +1,4 @@
-"""`rankselect profile`: the same numbers as in Python, a picture, and options that reach the measurement."""
+"""`rankselect profile`: the same numbers as in Python, a plot, and options that reach the measurement."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def test_the_embedded_texts(field):
     assert len(texts) == len(set(texts)) == 1024
 
 
-def test_says_so_where_target_modules_must_be_named(run, texts, tmp_path):
-    """Texts pass through the language layers only, and the default targets lie in the vision layers too."""
+def test_target_modules_must_be_named_if_the_defaults_do_not_work(run, texts, tmp_path):
+    """Texts pass through the language layers only, but some default targets are in the vision layers."""
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
     text = {**sizes, "vocab_size": 50, "num_key_value_heads": 2, "head_dim": 8}
     image = {**sizes, "image_size": 28, "patch_size": 14}
@@ -81,5 +81,5 @@ def test_says_so_where_target_modules_must_be_named(run, texts, tmp_path):
     tiny_tokenizer().save_pretrained(tmp_path)
     result = run("profile", tmp_path, "--data", texts, "--field", "answer", "--out", tmp_path / "profile.json")
     assert result.exit_code == 0
-    assert "do not fit: expected a profile with the layer model.vision_tower" in " ".join(result.stdout.split())
+    assert "do not work: expected a profile with the layer model.vision_tower" in " ".join(result.stdout.split())
     assert result.stdout.endswith("--target-modules NAMES\n")

@@ -1,4 +1,4 @@
-"""What the command line says of models that it cannot load; loading itself is tested with the training room."""
+"""The command line's errors for models that it cannot load; loading itself is tested in tests/models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rankselect study`: from arms that a person types to a report, past errors, failures and Ctrl-C."""
+"""`rankselect study`: from the options to a report, with errors, failures and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_answer_is_a_table_a_verdict_and_files(finished):
     assert ids == [f"final.{arm}.seed{seed}" for arm in ("base", "by-layer", "two") for seed in (0, 1)]
 
 
-def test_the_same_command_does_nothing_twice_and_another_is_refused(run, finished):
+def test_the_same_command_repeats_no_run_and_another_one_is_an_error(run, finished):
     folder, command, result = finished
     before = {path: path.stat().st_mtime_ns for path in (folder / "units").iterdir()}
     again = run(*command)
@@ -78,7 +78,7 @@ def test_the_same_command_does_nothing_twice_and_another_is_refused(run, finishe
         (["--arm", "one=fixd:rank=1"], "Did you mean fixed"),
         (["--arm", "one=fixed:ranks=1"], "expected arguments that fixed takes"),
         (["--arm", "a b=fixed:rank=1"], "expected a name of letters"),
-        (["--learning-rates", "1e-4;3e-4"], "expected positive numbers with commas between for --learning-rates"),
+        (["--learning-rates", "1e-4;3e-4"], "expected positive numbers separated by commas for --learning-rates"),
         (["--learning-rates", "1e-4,-1"], "got '1e-4,-1'"),
         (["--metric", "token-f2"], "Did you mean token-f1"),
         (["--address", "127.0.0.1:6379"], "expected --address with --executor ray"),
@@ -88,7 +88,7 @@ def test_the_same_command_does_nothing_twice_and_another_is_refused(run, finishe
         (["--test", "none.jsonl"], "none.jsonl"),
     ],
 )
-def test_what_is_wrong_is_one_line_before_anything_is_made(run, model, sources, tmp_path, arguments, said, monkeypatch):
+def test_mistakes_are_one_line_before_anything_is_created(run, model, sources, tmp_path, arguments, said, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     out = tmp_path / "study"
@@ -100,19 +100,19 @@ def test_what_is_wrong_is_one_line_before_anything_is_made(run, model, sources, 
     assert not (out / "units").exists()
 
 
-def test_an_arm_that_fails_is_said_and_stops_no_other(run, model, sources, tmp_path):
+def test_a_failed_arm_is_reported_and_does_not_stop_the_others(run, model, sources, tmp_path):
     arms = ["--arm", "base", "--arm", "two=fixed:rank=2", "--arm", "by-layer=per-layer-id"]
     options = [*QUICK, "--seeds", "1", "--learning-rates", "1e-3", "--target-modules", "q_proj,embed_tokens"]
     result = run("study", model, *sources, *arms, *options, "--out", tmp_path / "study")
     assert result.exit_code == 1
     assert "final.by-layer.seed0 failed: TargetError: expected target modules inside the model's" in result.stderr
-    assert "The same command tries again what failed." in result.stderr
+    assert "Run the same command again to retry the failed runs." in result.stderr
     assert "Traceback" not in result.stderr
     assert (tmp_path / "study" / "report.html").is_file()
 
 
 class _Judge(BaseHTTPRequestHandler):
-    """Prefers whatever is shown first."""
+    """Prefers the answer shown first."""
 
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -159,7 +159,7 @@ def test_a_report_without_questions(run, finished):
         assert sum(question in report for question in questions) == (len(questions) if int(n) else 0)
 
 
-def test_what_an_executor_prints_is_kept_out_of_the_json(run, finished, monkeypatch):
+def test_output_of_an_executor_is_kept_out_of_the_json(run, finished, monkeypatch):
     class Talking(rs.Executor):
         def run(self, work, units):
             sys.stdout.write("(raylet) a worker died\n")
@@ -171,7 +171,7 @@ def test_what_an_executor_prints_is_kept_out_of_the_json(run, finished, monkeypa
     assert json.loads(result.stdout)["failed"] == {}
 
 
-def test_one_question_that_nobody_answers_right_still_ends_in_a_report(run, model, sources, tmp_path):
+def test_a_single_question_without_a_correct_answer_still_gives_a_report(run, model, sources, tmp_path):
     arms = ["--arm", "base", "--arm", "two=fixed:rank=2"]
     quick = ["--learning-rates", "1e-3", "--seeds", "1", "--max-steps", "1", "--device-map", "cpu"]
     options = [*quick, "--max-new-tokens", "2", "--metric", "exact-match", "--n-test", "1", "--out", tmp_path / "study"]
@@ -184,7 +184,7 @@ def test_one_question_that_nobody_answers_right_still_ends_in_a_report(run, mode
     assert document["summary"][1]["exact-match_low"] is None
 
 
-def test_tables_that_cannot_be_written_do_not_cost_the_report(run, finished, monkeypatch):
+def test_the_report_is_written_even_if_the_tables_cannot_be(run, finished, monkeypatch):
     folder, command, _ = finished
     (folder / "report.html").unlink()
 
@@ -198,7 +198,7 @@ def test_tables_that_cannot_be_written_do_not_cost_the_report(run, finished, mon
     assert (folder / "report.html").is_file()
 
 
-def test_a_verdict_that_fails_is_said_and_the_rest_is_told(run, finished, monkeypatch):
+def test_a_verdict_that_fails_is_reported_with_the_other_results(run, finished, monkeypatch):
     def broken(results):
         raise ZeroDivisionError("of nothing")
 
@@ -209,7 +209,7 @@ def test_a_verdict_that_fails_is_said_and_the_rest_is_told(run, finished, monkey
     assert len(json.loads(result.stdout)["summary"]) == 3
 
 
-def test_a_judge_out_of_reach_leaves_the_rest_of_the_study(run, finished):
+def test_an_unreachable_judge_does_not_affect_the_other_results(run, finished):
     folder, command, _ = finished
     (folder / "report.html").unlink()
     unreachable = ("--judge", "whoever", "--judge-url", "http://127.0.0.1:9/v1", "--judge-retries", "0")
@@ -232,12 +232,12 @@ def test_default_arms_have_a_base_a_uniform_rank_and_a_control():
     assert arms["per-layer-id-control"] == "SameParameters(strategy=PerLayerID())"
 
 
-def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(run, model, sources, tmp_path):
+def test_ctrl_c_keeps_finished_runs_and_the_same_command_continues(run, model, sources, tmp_path):
     out = tmp_path / "study"
     command = ["study", str(model), *sources, *ARMS, *QUICK, "--max-steps", "10", "--out", str(out)]
     code, said = interrupts.run_and_press_ctrl_c(command, n_steps=13)
     assert code == 130, said
-    assert f"are kept in {out}. Go on with: rankselect study {model}" in said
+    assert f"are kept in {out}. Continue with: rankselect study {model}" in said
     assert "Traceback" not in said
     kept = {path: path.stat().st_mtime_ns for path in (out / "units").glob("[!.]*.json")}
     assert [path.name for path in kept] == ["grid.two.seed0.lr0.001.alpha8.json"]

@@ -1,4 +1,4 @@
-"""`rankselect train` and `rankselect evaluate`: from rows to a scored adapter, in folders that others read."""
+"""`rankselect train` and `rankselect evaluate`: from rows to a scored adapter, in folders that PEFT can read."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_training_writes_an_adapter_with_its_plan_profile_and_record(trained, mo
         assert said in result.stderr
 
 
-def test_the_options_on_ranks_reach_the_plan(run, model, rows, tmp_path):
+def test_the_options_for_ranks_reach_the_plan(run, model, rows, tmp_path):
     options = [
         "--strategy",
         "fixed:rank=8",
@@ -112,12 +112,12 @@ def test_a_finished_run_or_another_run_is_not_overwritten(run, trained, model, r
     folder = trained[0]
     result = run("train", model, "--data", rows, "--out", folder, *QUICK)
     assert result.exit_code == 2
-    assert "which is done" in result.stderr
+    assert "which is finished" in result.stderr
     result = run("train", model, "--data", rows, "--out", tmp_path, "--resume", *QUICK)
     assert "expected a run to resume, got none" in result.stderr
     (tmp_path / "settings.json").write_text((folder / "settings.json").read_text(encoding="utf-8"), encoding="utf-8")
     result = run("train", model, "--data", rows, "--out", tmp_path, *QUICK)
-    assert "where a run has begun" in result.stderr
+    assert "which contains a run" in result.stderr
     result = run("train", model, "--data", rows, "--out", tmp_path, "--resume", *QUICK, "--seed", "5")
     assert "seed 0 then, 5 now" in result.stderr
 
@@ -131,7 +131,7 @@ def test_a_finished_run_or_another_run_is_not_overwritten(run, trained, model, r
         (["--profile", "none.json"], "none.json"),
     ],
 )
-def test_what_is_wrong_is_one_line(run, trained, arguments, said):
+def test_mistakes_are_one_line(run, trained, arguments, said):
     settings = json.loads((trained[0] / "settings.json").read_text(encoding="utf-8"))["settings"]
     model, rows, out = settings["model"], settings["data"], trained[0] / "new"
     result = run("train", model, "--data", rows, "--out", out, *QUICK, *arguments)
@@ -151,12 +151,12 @@ def test_an_adapter_of_another_model_is_refused(run, trained, held_out, tmp_path
     assert "expected an adapter of this base model" in result.stderr
 
 
-def test_ctrl_c_saves_a_checkpoint_and_resume_ends_as_if_nothing_had_been(model, rows, run, tmp_path):
+def test_resuming_after_ctrl_c_gives_the_result_of_an_uninterrupted_run(model, rows, run, tmp_path):
     options = [*QUICK, "--max-steps", "20", "--save-steps", "20", "--strategy", "fixed:rank=2"]
     command = ["train", str(model), "--data", str(rows), "--out", str(tmp_path / "run"), *options]
     code, said = interrupts.run_and_press_ctrl_c(command, n_steps=8)
     assert code == 130, said
-    assert "Stopped at step 8 with a checkpoint. Go on with: rankselect train" in said
+    assert "Stopped at step 8 with a checkpoint. Continue with: rankselect train" in said
     assert "--resume" in said
     result = run(*command, "--resume", "--json")
     assert result.exit_code == 0, result.output

@@ -1,4 +1,4 @@
-"""BERTScore on tiny random encoders: the package's formula, the texts it stumbles over, models that are not there."""
+"""BERTScore on tiny random encoders: the formula, texts that the package cannot handle, and missing models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "heart", "lung", "
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory):
-    """The folder of a random BERT of three layers for 64 tokens of whole words."""
+    """The folder of a random BERT with three layers, 64 positions and words as tokens."""
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     folder = tmp_path_factory.mktemp("encoder")
@@ -36,7 +36,7 @@ def bert(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def roberta(tmp_path_factory):
-    """The folder of a random RoBERTa, whose tokenizer says neither its length nor that texts begin with a space."""
+    """The folder of a random RoBERTa, whose tokenizer has neither a maximum length nor add_prefix_space."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import RobertaConfig, RobertaModel, RobertaTokenizerFast
 
@@ -61,7 +61,7 @@ def roberta(tmp_path_factory):
 
 
 def by_hand(folder, num_layers, prediction, reference, **options):
-    """The paper's formula, on the states of one layer."""
+    """The formula of the paper, on the hidden states of one layer."""
     from transformers import AutoModel, AutoTokenizer
 
     tokenizer, model = AutoTokenizer.from_pretrained(folder, **options), AutoModel.from_pretrained(folder).eval()
@@ -94,8 +94,8 @@ def test_texts_longer_than_the_model_are_cut(bert):
     assert BertScore(str(bert), 2).evaluate(texts[:1], texts[1:]).mean == pytest.approx(1, abs=1e-6)
 
 
-def test_robertas_first_word_is_a_word_like_any_other(roberta):
-    """The package asks for that with an argument that transformers 5 ignores."""
+def test_robertas_first_word_is_tokenized_like_any_other(roberta):
+    """The package requests this with an argument that transformers 5 ignores."""
     pair = "heart and the lung", "the heart"
     [value] = BertScore(str(roberta), 2).evaluate(*([text] for text in pair)).values
     assert value == pytest.approx(by_hand(roberta, 2, *pair, add_prefix_space=True), abs=1e-5)
@@ -107,25 +107,25 @@ def test_questevals_similarity_is_the_same_score(bert, roberta):
     for folder in (bert, roberta):
         values = BertScore(str(folder), 2).evaluate(*zip(*pairs, strict=True)).values
         assert BertSimilarity(str(folder), layer=2).compare(pairs) == values.tolist()
-    assert BertSimilarity(str(roberta)).identity().endswith(" add_prefix_space")  # not that of scores made without it
+    assert BertSimilarity(str(roberta)).identity().endswith(" add_prefix_space")  # differs from the identity without it
     assert not BertSimilarity(str(bert)).identity().endswith(" add_prefix_space")
 
 
-def test_an_error_in_the_package_is_not_taken_for_a_missing_model(bert, monkeypatch):
+def test_an_error_in_the_package_is_not_reported_as_a_missing_model(bert, monkeypatch):
     bert_score._scorer.cache_clear()
     monkeypatch.delattr(bert_score_package.BERTScorer, "model_type")
     with pytest.raises(AttributeError, match="model_type"):
         BertScore(str(bert), 2).evaluate(["a"], ["b"])
 
 
-def test_a_tokenizer_that_does_not_know_its_length(roberta):
+def test_a_tokenizer_without_a_maximum_length(roberta):
     texts = ["lung " * 300, "lung " * 299]
     assert BertScore(str(roberta), 2).evaluate(texts[:1], texts[1:]).mean == pytest.approx(1, abs=1e-6)
 
 
-def test_models_and_layers_that_are_not_there(bert, tmp_path):
+def test_missing_models_and_layers(bert, tmp_path):
     for metric, message in (
-        (BertScore(str(bert)), f"expected num_layers for the model {bert}, got none. bert-score knows the best layer"),
+        (BertScore(str(bert)), f"expected num_layers for the model {bert}, got none. bert-score recommends a layer"),
         (BertScore(str(bert), 9), f"expected a model for bert-score in {bert}, got Invalid num_layers: num_layers"),
         (BertScore(str(tmp_path), 2), f"expected a model for bert-score in {tmp_path}, got"),
     ):
@@ -133,7 +133,7 @@ def test_models_and_layers_that_are_not_there(bert, tmp_path):
             metric.evaluate(["the heart"], ["the lung"])
 
 
-def test_the_default_model_when_there_is_no_network(monkeypatch, tmp_path):
+def test_the_default_model_without_a_network(monkeypatch, tmp_path):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

@@ -1,4 +1,4 @@
-"""Bradley-Terry: against published numbers and a general optimiser, what must hold for all tables, and coverage."""
+"""Bradley-Terry: published numbers, a general optimiser, properties of all tables, and coverage of the intervals."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_general_optimiser_finds_the_same(prior_ties):
 
 
 @given(st.integers(1, 10_000), st.integers(1, 10_000))
-@example(1, 7334)  # the expected wins are right to 1e-9 long before the strengths are
+@example(1, 7334)  # the expected wins are correct to 1e-9 long before the strengths are
 @example(1, 10**15)
 def test_two_arms_have_the_log_of_their_ratio(won, lost):
     strengths = bradley_terry([[0, won], [lost, 0]], prior_ties=0)
@@ -77,7 +77,7 @@ def expected_wins(table, strengths):
     return ((table + table.T) / (1 + np.exp(strengths[None, :] - strengths[:, None]))).sum(axis=1)
 
 
-def test_rounding_in_the_other_arms_does_not_reach_an_arm_with_next_to_no_wins():
+def test_rounding_of_other_arms_does_not_affect_an_arm_with_almost_no_wins():
     table = np.array([[0, 4593, 9820, 0], [9, 0, 0, 268], [0, 0, 0, 0], [3868, 97, 9921, 0]], dtype=float)
     strengths = bradley_terry(table, prior_ties=1e-6)
     with_prior = table + 5e-7 * (table + table.T > 0)
@@ -98,7 +98,7 @@ def test_without_a_prior_the_scale_of_the_counts_does_not_matter(table, scale):
 
 
 @given(tables(high=2000, largest=8))
-def test_the_maximum_expects_as_many_wins_as_there_were(table):
+def test_expected_wins_equal_observed_wins_at_the_maximum(table):
     compared(table)
     strengths = bradley_terry(table)
     assert np.isfinite(strengths).all()
@@ -120,7 +120,7 @@ def test_one_more_win_never_weakens_the_winner(table):
     assert gain[0] > 0 > gain[1]
 
 
-def test_an_order_without_exception_stays_finite():
+def test_a_complete_order_has_finite_strengths():
     table = 1e5 * np.triu(np.ones((8, 8)), 1)
     strengths = bradley_terry(table)
     assert np.isfinite(strengths).all()
@@ -136,7 +136,7 @@ def test_the_interval_of_an_arm_that_always_won_is_that_of_jeffreys(n):
     assert np.quantile(drawn, [0.025, 0.5]) == pytest.approx(beta(n + 0.5, 0.5).ppf([0.025, 0.5]), abs=0.01)
 
 
-def test_draws_are_those_of_the_seed():
+def test_draws_depend_on_the_seed():
     wins = np.tile(BASEBALL / 10, (10, 1, 1))
     assert (strength_draws(wins, 20, 3) == strength_draws(wins, 20, 3)).all()
     assert (strength_draws(wins, 20, 3) != strength_draws(wins, 20, 4)).any()
@@ -159,7 +159,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say(k, n, spread):
 
 @settings(max_examples=30)
 @given(tables(high=3, largest=4), st.integers(2, 12))
-def test_the_estimate_lies_within_its_interval(table, n):
+def test_the_estimate_is_within_its_interval(table, n):
     compared(table)
     wins = np.tile(table, (n, 1, 1))
     low, high = np.quantile(win_probabilities(strength_draws(wins, 400, 0)), [0.025, 0.975], axis=0)
@@ -177,11 +177,11 @@ def test_the_estimate_lies_within_its_interval(table, n):
         ([[1, 1], [0, 0]], {}, "none of an arm against itself"),
         ([[0, 0], [0, 0]], {}, "connected by comparisons, got 2 groups"),
         ([[0, 1, 0], [1, 0, 0], [0, 0, 0]], {}, r"arm 0 has none with \[2\]"),
-        ([[0, 1], [0, 0]], {"prior_ties": 0}, "strengths would be infinite. Leave prior_ties above 0"),
+        ([[0, 1], [0, 0]], {"prior_ties": 0}, "strengths would be infinite. Set prior_ties above 0"),
         ([[0, 1], [1, 0]], {"prior_ties": -1}, "prior_ties of at least 0, got -1"),
     ],
 )
-def test_tables_without_an_answer(wins, arguments, message):
+def test_tables_without_strengths(wins, arguments, message):
     with pytest.raises(rs.RankSelectError, match=message):
         bradley_terry(wins, **arguments)
 

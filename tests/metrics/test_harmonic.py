@@ -70,7 +70,7 @@ def test_scores_so_small_that_their_reciprocal_overflows():
     ("scores", "message"),
     [
         ((), "expected at least one score, got none."),
-        ((0.5, -0.1), "expected finite scores of at least 0, got (0.5, -0.1). It has no harmonic mean."),
+        ((0.5, -0.1), "expected finite scores of at least 0, got (0.5, -0.1). Others have no harmonic mean."),
         ((0.5, float("nan")), "expected finite scores of at least 0, got (0.5, nan)."),
     ],
 )
@@ -79,7 +79,7 @@ def test_scores_without_a_harmonic_mean(scores, message):
         harmonic_mean(*scores)
 
 
-def test_of_answers_and_of_means_are_two_things():
+def test_the_two_harmonic_means_differ():
     columns = [1.0, 0.5, 0.0], [0.5, 0.5, 1.0]
     each = evaluate(HarmonicMean, *columns)
     np.testing.assert_allclose(each.values, [2 / 3, 0.5, 0.0])
@@ -100,13 +100,13 @@ def test_the_mean_of_answers_is_never_above_that_of_means(pairs):
 
 
 def test_means_are_resampled_jointly():
-    """Two scores that add up to 1 vary oppositely: drawn apart, both averages could be high at once."""
+    """Two scores that add up to 1 are anticorrelated: resampled separately, both averages could be high at once."""
     scores = np.random.default_rng(0).uniform(size=50)
     result = evaluate(HarmonicMeanOfMeans, scores, 1 - scores)
     assert result.low <= result.mean <= result.high <= 0.5
 
 
-def test_the_average_of_a_part_is_its_own():
+def test_each_part_averages_its_own_scores():
     @dataclass(frozen=True)
     class Median(Given):
         def aggregate(self, values):

@@ -92,7 +92,7 @@ class TestRanking:
         assert (result.n_preferences, result.n_first_preferred) == (72, 36)
         assert [each.question for each in result.comparisons] == sorted(list(range(12)) * 3)
 
-    def test_a_judge_that_always_says_a_knows_nothing(self):
+    def test_a_judge_that_always_answers_a_ranks_nothing(self):
         with pytest.warns(rs.RankSelectWarning, match="36 of 36 comparisons changed with the order"):
             result = rank(lambda messages: "[[A]]")
         assert {each.outcome for each in result.comparisons} == {"disagreement"}
@@ -101,8 +101,8 @@ class TestRanking:
         assert [arm.probability for arm in result.ranking] == pytest.approx([0.5, 0.5, 0.5])
         assert "Of 72 preferences 72 (100%) were for the answer shown first." in str(result)
 
-    def test_a_model_of_the_judge_is_recovered(self):
-        """A judge who prefers the longer answer in some questions only: three of four wins."""
+    def test_the_win_rate_of_a_scripted_judge_is_recovered(self):
+        """A judge that prefers the longer answer on some questions only: it wins three of four."""
 
         def mostly(messages):
             first, second = shown(messages)
@@ -148,7 +148,7 @@ class TestRanking:
         assert {each["winner"] for each in document["comparisons"]} == {"long", "middle"}
         assert document["judge"].startswith("LLMJudge(model='scripted'")
 
-    def test_arms_may_be_called_like_outcomes(self):
+    def test_arms_may_have_the_names_of_outcomes(self):
         answers = {"tie": ANSWERS["short"], "abstained": ANSWERS["long"]}
         (pair,) = rank(Scripted(), answers=answers).pairs
         assert (pair.first_wins, pair.second_wins, pair.ties, pair.abstentions) == (0, 12, 0, 0)
@@ -212,7 +212,7 @@ class TestPrompts:
         assert found == pairings(arms, n, at_most, seed)
         assert {each.question for each in pairings([*arms, "new"], n, at_most, seed)} == chosen
 
-    def test_who_is_first_is_shuffled(self):
+    def test_the_arm_shown_first_is_random(self):
         firsts = [each.arms[0] for each in pairings(["x", "y"], 200, None, 0)]
         assert 70 < firsts.count("x") < 130
         questions = [each.question for each in pairings(["x", "y"], 200, None, 0)]
@@ -231,12 +231,14 @@ class TestAbstentions:
         assert [pair.abstentions for pair in result.pairs] == [1, 1, 1]
         assert result.pairs[0].wins == (0.0, 11.0)
 
-    def test_of_everything_leave_no_ranking(self):
+    def test_everywhere_leave_no_ranking(self):
         with pytest.warns(rs.RankSelectWarning, match="The judge did not rank the arms"):
             result = rank(lambda messages: "lorem ipsum")
         assert result.ranking == ()
         assert result.n_abstentions == 72
-        assert "abstentions in all 36 comparisons, such as 'lorem ipsum'. Nothing was learned" in result.unranked
+        assert (
+            "abstentions in all 36 comparisons, such as 'lorem ipsum'. The arms cannot be compared" in result.unranked
+        )
         assert str(result).startswith("No ranking: ")
         assert "nan" not in json.dumps(result.to_dict()).lower()
 
@@ -246,16 +248,16 @@ class TestAbstentions:
 
         with pytest.warns(rs.RankSelectWarning, match="did not rank"):
             result = rank(refuses_long)
-        assert "connect 'short' with every other arm, got none that leads to 'long'" in result.unranked
+        assert "connect 'short' with every other arm, got none that connects it with 'long'" in result.unranked
 
-    def test_of_most_are_warned_of(self):
+    def test_in_most_comparisons_are_a_warning(self):
         def mostly_refuses(messages):
             return Scripted()(messages) if "ailment 3?" in messages[0]["content"] else "?"
 
         with pytest.warns(rs.RankSelectWarning, match="33 of 36 comparisons are left out"):
             rank(mostly_refuses)
 
-    def test_a_clean_run_warns_of_nothing(self):
+    def test_a_clean_run_has_no_warnings(self):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             rank(Scripted())
@@ -281,7 +283,7 @@ class TestCache:
             judge.rank(QUESTIONS, ANSWERS, progress=False)
         assert len(model.prompts) == 72
 
-    def test_a_further_arm_asks_only_for_its_own_comparisons(self, tmp_path):
+    def test_a_new_arm_needs_only_its_own_comparisons(self, tmp_path):
         judge = LLMJudge("scripted", complete=Scripted(), cache=tmp_path, max_questions=5)
         judge.rank(QUESTIONS, {name: ANSWERS[name] for name in ("long", "short")}, progress=False)
         assert judge.n_calls(QUESTIONS, ANSWERS) == 20
@@ -315,7 +317,7 @@ class TestCache:
         with caplog.at_level(logging.WARNING):
             LLMJudge("scripted", complete=model, cache=tmp_path).rank(QUESTIONS, ANSWERS, progress=False)
         assert len(model.prompts) == 73
-        assert "A kept reply cannot be used and is asked for again" in caplog.text
+        assert "A stored reply cannot be used and is requested again" in caplog.text
         assert file.read_text() == whole
 
     def test_an_entry_of_another_request_is_asked_for_again(self, tmp_path):
@@ -325,7 +327,7 @@ class TestCache:
         one.write_text(other.read_text())
         assert LLMJudge("scripted", complete=model, cache=tmp_path).n_calls(QUESTIONS, ANSWERS) == 1
 
-    def test_a_folder_that_cannot_be_made(self, tmp_path):
+    def test_a_folder_that_cannot_be_created(self, tmp_path):
         (tmp_path / "file").write_text("")
         with pytest.raises(rs.RankSelectError, match=r"a cache folder that can be written, got .*file"):
             LLMJudge("scripted", complete=Scripted(), cache=tmp_path / "file")
@@ -357,7 +359,7 @@ class TestInterruptions:
         assert len(list(cache.rglob("*.json"))) == n_asked
         assert not list(cache.rglob(".*"))
 
-    def test_an_error_of_the_callable_is_its_own_and_loses_nothing(self, tmp_path):
+    def test_an_error_in_the_callable_is_passed_on_and_keeps_the_replies(self, tmp_path):
         model = Scripted()
 
         def breaks(messages):
@@ -386,7 +388,7 @@ class TestInterruptions:
 
     def test_the_number_of_calls_is_logged_before_they_are_made(self, caplog):
         def checks(messages):
-            assert "72 calls to make, 0 replies known" in caplog.text
+            assert "72 calls to make, 0 replies stored" in caplog.text
             return "[[tie]]"
 
         with caplog.at_level(logging.INFO, logger="rankselect"):
@@ -397,7 +399,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("questions", "answers", "references", "message"),
         [
-            (["Why?"], {"x": ["a"]}, None, "the answers of at least 2 arms, got those of 1"),
+            (["Why?"], {"x": ["a"]}, None, "answers of at least 2 arms, got answers of 1"),
             ([], {"x": [], "y": []}, None, "at least one question, got none"),
             ("Why?", {"x": ["a"] * 4, "y": ["b"] * 4}, None, "a sequence of texts as questions, got one string"),
             (["Why?"], {"x": "a", "y": ["b"]}, None, "a sequence of texts as answers of 'x', got one string"),
@@ -421,12 +423,12 @@ class TestBadInput:
             ({"criteria": ""}, "text as criteria, got ''"),
             ({"temperature": -1}, "a temperature of at least 0, or None, got -1"),
             ({"temperature": float("nan")}, "a temperature of at least 0, or None, got nan"),
-            ({"max_tokens": 0}, "a whole number of at least 1 for max_tokens, got 0"),
-            ({"seed": -1}, "a whole number of at least 0 for seed, got -1"),
+            ({"max_tokens": 0}, "an integer of at least 1 for max_tokens, got 0"),
+            ({"seed": -1}, "an integer of at least 0 for seed, got -1"),
             ({"concurrency": 0}, "at least 1 for concurrency, got 0"),
             ({"max_retries": None}, "at least 0 for max_retries, got None"),
             ({"max_questions": 0}, "at least 1 for max_questions, got 0"),
-            ({"timeout": 0}, "a timeout of seconds above 0, got 0"),
+            ({"timeout": 0}, "a timeout above 0 seconds, got 0"),
             ({"base_url": "http://localhost/v1"}, "either complete= or base_url= and api_key=, got both"),
             ({"api_key": "k"}, "either complete= or base_url= and api_key=, got both"),
         ],

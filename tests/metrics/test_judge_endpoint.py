@@ -1,4 +1,4 @@
-"""The judge against a real HTTP server on this machine that fails in every way an endpoint can."""
+"""The judge with a real local HTTP server that fails in every way an endpoint can."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def refusal(status, message, code=None, **headers):
 
 
 def chain(error):
-    """An error and those behind it, shown or not."""
+    """An error with its causes and contexts, shown or not."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
@@ -114,7 +114,7 @@ def prefers_longer(number, body, handler):
 
 
 def call(script, waits=None, **arguments):
-    """One call; the waits are recorded instead of waited."""
+    """Make one call; waits are recorded but not carried out."""
     waits = [] if waits is None else waits
     with serving(script) as server:
         endpoint = open_endpoint("m", server.url, KEY, **arguments)
@@ -126,7 +126,7 @@ def call(script, waits=None, **arguments):
 
 
 def first(failure, then=None):
-    """Fails as long as the list lasts, then replies."""
+    """Return the listed failures, then replies."""
     failures = failure if isinstance(failure, list) else [failure]
     return lambda number, *_: failures[number] if number < len(failures) else completion("[[A]]")
 
@@ -153,7 +153,7 @@ class TestOneCall:
         reply, _, waits = call(first([refusal(429, "Slow down.")] * 4))
         assert (reply, waits) == ("[[A]]", [1.0, 2.0, 4.0, 8.0])
 
-    def test_a_wait_until_tomorrow_is_not_waited_for(self):
+    def test_a_wait_until_tomorrow_is_an_error(self):
         error, calls, waits = call(first(refusal(429, "Daily limit.", **{"Retry-After": "86400"})))
         assert (len(calls), waits) == (1, [])
         assert "got status 429 (Daily limit). Try again later. It asks to wait 86400 seconds." in str(error)
@@ -164,15 +164,15 @@ class TestOneCall:
         assert "expected credit at http://127.0.0.1" in str(error)
 
     @pytest.mark.parametrize("status", [408, 409, 500, 502, 503, 529])
-    def test_passing_failures_then_success(self, status):
+    def test_temporary_failures_then_success(self, status):
         reply, calls, waits = call(first([refusal(status, "Oops.")] * 3))
         assert (reply, len(calls), waits) == ("[[A]]", 4, [1.0, 2.0, 4.0])
 
-    def test_passing_failures_without_end(self):
+    def test_temporary_failures_without_end(self):
         error, calls, waits = call(first([refusal(500, "Oops. More.")] * 9), max_retries=2)
         assert isinstance(error, rs.RankSelectError)
         assert (len(calls), waits) == (3, [1.0, 2.0])
-        assert re.fullmatch(r"an answer from http://127.0.0.1:\d+/v1", error.expected)
+        assert re.fullmatch(r"a response from http://127.0.0.1:\d+/v1", error.expected)
         assert (error.got, error.remedy) == ("status 500 (Oops) after 2 retries", "Try again later.")
 
     @pytest.mark.parametrize("status", [401, 403])
@@ -184,12 +184,12 @@ class TestOneCall:
         )
         assert str(error).startswith("expected a key that is accepted by http://127.0.0.1")
 
-    def test_a_model_that_is_not_there(self):
+    def test_a_missing_model(self):
         error, calls, _ = call(first([refusal(404, "The model m does not exist")] * 9))
         assert len(calls) == 1
         assert "got status 404 (The model m does not exist). Check the model's name, and base_url=" in str(error)
 
-    def test_a_setting_that_is_not_taken(self):
+    def test_a_setting_that_is_not_accepted(self):
         error, calls, _ = call(first([refusal(400, "Unsupported value: 'temperature'", "unsupported_value")] * 9))
         assert len(calls) == 1
         assert not isinstance(error, NoReplyError)
@@ -234,7 +234,7 @@ class TestOneCall:
     def test_a_server_that_hangs_without_end(self):
         error, _, _ = call(lambda *_: time.sleep(0.4), timeout=0.1, max_retries=1)
         assert re.search(
-            r"an answer in time from http.*, got none within 0.1 s after 1 retries. Raise timeout=.", str(error)
+            r"a response in time from http.*, got none within 0.1 s after 1 retries. Raise timeout=.", str(error)
         )
 
     def test_a_connection_reset(self):
@@ -248,7 +248,7 @@ class TestOneCall:
         reply, calls, waits = call(resets)
         assert (reply, len(calls), waits) == ("[[A]]", 2, [1.0])
 
-    def test_nobody_there(self):
+    def test_no_server(self):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -286,7 +286,8 @@ class TestOneCall:
         error, calls, _ = call(first([answer] * 9), max_retries=1)
         assert len(calls) == 2
         assert re.search(
-            r"answers in the form of OpenAI's API from http.*, got others \(.+\) after 1 retries", str(error)
+            r"a response in the format of OpenAI's API from http.*, got another format \(.+\) after 1 retries",
+            str(error),
         )
 
     def test_refusals_and_empty_replies_are_replies(self):
@@ -311,7 +312,7 @@ class TestOpening:
             assert open_endpoint("m", server.url, KEY)(CHAT) == "[[A]]"
             assert server.calls[0][1]["Authorization"] == f"Bearer {KEY}"
 
-    def test_a_server_of_ones_own_needs_no_key(self):
+    def test_your_own_server_needs_no_key(self):
         with serving(first([])) as server:
             assert open_endpoint("m", server.url)(CHAT) == "[[A]]"
 
@@ -325,8 +326,8 @@ class TestOpening:
             ("localhost:8000/v1", "a base URL that starts with http:// or https://, got 'localhost:8000/v1'"),
             ("ftp://host", "got 'ftp://host'"),
             ("https://", "got 'https://'"),
-            ("http://[::1/v1", "a base URL, got one that cannot be read"),
-            ("http://host:99999999/v1", "a base URL, got one that cannot be read"),
+            ("http://[::1/v1", "a base URL, got one that cannot be parsed"),
+            ("http://host:99999999/v1", "a base URL, got one that cannot be parsed"),
             (f"https://user:{KEY}@host/v1", r"without user name, password or query, got one with them \(host host\)"),
             (f"https://host/v1?key={KEY}", r"without user name, password or query, got one with them \(host host\)"),
         ],
@@ -433,7 +434,7 @@ class TestRanking:
             assert len(server.calls) == 9  # 5, the failed one, 3
 
     def test_a_failed_run_does_not_wait_for_the_others_backoff(self):
-        """One call is refused for good while others wait for half a minute: the run ends at once."""
+        """One call fails permanently while others wait for half a minute: the run ends at once."""
 
         def script(number, body, handler):
             if number == 0:
@@ -445,9 +446,9 @@ class TestRanking:
             judge = LLMJudge("m", base_url=server.url)
             with pytest.raises(rs.RankSelectError, match="Wrong key"):
                 judge.rank(QUESTIONS, ANSWERS, progress=False)
-            assert len(server.calls) <= 4  # nobody came back after half a minute
+            assert len(server.calls) <= 4  # no call was repeated after half a minute
 
-    def test_failures_in_passing_are_not_noticed(self, monkeypatch):
+    def test_temporary_failures_do_not_change_the_result(self, monkeypatch):
         monkeypatch.setattr("rankselect.metrics.judge.failures._FIRST_WAIT", 0.01)
 
         def flaky(number, body, handler):
@@ -463,7 +464,7 @@ class TestRanking:
 
 
 class TestTheKeyIsNowhere:
-    """The key comes back in replies and error messages, and everything is logged: still it is in nothing we make."""
+    """The endpoint returns the key in replies and error messages, and everything is logged; we never show it."""
 
     @pytest.mark.parametrize(
         "script",
@@ -506,6 +507,6 @@ class TestTheKeyIsNowhere:
         assert KEY not in str(caught.value)
 
     def test_a_placeholder_is_no_secret(self):
-        """A key of one letter, as local servers take it, is not cut out of the replies."""
+        """A key of one letter, which local servers accept, is not removed from the replies."""
         with serving(lambda *_: completion("An example. [[A]]")) as server:
             assert open_endpoint("m", server.url, "x")(CHAT) == "An example. [[A]]"

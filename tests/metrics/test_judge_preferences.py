@@ -1,4 +1,4 @@
-"""Verdicts are read strictly, and two orders make one outcome."""
+"""Verdicts are parsed strictly, and the verdicts in both orders give one outcome."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ SECONDS_TO_START = 300
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """The address and the model's name; the model is an untrained Phi."""
+    """The address of the server and the name of its model, an untrained Phi."""
     from rankselect.training.small_phi import small_phi
 
     folder = tmp_path_factory.mktemp("served")

@@ -1,4 +1,4 @@
-"""What every metric inherits: checks, averages, and intervals from resampled answers."""
+"""The base class of metrics: checks, averages, and intervals from resampled answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SCORES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30)
 
 @dataclass(frozen=True)
 class Given(Metric):
-    """It answers with what it was given."""
+    """Returns the scores that it was created with."""
 
     scores: Any
     name = "given"
@@ -72,7 +72,7 @@ def mean(values):
 
 
 @given(SCORES)
-def test_the_interval_holds_the_mean_and_stays_within_the_scores(scores):
+def test_the_interval_contains_the_mean_and_stays_within_the_scores(scores):
     result = evaluate(scores, n_resamples=500)
     rounding = 1e-12 * max(1.0, *map(abs, scores))
     assert result.mean == pytest.approx(sum(scores) / len(scores), abs=1e-6)
@@ -81,7 +81,7 @@ def test_the_interval_holds_the_mean_and_stays_within_the_scores(scores):
 
 
 @given(st.floats(-1e6, 1e6), st.integers(1, 300))
-def test_equal_scores_leave_no_width(score, n):
+def test_equal_scores_have_an_interval_of_width_0(score, n):
     result = evaluate([score] * n, n_resamples=50)
     assert result.low == result.mean == result.high
 
@@ -130,20 +130,20 @@ def test_more_confidence_is_a_wider_interval():
     assert "(99% interval" in str(widths[2])
 
 
-def test_scores_of_one_answer_are_drawn_together():
+def test_scores_of_one_answer_are_resampled_together():
     scores = np.random.default_rng(0).normal(size=40)
     both = np.stack([scores, 1 - scores])
     low, high = bootstrap_interval(lambda v: mean(v).sum(axis=-1), both, confidence=0.95, n_resamples=200, seed=0)
     assert (low, high) == (pytest.approx(1), pytest.approx(1))
 
 
-def test_an_average_of_ones_own():
+def test_a_custom_average():
     result = evaluate([0.0, 1.0, 100.0], Median)
     assert (result.mean, result.low, result.high) == (1.0, 0.0, 100.0)
     assert result.scored_by == Median([0.0, 1.0, 100.0])
 
 
-def test_resampling_in_pieces_changes_nothing(monkeypatch):
+def test_resampling_in_chunks_changes_nothing(monkeypatch):
     scores = np.random.default_rng(0).normal(size=30)
     whole = evaluate(scores)
     monkeypatch.setattr(bootstrap, "_NUMBERS_AT_A_TIME", 1000)
@@ -169,7 +169,7 @@ def test_results_are_read_only_and_keep_the_metrics_own_array():
         result.values[0] = 3.0
 
 
-def test_results_travel_between_processes():
+def test_results_can_be_pickled():
     from rankselect.metrics.squad import TokenF1
 
     result = TokenF1().evaluate(["a rare fever"], ["fever"])
@@ -179,7 +179,7 @@ def test_results_travel_between_processes():
 
 
 @given(st.lists(st.text(max_size=5), min_size=1, max_size=5))
-def test_any_iterable_of_texts_will_do(texts):
+def test_any_iterable_of_texts_is_accepted(texts):
     lists, generators = (
         Given([1.0] * len(texts)).evaluate(*pair, n_resamples=1)
         for pair in ((texts, tuple(texts)), (iter(texts), np.array(texts, dtype=object)))
@@ -220,7 +220,7 @@ def test_answers_that_cannot_be_scored(arguments, message):
         ({"losses": 0.5}, "expected losses that are numbers, got something else."),
     ],
 )
-def test_what_goes_with_the_answers(arguments, message):
+def test_questions_and_losses_must_match_the_answers(arguments, message):
     with pytest.raises(MetricError, match=re.escape(message)):
         Given([1.0]).evaluate(["a"], ["b"], **arguments)
 
@@ -231,7 +231,7 @@ def test_generated_answers_are_predictions():
     assert Asks().evaluate(written, ["x b", "y c"], questions=["b", "c"]).mean == 1
 
 
-def test_rows_are_no_predictions_though_they_have_a_text():
+def test_rows_are_not_predictions_although_they_have_a_text():
     rows = medical_qa()[:1]
     with pytest.raises(MetricError, match="expected text in predictions, got MedicalQuestion at index 0"):
         checked_input(rows, ["a"])
@@ -292,7 +292,7 @@ def test_settings_of_the_interval(arguments, message):
         ([[1.0, 2.0], [3.0, 4.0]], "expected finite averages of shape () from scores of shape (2, 2), got shape (2,)"),
     ],
 )
-def test_metrics_that_answer_with_something_else(scores, message):
+def test_metrics_that_return_invalid_scores(scores, message):
     with pytest.raises(MetricError, match=re.escape(message)):
         Given(scores).evaluate(["a", "b"], ["a", "b"])
 
@@ -309,7 +309,7 @@ class Overflowing(Given):
         return np.asarray(values.mean(axis=-1) * np.inf)
 
 
-def test_averages_that_are_none():
+def test_invalid_averages():
     with pytest.raises(MetricError, match=re.escape("averages of shape (20,) from scores of shape (20, 2), got shape")):
         evaluate([1.0, 2.0], Flattening, n_resamples=20)
     with pytest.raises(MetricError, match="with 1 that are not finite. This is an error in the metric"):

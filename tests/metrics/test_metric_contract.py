@@ -1,4 +1,4 @@
-"""Every registered metric keeps the contract, and the contract's own check finds those that do not."""
+"""Every registered metric keeps the contract, and the contract check finds metrics that do not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FOUND = available("metric")
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
-    """The folder of a random encoder of letters."""
+    """The folder of a random encoder with letters as tokens."""
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     folder = tmp_path_factory.mktemp("encoder")
@@ -41,7 +41,7 @@ def encoder(tmp_path_factory):
     return folder
 
 
-def test_all_of_ours_are_registered():
+def test_all_built_in_metrics_are_registered():
     assert FOUND.keys() >= OURS
 
 
@@ -101,7 +101,7 @@ class Greedy(Sound):
 
 @dataclass(frozen=True)
 class Secretive(Sound):
-    """It uses questions without saying so."""
+    """Uses questions without declaring it."""
 
     def values(self, answers):
         return [float(len(question)) for question in answers.questions]
@@ -123,7 +123,7 @@ class Positional(Sound):
 
 @dataclass(frozen=True)
 class Relative(Sound):
-    """An answer's score depends on the others'."""
+    """The score of an answer depends on the other answers."""
 
     def values(self, answers):
         lengths = np.array([len(text) for text in answers.predictions])
@@ -160,7 +160,7 @@ class Inverted(Sound):
 
 
 @pytest.mark.parametrize("metric", [Sound(), Asking()], ids=repr)
-def test_a_sound_metric_passes(metric):
+def test_a_correct_metric_passes(metric):
     check_metric(metric)
 
 
@@ -181,6 +181,6 @@ def test_a_sound_metric_passes(metric):
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Metric) else "",
 )
-def test_a_broken_one_is_told_what_it_breaks(metric, broken):
+def test_the_error_says_what_a_metric_breaks(metric, broken):
     with pytest.raises(rs.errors.ContractError, match=f"expected {broken}"):
         check_metric(metric)

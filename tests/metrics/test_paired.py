@@ -23,7 +23,7 @@ PAIRS = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_si
 
 
 class Loss(Metric):
-    """The losses as they are given."""
+    """Returns the losses as scores."""
 
     name = "loss"
     higher_is_better = False
@@ -42,7 +42,7 @@ def scored(scores, metric=LOSS):
 
 
 @given(PAIRS)
-def test_it_is_the_mean_of_differences_and_turns_with_its_arguments(pairs):
+def test_it_is_the_mean_of_differences_and_changes_sign_with_the_order(pairs):
     a, b = (scored(column) for column in zip(*pairs, strict=True))
     one, other = paired_difference(a, b, n_resamples=200), paired_difference(b, a, n_resamples=200)
     assert one.mean == pytest.approx(np.mean(a.values - b.values), abs=1e-12)
@@ -51,7 +51,7 @@ def test_it_is_the_mean_of_differences_and_turns_with_its_arguments(pairs):
     assert one.n == len(pairs)
 
 
-def test_a_constant_difference_is_seen_through_any_spread():
+def test_a_constant_difference_is_shown_at_any_spread_of_scores():
     scores = np.random.default_rng(0).uniform(size=50)
     a, b = scored(scores + 0.01), scored(scores)
     difference = paired_difference(a, b)
@@ -59,7 +59,7 @@ def test_a_constant_difference_is_seen_through_any_spread():
     assert str(difference) == "loss +0.0100 (95% interval +0.0100 to +0.0100, 50 questions): the second is better"
 
 
-def test_chance_shows_no_difference():
+def test_random_variation_shows_no_difference():
     rng = np.random.default_rng(0)
     base = rng.uniform(size=100)
     a, b = (scored(base + rng.normal(size=100) / 10 + 1) for _ in range(2))
@@ -76,7 +76,7 @@ def test_a_few_questions_show_nothing(n, shown):
     assert difference.shown is shown
 
 
-def test_no_more_than_one_in_twenty_is_a_false_alarm():
+def test_at_most_one_in_twenty_is_a_false_positive():
     rng = np.random.default_rng(0)
     alarms = 0
     for seed in range(300):
@@ -92,7 +92,7 @@ def test_which_is_better():
     assert str(down).endswith("the first is better")
 
 
-def test_averages_are_the_metrics_own():
+def test_averages_are_computed_by_the_metric():
     a, b = (scored(losses, Perplexity()) for losses in ([0.0, math.log(16)], [math.log(2)] * 2))
     assert paired_difference(a, b).mean == pytest.approx(4 - 2)
     texts = ["the heart", "a rare fever"] * 4, ["heart", "fever"] * 4
@@ -112,15 +112,15 @@ class Weighted(Metric):
 
 def test_two_metrics_cannot_be_compared():
     with pytest.raises(
-        MetricError, match=re.escape("expected two results of one metric, got TokenF1() and ExactMatch()")
+        MetricError, match=re.escape("expected two results of the same metric, got TokenF1() and ExactMatch()")
     ):
         paired_difference(TokenF1().evaluate(["a"], ["b"]), ExactMatch().evaluate(["a"], ["b"]))
     with pytest.raises(MetricError, match=re.escape("got Weighted(weight=1) and Weighted(weight=2). Score both with")):
         paired_difference(Weighted(1).evaluate(["a"], ["b"]), Weighted(2).evaluate(["a"], ["b"]))
 
 
-def test_other_numbers_of_answers_cannot_be_compared():
-    message = "expected equally many answers of both models, got 2 and 3. Score both on the same questions."
+def test_different_numbers_of_answers_cannot_be_compared():
+    message = "expected the same number of answers from both models, got 2 and 3. Score both on the same questions."
     with pytest.raises(MetricError, match=re.escape(message)):
         paired_difference(scored([1.0, 2.0]), scored([1.0, 2.0, 3.0]))
 

@@ -1,4 +1,4 @@
-"""QuestEval as a whole: settings, counts, consistency, bad input, and what must hold whatever the parts say."""
+"""The complete QuestEval: settings, counts, consistency, bad input, and properties that hold for any parts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class WhatIs(QuestionGenerator):
 
 @dataclass(frozen=True)
 class Contains(QuestionAnswerer):
-    """Finds the word asked for if the text has it, and otherwise answers with the text's last word, half sure."""
+    """Finds the word in question if the text has it; otherwise returns the last word with answerability 0.5."""
 
     def answer(self, pairs):
         found = []
@@ -54,7 +54,7 @@ class Contains(QuestionAnswerer):
 
 @dataclass(frozen=True)
 class Wild(AnswerSimilarity):
-    """Values on both sides of [0, 1], as BERTScore has them."""
+    """Values on both sides of [0, 1], like those of BERTScore."""
 
     def compare(self, pairs):
         return [1.5 if found == wanted else -0.5 for found, wanted in pairs]
@@ -68,7 +68,7 @@ def toy(**settings):
 texts = st.lists(st.sampled_from(["heart", "fever", "Zoë", "東京", "…", "a", "un-"]), max_size=6).map(" ".join)
 
 
-def test_sides_are_counted_and_averaged():
+def test_questions_of_both_sides_are_counted_and_averaged():
     (example,) = toy(scores=("f1",)).score(["heart"], references=[["heart fever"]]).examples
     (row,) = example.comparisons
     assert (row.recall, row.precision, row.score) == (0.5, 1.0, 0.75)
@@ -109,7 +109,7 @@ def test_empty_texts_score_zero_and_ask_nothing():
 
 @dataclass(frozen=True)
 class Forgetful(QuestionAnswerer):
-    """Answers rightly, but from "own text" only every other word."""
+    """Answers correctly, but from "own text" only every other word."""
 
     def answer(self, pairs):
         known = {("What is own?", "own text"): "own", ("What is text?", "own text"): "wrong"}
@@ -132,7 +132,7 @@ def test_it_is_a_metric():
 
 @dataclass(frozen=True)
 class Recording(QuestionAnswerer):
-    """Remembers what it was asked."""
+    """Records its inputs."""
 
     asked: list
 
@@ -170,7 +170,7 @@ def test_exchanging_the_texts_exchanges_precision_and_recall(one, other):
 
 
 @given(texts)
-def test_a_text_against_itself_has_equal_precision_and_recall(text):
+def test_a_text_compared_with_itself_has_equal_precision_and_recall(text):
     result = toy().score([text], sources=[text])
     assert result.precision == result.recall == result.score
 
@@ -232,7 +232,7 @@ class Says(QuestionAnswerer):
         (((), ()), "1 answers, one for each input from Says, got 2"),
     ],
 )
-def test_a_part_that_answers_nonsense_is_named(found, message):
+def test_a_part_that_returns_an_invalid_answer_is_named(found, message):
     with pytest.raises(MetricError, match=message):
         toy(answerer=Says(found)).score(["heart"], references=[["heart"]])
 
@@ -262,7 +262,7 @@ def test_the_signature_names_what_scores_depend_on():
     assert all(part in one for part in ("questeval", "Words()", "WhatIs()", "Contains()", "Wild()"))
 
 
-def test_a_part_that_nothing_identifies_has_no_signature():
+def test_a_part_without_identity_has_no_signature():
     with pytest.raises(ArgumentError, match="Generates, whose repr is an address in memory"):
         toy(generator=Generates()).signature()
 
@@ -281,7 +281,7 @@ def test_generated_answers_are_hypotheses():
     assert QuestEvalCloze().evaluate([written], texts).mean == 1
 
 
-def test_making_one_by_name_loads_no_library():
+def test_creating_it_by_name_loads_no_library():
     code = (
         "import sys; from rankselect.registry import create; print(create('metric', 'questeval')); "
         "create('metric', 'questeval-cloze'); "

@@ -1,4 +1,4 @@
-"""The cache: nothing is asked again, whatever is damaged is made again, and identities keep results apart."""
+"""The cache: no result is computed twice, damaged ones are computed again, and identities separate results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TEXTS = ["Insulin lowers blood sugar.", "Metformin lowers blood sugar, Zoë says
 
 @dataclass(frozen=True)
 class Counted(QuestionAnswerer):
-    """Fills gaps, and notes how often it is asked."""
+    """Fills gaps, and counts its calls."""
 
     version: int = 1
     asked: list = field(default_factory=list, repr=False)
@@ -69,7 +69,7 @@ def test_only_what_is_new_is_asked(tmp_path):
     assert len(answerer.asked) < len(entries(tmp_path))
 
 
-def test_a_part_of_another_identity_is_asked_anew(tmp_path):
+def test_a_part_with_another_identity_runs_again(tmp_path):
     scored(Counted(), tmp_path)
     answerer = Counted(version=2)
     scored(answerer, tmp_path)
@@ -77,7 +77,7 @@ def test_a_part_of_another_identity_is_asked_anew(tmp_path):
 
 
 @pytest.mark.parametrize("value", ["text", b"{", b'["fever"]', b"\xff", 7, None])
-def test_a_damaged_entry_is_made_again(tmp_path, value, caplog):
+def test_a_damaged_entry_is_computed_again(tmp_path, value, caplog):
     before = scored(Counted(), tmp_path)
     connection = sqlite3.connect(tmp_path / "questeval.sqlite")
     with connection:
@@ -91,7 +91,7 @@ def test_a_damaged_entry_is_made_again(tmp_path, value, caplog):
     assert value not in {text for _, text in entries(tmp_path)}
 
 
-def test_an_intact_entry_that_is_no_result_is_made_again(tmp_path):
+def test_an_intact_entry_with_an_invalid_result_is_computed_again(tmp_path):
     with closing(ResultCache(tmp_path / "questeval.sqlite")) as cache:
         cache.write("answers", "x", {("question", "text"): ["fever", float("nan")], ("other", "text"): ["fever", 1]})
         found = cache.read("answers", "x", [("question", "text"), ("other", "text")], answering(Counted()).checked)
@@ -99,7 +99,7 @@ def test_an_intact_entry_that_is_no_result_is_made_again(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["garbage", "truncated", "overwritten"])
-def test_a_damaged_file_is_begun_anew(tmp_path, damage, caplog):
+def test_a_damaged_file_is_created_again(tmp_path, damage, caplog):
     before = scored(Counted(), tmp_path)
     file = tmp_path / "questeval.sqlite"
     content = file.read_bytes()
@@ -143,7 +143,7 @@ def test_what_was_answered_before_an_interruption_is_kept(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["a file", "a folder in place of the file"])
-def test_a_place_that_cannot_be_written_is_named(tmp_path, folder):
+def test_a_path_that_cannot_be_written_is_named(tmp_path, folder):
     place = tmp_path / "cache"
     if folder == "a file":
         place.write_text("")
@@ -158,12 +158,12 @@ class Unnamed(QuestionGenerator):
         return ["?"] * len(pairs)
 
 
-def test_a_part_that_nothing_identifies_is_not_cached(tmp_path):
+def test_a_part_without_identity_is_not_cached(tmp_path):
     assert metric_with(Counted(), None, generator=Unnamed()).score(TEXTS, sources=TEXTS).score >= 0
     with pytest.raises(ArgumentError, match="Unnamed, whose repr is an address in memory"):
         metric_with(Counted(), tmp_path, generator=Unnamed()).score(TEXTS, sources=TEXTS)
 
 
-def test_the_cache_takes_no_part_in_equality():
+def test_the_cache_does_not_affect_equality():
     assert QuestEval(cache="a") == QuestEval(cache="b")
     assert "cache" not in repr(QuestEval(cache="a"))

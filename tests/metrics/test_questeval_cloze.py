@@ -1,4 +1,4 @@
-"""The rule-based parts: gaps, fillers and spans, and scores that tell same from other texts."""
+"""The rule-based parts: gaps, fillers and spans, and scores that separate equal from different texts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_question_shows_twelve_words_on_each_side():
     assert question.split() == [*(f"l{i}" for i in range(8, 20)), "_____", *(f"r{i}" for i in range(12))]
 
 
-def test_an_answer_that_the_text_does_not_hold_leaves_a_bare_gap():
+def test_an_answer_that_is_not_in_the_text_gives_only_a_gap():
     assert ClozeGenerator().generate([("heart", "The fever rose.")]) == ["_____"]
 
 
@@ -107,7 +107,7 @@ def test_equal_texts_score_near_one_and_others_near_zero():
 
 
 @pytest.mark.assets
-def test_real_answers_are_told_from_those_to_other_questions(assets):
+def test_real_answers_score_above_answers_to_other_questions(assets):
     lines = (assets / "data" / "medquad" / "eval.jsonl").read_text(encoding="utf-8").splitlines()
     answers = [json.loads(line)["answer"] for line in lines][::3]
     others = answers[30:] + answers[:30]
@@ -143,5 +143,5 @@ def test_it_has_its_own_name():
 def test_it_has_no_bertscore():
     with pytest.raises(UnknownNameError, match="Known: answerability, f1"):
         QuestEvalCloze(scores=("bertscore",))
-    with pytest.raises(ArgumentError, match="Choose of answerability, f1"):
+    with pytest.raises(ArgumentError, match="Choose from answerability, f1"):
         QuestEvalCloze(scores=())

@@ -1,4 +1,4 @@
-"""46 recorded cases of QuestEval 0.2.4: every part's inputs and results, and the scores that came out."""
+"""46 recorded cases of QuestEval 0.2.4: the inputs and results of every part, and the scores."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SCORES = {
     "answerability+bertscore_stub+f1": ("answerability", "bertscore", "f1"),
 }
 
-# Input that the original ignored in silence is an error here; without it, the scores are the same.
+# Input that the original silently ignored is an error here; without it, the scores are the same.
 IGNORED = {
     "corpus_ragged_refs": "references",
     "corpus_none_in_sources": "sources",
@@ -46,7 +46,7 @@ REFUSED = {
 
 
 class Recorded:
-    """Results looked up in what was recorded."""
+    """Looks results up in the recorded cases."""
 
     def __init__(self, case, call, keys):
         self._table = {tuple(row[key] for key in keys): row["out"] for row in case["calls"] if row["call"] == call}
@@ -106,7 +106,7 @@ def metric_of(case, variant):
 
 def arguments_of(case):
     given = {"sources": case["args"]["sources"], "references": case["args"]["list_references"]}
-    if case["config"].get("src_preproc_pipe") == "lower":  # sources come to the metric as they shall be compared
+    if case["config"].get("src_preproc_pipe") == "lower":  # the metric expects sources that are already preprocessed
         given["sources"] = [text.lower() for text in given["sources"]]
     return given
 

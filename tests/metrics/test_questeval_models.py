@@ -1,4 +1,4 @@
-"""The parts that spaCy and BERTScore do."""
+"""The parts of QuestEval that use spaCy and BERTScore."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rankselect.metrics.questeval import BertSimilarity, SpacySelector
 
 @Language.component("rankselect_toy_parse")
 def toy_parse(doc):
-    """Takes the second word for the verb, and every capitalised word for a noun that hangs on it."""
+    """Parses the second word as the verb, and every capitalised word as a noun that depends on it."""
     for token in doc:
         token.pos_ = "PROPN" if token.text[0].isupper() else "VERB" if token.i == 1 else "X"
         token.dep_ = "nsubj" if token.pos_ == "PROPN" else "ROOT" if token.i == 1 else "dep"
@@ -96,7 +96,7 @@ def test_unknown_selections_are_refused(settings, error, message):
 
 @pytest.fixture(scope="module")
 def tiny_bert(tmp_path_factory):
-    """A random BERT whose vocabulary is letters."""
+    """A random BERT with letters as tokens."""
     folder = tmp_path_factory.mktemp("bert")
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
@@ -132,7 +132,7 @@ def test_similarity_is_identified_by_its_weights_and_layer(tiny_bert):
     assert BertSimilarity(tiny_bert, layer=2).identity() != one
 
 
-def test_an_encoder_that_is_not_there_is_named():
+def test_a_missing_encoder_is_named():
     with pytest.raises(ModelError, match="the model bert-base-multilingual-cased, got none that can be loaded"):
         BertSimilarity().compare([("fever", "fever")])
 

@@ -123,12 +123,12 @@ def test_weights_stored_in_half_precision_run_in_float32(tiny_t5, tmp_path):
     assert not loaded.training
 
 
-def test_the_vocabulary_says_where_unanswerable_begins(tiny_t5):
+def test_the_first_token_of_unanswerable_is_from_the_vocabulary(tiny_t5):
     vocabulary = T5Vocabulary.read(tiny_t5 / "spiece.model")
     assert vocabulary.unanswerable() == vocabulary.processor.encode("unanswerable")[0]
 
 
-def test_a_vocabulary_of_t5_s_size_must_be_t5_s():
+def test_a_vocabulary_of_the_size_of_t5_must_be_t5s():
     class Other(list):
         def encode(self, text):
             return [74]
@@ -163,8 +163,8 @@ def test_identity_follows_weights_and_settings(tiny_t5, tmp_path):
 
 
 @pytest.mark.parametrize("part", [T5QuestionGenerator, T5QuestionAnswerer])
-def test_a_model_that_is_not_there_is_named_with_the_alternative(part):
-    remedy = "Download it while online.*questeval-cloze needs no model; its scores are on another scale"
+def test_a_missing_model_is_named_with_the_alternative(part):
+    remedy = "Download it while online.*questeval-cloze needs no model; its scores are on a different scale"
     with pytest.raises(ModelError, match=f"the model {part.model}, got none that can be loaded .*{remedy}"):
         part().identity()
     metric = part()
@@ -197,7 +197,7 @@ def test_a_vocabulary_of_another_family_is_refused(tmp_path):
         T5Vocabulary.read(tmp_path / "spiece.model")
 
 
-def test_a_device_that_is_not_there_is_named(tiny_t5):
+def test_a_missing_device_is_named(tiny_t5):
     with pytest.raises(ArgumentError, match='a device that can hold the model, got cuda:99 .*Set device="cpu"'):
         T5.load(str(tiny_t5), "main", "cuda:99")
 

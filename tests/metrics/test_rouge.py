@@ -1,4 +1,4 @@
-"""ROUGE-L: rouge-score's numbers, and the texts it cannot read."""
+"""ROUGE-L: the numbers of rouge-score, and the texts that it does not support."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_an_answer_without_words_scores_0():
 
 
 def test_a_reference_that_rouge_score_cannot_read():
-    message = "expected references with letters a to z or digits, got '東京' at index 1. rouge-score knows no others"
+    message = "expected references with letters a to z or digits, got '東京' at index 1. rouge-score ignores all others"
     with pytest.raises(MetricError, match=re.escape(message)):
         RougeL().evaluate(["Kyoto", "東京"], ["Kyoto", "東京"])
     assert RougeL().evaluate(["café 3"], ["café 3"]).mean == 1

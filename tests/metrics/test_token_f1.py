@@ -1,4 +1,4 @@
-"""Token F1: the numbers of other implementations, and what must hold for all texts."""
+"""Token F1: the numbers of other implementations, and properties of all texts."""
 
 from __future__ import annotations
 

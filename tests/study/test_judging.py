@@ -67,7 +67,7 @@ def test_every_seed_is_judged_each_on_its_questions(folder):
 
 
 def test_a_judge_that_goes_by_position_is_said_to(folder):
-    with pytest.warns(match="goes by position"):
+    with pytest.warns(match="the position of an answer influences this judge more than its content"):
         judge_answers(StudyResults.load(folder), LLMJudge("first", complete=first_is_better), progress=False)
     write_report(StudyResults.load(folder), folder)
     said = (folder / "report.md").read_text(encoding="utf-8")

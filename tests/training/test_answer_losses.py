@@ -1,4 +1,4 @@
-"""The loss of each reference answer: that of training, in any batch."""
+"""The loss of each reference answer equals the training loss, in any batch."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def untrained():
 
 
 def training_losses(model, tokenizer, rows, **arguments):
-    """What transformers computes from labels, row by row."""
+    """The losses that transformers computes from labels, row by row."""
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         encoded = encode_rows(rows, tokenizer, **arguments)
         return [model(**AnswerCollator(0)([row])).loss.item() for row in encoded]
 
 
-def test_it_is_the_loss_of_training_in_any_batch(untrained):
+def test_it_is_the_training_loss_in_any_batch(untrained):
     expected = training_losses(*untrained, ROWS)
     for batch_size in (1, 2, 8):
         np.testing.assert_allclose(answer_losses(*untrained, ROWS, batch_size=batch_size), expected, rtol=1e-5)
@@ -52,14 +52,14 @@ def test_real_weights_and_cut_rows(assets):
     np.testing.assert_allclose(losses, training_losses(model, tokenizer, rows, max_length=256), rtol=1e-5)
 
 
-def test_a_model_that_knows_nothing_has_the_loss_of_a_uniform_guess(untrained):
+def test_an_untrained_model_has_the_loss_of_a_uniform_guess(untrained):
     model, tokenizer = small_phi(steps=0, progress=False)
     torch.nn.init.zeros_(model.lm_head.weight)
     torch.nn.init.zeros_(model.lm_head.bias)
     np.testing.assert_allclose(answer_losses(model, tokenizer, ROWS), math.log(1500), rtol=1e-6)
 
 
-def test_the_question_carries_no_loss(untrained):
+def test_the_question_does_not_count_in_the_loss(untrained):
     model, tokenizer = untrained
     one_token = QuestionAnswer("What is acne? " * 8, "a")
     [row] = encode_rows([one_token], tokenizer)
@@ -69,7 +69,7 @@ def test_the_question_carries_no_loss(untrained):
     np.testing.assert_allclose(answer_losses(model, tokenizer, [one_token]), [expected], rtol=1e-5)
 
 
-def test_dropout_is_off_and_the_mode_comes_back(untrained):
+def test_dropout_is_off_and_the_mode_is_restored(untrained):
     model, tokenizer = small_phi(steps=0, progress=False)
     model.model.embed_dropout.p = 0.5
     model.train()
@@ -111,7 +111,7 @@ def test_mappings_are_rows(untrained):
     assert answer_losses(*untrained, mappings) == answer_losses(*untrained, ROWS)
 
 
-def test_rows_are_no_longer_than_the_model_reads():
+def test_rows_are_cut_at_the_models_maximum():
     model, tokenizer = tiny_model(), tiny_tokenizer()
     assert model.config.max_position_embeddings == 128
     assert answer_losses(model, tokenizer, ROWS) == answer_losses(model, tokenizer, ROWS, max_length=128)

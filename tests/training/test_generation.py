@@ -1,4 +1,4 @@
-"""Generated answers: the same in any batch, ended where they should, and a model left as it was found."""
+"""Generated answers: the same in any batch, stopped in the right place, and no lasting change of the model."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def texts(*arguments, **named):
 
 
 def writes(model, token):
-    """Make a model write one token, whatever it reads."""
+    """Make a model write the same token after any input."""
     with torch.no_grad():
         model.lm_head.weight.zero_()
         model.lm_head.weight[token] = 1.0
@@ -114,7 +114,7 @@ def test_the_models_own_end_tokens_count_too(model, tokenizer):
     assert (answer.n_tokens, answer.stopped_by) == (1, "end")
 
 
-def test_a_stop_text_ends_an_answer_and_is_no_part_of_it(model, tokenizer):
+def test_a_stop_text_ends_an_answer_and_is_not_part_of_it(model, tokenizer):
     writes(model, tokenizer.convert_tokens_to_ids("pain"))
     [free] = answers(model, tokenizer, ["what"], max_new_tokens=5)
     assert (free.text, free.n_tokens, free.stopped_by) == ("pain pain pain pain pain", 5, "length")
@@ -124,7 +124,7 @@ def test_a_stop_text_ends_an_answer_and_is_no_part_of_it(model, tokenizer):
         assert (answer.text, answer.n_tokens, answer.stopped_by) == (text, n_tokens, "stop")
 
 
-def test_rows_stop_each_by_itself(tokenizer):
+def test_rows_stop_independently(tokenizer):
     heart, lung = (tokenizer.convert_tokens_to_ids(word) for word in ("heart", "lung"))
     criterion = StopTexts(tokenizer, ["lung heart"], n_prompt=2)
     prompts = [[lung, heart], [lung, heart]]
@@ -187,7 +187,7 @@ def test_everything_is_left_as_it_was(model, tokenizer):
     assert [answer.text for answer in first] == texts(tiny_model(), tokenizer)
 
 
-def test_an_error_leaves_everything_as_it_was_too(model, tokenizer, monkeypatch):
+def test_everything_is_restored_after_an_error(model, tokenizer, monkeypatch):
     model.train()
     own = model.generation_config
     monkeypatch.setattr(model, "forward", lambda *args, **kwargs: 1 / 0)
@@ -212,7 +212,7 @@ def dropping(model):
     return get_peft_model(model, config)
 
 
-def test_dropout_is_off_unless_wanted_and_repeats_with_its_seed(dropping, tokenizer):
+def test_dropout_is_off_by_default_and_depends_on_the_seed(dropping, tokenizer):
     dropping.train()
     plain = texts(dropping, tokenizer)
     assert plain == texts(dropping, tokenizer, seed=1)
@@ -236,7 +236,7 @@ def test_dropout_inside_attention_is_dropout_too(tokenizer):
         assert texts(gpt2, tokenizer, dropout=True) != plain
 
 
-def test_checkpointing_does_not_forbid_the_cache(tokenizer, monkeypatch):
+def test_the_cache_works_with_gradient_checkpointing(tokenizer, monkeypatch):
     gpt2 = tiny_model("gpt2")
     gpt2.gradient_checkpointing_enable()
     gpt2.train()
@@ -254,7 +254,7 @@ def test_checkpointing_does_not_forbid_the_cache(tokenizer, monkeypatch):
     assert gpt2.is_gradient_checkpointing
 
 
-def test_dropout_without_dropout_is_worth_a_warning(model, tokenizer):
+def test_dropout_in_a_model_without_dropout_is_a_warning(model, tokenizer):
     with pytest.warns(RankSelectWarning, match="dropout=True changes nothing: the model has no dropout"):
         with_dropout = texts(model, tokenizer, dropout=True)
     assert with_dropout == texts(model, tokenizer)
@@ -278,7 +278,9 @@ def test_long_questions_are_cut_to_leave_room(model, tokenizer, monkeypatch):
         return forward(*args, **kwargs)
 
     monkeypatch.setattr(model, "forward", watched)
-    with pytest.warns(RankSelectWarning, match=rf"1 of 2 questions lost their end: .* {200 + frame} tokens.* {room}\."):
+    with pytest.warns(
+        RankSelectWarning, match=rf"1 of 2 questions were cut at the end: .* {200 + frame} tokens.* {room}\."
+    ):
         texts(model, tokenizer, ["what", " ".join(words)])
     expected = tokenizer(PromptTemplate().prompt(" ".join(words[: room - frame])))["input_ids"]
     assert len(expected) == room
@@ -313,7 +315,7 @@ def test_one_row_that_does_not_fit(model, tokenizer, monkeypatch):
         answers(model, tokenizer)
 
 
-def test_other_errors_are_not_taken_for_a_lack_of_memory():
+def test_other_errors_are_not_treated_as_out_of_memory():
     def run(batch):
         raise RuntimeError("shapes do not match")
 
@@ -330,7 +332,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
         ([None], "questions with words, got a NoneType at index 0"),
     ],
 )
-def test_questions_that_are_none(model, tokenizer, questions, message):
+def test_invalid_questions(model, tokenizer, questions, message):
     with pytest.raises(DataError, match=message):
         answers(model, tokenizer, questions)
 
@@ -364,7 +366,7 @@ def test_models_that_do_not_generate(tokenizer):
             answers(model, tokenizer)
 
 
-def test_rows_are_asked_their_questions(model, tokenizer):
+def test_rows_can_be_passed_as_questions(model, tokenizer):
     mappings = [{"question": question} for question in QUESTIONS]
     rows = [QuestionAnswer(question, "") for question in QUESTIONS]
     assert texts(model, tokenizer, mappings) == texts(model, tokenizer, rows) == texts(model, tokenizer)

@@ -1,4 +1,4 @@
-"""What we do ourselves makes neither transformers nor torch nor PEFT complain to the user."""
+"""Our own calls cause no warnings of transformers, torch or PEFT."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ LIBRARIES = ("transformers", "peft", "accelerate", "torch", "py.warnings")
 
 
 @contextmanager
-def heard():
-    """Everything that is warned of or logged as a warning meanwhile."""
+def captured_warnings():
+    """Collect all warnings, and all log records of that level, during the block."""
     said = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: said.append(f"{record.name}: {record.getMessage()}")
@@ -39,13 +39,13 @@ def heard():
 
 @pytest.mark.parametrize("recomputing", [False, True])
 @pytest.mark.parametrize("quantization", ["none", "nf4"])
-def test_a_training_from_loading_to_answers_is_quiet(tmp_path, recomputing, quantization):
+def test_loading_training_and_answering_raise_no_warnings(tmp_path, recomputing, quantization):
     if quantization == "nf4":
         pytest.importorskip("bitsandbytes")
     tiny_model().save_pretrained(tmp_path / "model")
     tokenizer = tiny_tokenizer()
     tokenizer.pad_token = "fever"
-    with heard() as said:
+    with captured_warnings() as said:
         model = rs.load_model(tmp_path / "model", quantization=quantization, device_map="cpu")
         arguments = TrainingArguments(
             str(tmp_path / "run"), max_steps=2, save_steps=1, eval_strategy="steps", eval_steps=1,
@@ -64,13 +64,13 @@ def test_a_training_from_loading_to_answers_is_quiet(tmp_path, recomputing, quan
     assert trainer.record.steps == 2
     assert said == []
     if not torch.cuda.is_available():
-        assert arguments.dataloader_pin_memory  # the user's own object is as it was
+        assert arguments.dataloader_pin_memory  # the user's object is unchanged
         assert not trainer.args.dataloader_pin_memory
 
 
-def test_the_listener_hears_what_would_be_said(tmp_path):
-    """Without this, the test above would pass where nothing is heard."""
-    with heard() as said:
+def test_warnings_are_captured(tmp_path):
+    """Otherwise the test above would always pass."""
+    with captured_warnings() as said:
         logging.getLogger("transformers.trainer_utils").warning("tokens were aligned")
         warnings.warn("pinned memory", UserWarning, stacklevel=1)
     assert [line.rpartition(": ")[2] for line in said] == ["tokens were aligned", "pinned memory"]

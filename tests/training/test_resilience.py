@@ -1,4 +1,4 @@
-"""Faults while training: memory that runs out, numbers that are no longer finite, disks that are full."""
+"""Faults during training: out of memory, non-finite numbers, full disks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::rankselect.errors.RankSelectWar
 
 
 def limit_memory(trainer, rows, *, in_backward=False):
-    """Let every pass over more than so many rows run out of memory, as a GPU would."""
+    """Make every pass over more rows than the limit run out of memory, as on a GPU."""
     seen = []
     forward = trainer.model.forward
 
@@ -50,7 +50,7 @@ class RunOut(torch.autograd.Function):
 
 @pytest.mark.parametrize("in_backward", [False, True])
 @pytest.mark.parametrize("accumulation", [1, 3])
-def test_memory_that_runs_out_changes_the_batches_and_not_what_is_learned(tmp_path, accumulation, in_backward):
+def test_running_out_of_memory_changes_the_batches_but_not_the_weights(tmp_path, accumulation, in_backward):
     changes = {"gradient_accumulation_steps": accumulation, "max_steps": 3}
     whole = make_trainer(tmp_path, changes=changes)
     whole.train()
@@ -66,7 +66,7 @@ def test_memory_that_runs_out_changes_the_batches_and_not_what_is_learned(tmp_pa
         assert ours == pytest.approx(theirs, rel=1e-5)
 
 
-def test_memory_that_runs_out_in_the_second_micro_batch_begins_the_step_again(tmp_path):
+def test_running_out_of_memory_in_the_second_micro_batch_restarts_the_step(tmp_path):
     changes = {"gradient_accumulation_steps": 2, "max_steps": 1}
     whole = make_trainer(tmp_path, changes=changes)
     whole.train()
@@ -78,7 +78,7 @@ def test_memory_that_runs_out_in_the_second_micro_batch_begins_the_step_again(tm
         if len(calls) == 2:
             for parameter in cut.model.parameters():
                 if parameter.requires_grad:
-                    parameter.grad = parameter.grad + 1.0  # what a backward pass left before it failed
+                    parameter.grad = parameter.grad + 1.0  # left by a backward pass that failed
             raise torch.OutOfMemoryError("out of memory")
         return forward(*args, **kwargs)
 
@@ -101,7 +101,7 @@ def test_a_mean_loss_that_is_not_counted_by_items_is_weighted_by_labels(tmp_path
     torch.testing.assert_close(logits_of(cut.model), logits_of(whole.model), rtol=1e-4, atol=1e-4)
 
 
-def test_a_loss_of_ones_own_that_counts_items_is_not_weighted(tmp_path):
+def test_a_custom_loss_that_counts_items_is_not_weighted(tmp_path):
     def summed(outputs, labels, num_items_in_batch=None):
         logits, labels = outputs.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
         return torch.nn.functional.cross_entropy(logits, labels, reduction="sum") / num_items_in_batch
@@ -116,7 +116,7 @@ def test_a_loss_of_ones_own_that_counts_items_is_not_weighted(tmp_path):
     torch.testing.assert_close(logits_of(cut.model), logits_of(whole.model), rtol=1e-4, atol=1e-4)
 
 
-def test_training_again_after_an_error_begins_anew(tmp_path):
+def test_training_again_after_an_error_starts_from_scratch(tmp_path):
     """The batches of a step that failed are not run again in the first step of another training."""
     trainer = make_trainer(tmp_path, changes={"gradient_accumulation_steps": 2, "max_steps": 1})
     step, calls = trainer.compute_loss, []
@@ -135,7 +135,7 @@ def test_training_again_after_an_error_begins_anew(tmp_path):
     assert seen == [4, 2, 2, 2, 2]
 
 
-def test_an_error_that_is_not_of_the_disk_stays_what_it_is(tmp_path, monkeypatch):
+def test_an_error_unrelated_to_the_disk_is_not_changed(tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path, changes={"save_strategy": "steps", "save_steps": 2})
 
     def broken(*args, **kwargs):
@@ -147,7 +147,7 @@ def test_an_error_that_is_not_of_the_disk_stays_what_it_is(tmp_path, monkeypatch
     assert not isinstance(caught.value, rs.errors.SaveError)
 
 
-def test_a_row_that_does_not_fit_ends_with_what_each_change_would_save(tmp_path):
+def test_the_error_for_a_row_that_does_not_fit_lists_what_each_change_would_save(tmp_path):
     trainer = make_trainer(tmp_path)
     limit_memory(trainer, 0)
     with pytest.raises(
@@ -218,7 +218,7 @@ def test_a_full_disk_leaves_no_half_checkpoint(tmp_path, limit):
     assert not list(folder.glob("checkpoint-*"))
 
 
-def test_rows_in_a_batch_of_any_kind_are_cut_alike():
+def test_batches_of_any_kind_are_split_by_rows():
     from rankselect.training.out_of_memory import loss_share, micro_batches
 
     labels = torch.tensor([[-100, 1], [-100, -100], [-100, 2]])

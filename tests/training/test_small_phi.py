@@ -1,4 +1,4 @@
-"""The embedded model: what it is, that it learns, and that it leaves no trace."""
+"""The small Phi model: its architecture, its training, and no change of global state."""
 
 import logging
 
@@ -57,7 +57,7 @@ def test_the_tokenizer_gives_back_every_text(untrained):
 
 
 @pytest.mark.parametrize("text", ["naïve façade — 漢字 🙂", " two  spaces\tand\nlines ", "don't , stop !"])
-def test_the_tokenizer_gives_back_what_it_was_not_made_from(untrained, text):
+def test_the_tokenizer_gives_back_other_texts(untrained, text):
     _, tokenizer = untrained
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
@@ -69,7 +69,7 @@ def test_every_text_fits_into_the_context(untrained):
 
 def test_the_loss_falls(untrained, trained):
     before, after = (loss_on(*pair, TEXTS[::64]) for pair in (untrained, trained))
-    assert before == pytest.approx(7.6, abs=0.4)  # near log 1500: it knows nothing yet
+    assert before == pytest.approx(7.6, abs=0.4)  # near log 1500: untrained
     assert after < before - 1
 
 
@@ -124,9 +124,9 @@ def test_the_losses_are_logged(caplog):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ({"steps": -1}, "expected a whole number of at least 0 for steps, got -1"),
-        ({"steps": 2.5}, "expected a whole number of at least 0 for steps, got 2.5"),
-        ({"seed": -5}, "expected a whole number of at least 0 for seed, got -5"),
+        ({"steps": -1}, "expected an integer of at least 0 for steps, got -1"),
+        ({"steps": 2.5}, "expected an integer of at least 0 for steps, got 2.5"),
+        ({"seed": -5}, "expected an integer of at least 0 for seed, got -5"),
     ],
 )
 def test_bad_arguments_are_refused(argument, message):

@@ -107,7 +107,7 @@ def test_a_strategy_by_its_name_is_that_strategy(tmp_path):
         ({"evidence": "profile.json"}, rs.errors.EvidenceError, "expected evidence of the class IDProfile"),
     ],
 )
-def test_what_stands_in_the_place_of_something_else(tmp_path, keywords, error, message):
+def test_arguments_of_the_wrong_type(tmp_path, keywords, error, message):
     with pytest.raises(error, match=re.escape(message)):
         make_trainer(tmp_path, **{"strategy": rs.PerLayerID(), **keywords} if "plan" not in keywords else keywords)
 
@@ -118,7 +118,7 @@ def test_a_model_that_is_not_loaded(tmp_path, model):
         rs.RankSelectTrainer(model, arguments(tmp_path), strategy=rs.Fixed(4), train_dataset=ROWS)
 
 
-def test_the_output_folder_alone_is_no_training_arguments(tmp_path):
+def test_the_output_folder_instead_of_training_arguments(tmp_path):
     with pytest.raises(rs.errors.ArgumentError, match="expected TrainingArguments, got"):
         rs.RankSelectTrainer(tiny_model(), str(tmp_path), strategy=rs.Fixed(4), train_dataset=ROWS)
 
@@ -206,7 +206,7 @@ def test_rows_as_mappings_train_the_same_adapter(tmp_path):
 
 
 @pytest.mark.parametrize("rows", ["train.jsonl", ["a text"], [{"prompt": "a", "completion": "b"}]])
-def test_what_is_neither_rows_nor_tokens_is_refused_when_it_is_handed_over(tmp_path, rows):
+def test_a_dataset_of_neither_rows_nor_tokens_is_an_error_at_once(tmp_path, rows):
     for handed in ({"train_dataset": rows}, {"eval_dataset": rows}):
         with pytest.raises(rs.errors.DataError):
             make_trainer(tmp_path, **handed)
@@ -256,7 +256,7 @@ def test_gradient_checkpointing_changes_no_loss(tmp_path):
         assert ours == pytest.approx(theirs, abs=1e-6)
 
 
-def test_what_cannot_be_trained_is_refused(tmp_path):
+def test_arguments_that_cannot_be_trained_with(tmp_path):
     plan = rs.Fixed(2).plan(tiny_model())
     with pytest.raises(rs.errors.ArgumentError, match="expected a strategy or a plan, got both"):
         make_trainer(tmp_path, strategy=rs.Fixed(2), plan=plan) if False else rs.RankSelectTrainer(
@@ -265,7 +265,7 @@ def test_what_cannot_be_trained_is_refused(tmp_path):
         )  # fmt: skip
     with pytest.raises(rs.errors.ArgumentError, match="expected a strategy or a plan, got neither"):
         make_trainer(tmp_path, strategy=None)
-    with pytest.raises(rs.errors.ArgumentError, match="expected a finished plan alone, got plan_arguments"):
+    with pytest.raises(rs.errors.ArgumentError, match="expected a plan without plan_arguments, got plan_arguments"):
         make_trainer(tmp_path, plan=plan, plan_arguments={"max_rank": 2})
     with pytest.raises(rs.errors.ArgumentError, match="expected a tokenizer for question-answer rows, got none"):
         make_trainer(tmp_path, processing_class=None)
@@ -283,7 +283,7 @@ def test_what_cannot_be_trained_is_refused(tmp_path):
         )
 
 
-def test_training_questions_in_the_evaluation_rows_are_warned_of(tmp_path):
+def test_training_questions_in_the_evaluation_rows_are_a_warning(tmp_path):
     with pytest.warns(rs.RankSelectWarning, match="question"):
         make_trainer(tmp_path, eval_dataset=ROWS[:3])
 
@@ -326,7 +326,7 @@ def test_a_run_killed_at_any_step_ends_with_the_loss_of_an_uninterrupted_one(tmp
         torch.testing.assert_close(logits_of(resumed.model), logits_of(whole.model), rtol=1e-5, atol=1e-5)
 
 
-def test_half_a_checkpoint_is_passed_over_and_another_plan_is_refused(tmp_path):
+def test_an_incomplete_checkpoint_is_skipped_and_another_plan_is_an_error(tmp_path):
     changes = {"save_strategy": "steps", "save_steps": 2}
     make_trainer(tmp_path, changes=changes).train()
     newest = tmp_path / "checkpoint-6"
@@ -343,4 +343,4 @@ def test_half_a_checkpoint_is_passed_over_and_another_plan_is_refused(tmp_path):
         make_trainer(tmp_path / "empty", changes=changes).train(resume_from_checkpoint=True)
     assert weights.is_file()
     state = json.loads((newest / "trainer_state.json").read_text(encoding="utf-8"))
-    assert state["global_step"] == 6  # written anew by the resumed run
+    assert state["global_step"] == 6  # written again by the resumed run

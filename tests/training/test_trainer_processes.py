@@ -1,4 +1,4 @@
-"""Training on two processes is training on one; what one of them meets does not leave the other waiting."""
+"""Training on two processes equals training on one; an error on one process does not leave the other waiting."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from training.test_trainer import ROWS, logits_of, make_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::rankselect.errors.RankSelectWarning")
 
-# The rows of a step are the same; their losses and gradients are added up in another order. For a loss of 3 float32
-# resolves 4e-7, and six steps moved it by 3e-7. Weighing by processes instead of tokens moves the last loss by 3e-3.
+# The rows of a step are the same, but their losses and gradients are added up in another order. For a loss of 3 the
+# resolution of float32 is 4e-7, and six steps moved it by 3e-7. Weighting by processes instead of tokens moves the last
+# loss by 3e-3.
 TOLERANCE = 1e-5
 
 
@@ -28,7 +29,7 @@ def per_device(n_processes):
 
 
 class NotANumber(TrainerCallback):
-    """Spoils the adapter of one process before the third step."""
+    """Corrupts the adapter of one process before the third step."""
 
     def __init__(self, rank):
         self.rank = rank
@@ -109,19 +110,19 @@ trainer.train()
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where two processes train."""
+    """The folder in which two processes train."""
     return tmp_path_factory.mktemp("processes")
 
 
 @pytest.fixture(scope="module")
 def launched(folder):
-    """What two processes found, and how they ended: out of memory, at the last."""
+    """The results of two processes, and how the processes ended: out of memory, in the last part of the script."""
     return launch(folder, SCRIPT)
 
 
 @pytest.fixture(scope="module")
 def told(launched):
-    """What two processes found."""
+    """The results of two processes."""
     told, done = launched
     assert all(told), done.stderr[-4000:]
     return told
@@ -138,7 +139,7 @@ def alone(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone_accumulated(tmp_path_factory):
-    """Likewise, with two forward passes in a step and a profile at the end."""
+    """One process with two forward passes per step and a profile at the end."""
     changes = {**per_device(1), "gradient_accumulation_steps": 2}
     trainer = make_trainer(tmp_path_factory.mktemp("alone"), changes=changes, profile_after=True)
     trainer.train()
@@ -160,7 +161,7 @@ def test_two_processes_train_like_one(told, alone):
 def test_the_plan_is_the_same_on_both(told, alone):
     assert told[0]["plain"]["plan"] == told[1]["plain"]["plan"] == alone.plan.ranks
     assert told[0]["own ranks"] == told[1]["own ranks"]
-    assert set(told[1]["own ranks"].values()) == {2}  # of a strategy that says 2 on the first and 3 on the second
+    assert set(told[1]["own ranks"].values()) == {2}  # the strategy chooses 2 on the first process and 3 on the second
 
 
 def test_accumulation_and_the_profile_after_training(told, alone_accumulated):
@@ -170,13 +171,13 @@ def test_accumulation_and_the_profile_after_training(told, alone_accumulated):
         assert each["accumulated"]["after"] == pytest.approx(alone_accumulated.profile_after.values.tolist(), rel=1e-4)
 
 
-def test_two_processes_go_on_from_the_newest_complete_checkpoint(told):
+def test_two_processes_resume_from_the_newest_complete_checkpoint(told):
     for each in told:
         assert each["resumed"]["from"] == 3
         assert each["resumed"]["losses"] == pytest.approx(each["accumulated"]["losses"], abs=TOLERANCE)
 
 
-def test_only_the_first_writes_shows_and_warns(told, folder, alone):
+def test_only_the_first_process_writes_and_warns(told, folder, alone):
     assert not (folder / "adapter-1").exists()
     loaded = PeftModel.from_pretrained(tiny_model(), folder / "adapter-0")
     torch.testing.assert_close(logits_of(loaded), logits_of(alone.model), atol=1e-4, rtol=0)
@@ -194,7 +195,7 @@ def test_an_adapter_that_cannot_be_saved_is_an_error_on_both(told):
         assert each["saved twice"].startswith("SaveError: expected a new or empty folder, got ")
 
 
-def test_a_loss_that_is_no_number_on_one_stops_both(told):
+def test_a_loss_of_nan_on_one_process_stops_both(told):
     for spoiled in (0, 1):
         for each in told:
             assert each[f"nan on {spoiled}"].startswith(
@@ -202,14 +203,14 @@ def test_a_loss_that_is_no_number_on_one_stops_both(told):
             )
 
 
-def test_processes_that_would_each_train_alone_are_refused(told):
+def test_processes_that_would_train_separately_are_an_error(told):
     for each in told:
         assert each["alone"].startswith(
-            "ArgumentError: expected training arguments for 2 processes, got some for 1. On CPUs add use_cpu=True"
+            "ArgumentError: expected training arguments for 2 processes, got arguments for 1. On CPUs, add use_cpu=True"
         )
 
 
-def test_out_of_memory_on_one_ends_both(launched):
+def test_out_of_memory_on_one_process_ends_both(launched):
     _, done = launched
     assert done.returncode != 0
     assert "expected enough memory for a training step, got too little for 2 rows of" in done.stderr

@@ -1,4 +1,4 @@
-"""The command line, `rankselect`: profile a model, plan its ranks, list the plug-ins."""
+"""The command line, `rankselect`: profile, plan, train, evaluate, study, merge, export, and list the plug-ins."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _EXTRA = ("typer", "rich")
 
 
 def main() -> None:
-    """Run the command line; without its optional packages, say in one line how to get them and exit with 2."""
+    """Run the command line; if its optional packages are missing, print how to install them and exit with code 2."""
     try:
         from rankselect.cli.app import app  # optional
     except ModuleNotFoundError as error:

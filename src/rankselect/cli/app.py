@@ -1,4 +1,4 @@
-"""The commands and the options that all of them share."""
+"""The command line's commands, and the options that come before a command."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ app = typer.Typer(
 )
 
 
-def _show_version(wanted: bool) -> None:  # noqa: FBT001  (Typer passes it by position)
-    if wanted:
+def _show_version(requested: bool) -> None:  # noqa: FBT001  (Typer passes it by position)
+    if requested:
         typer.echo(f"rankselect {__version__}")
         raise typer.Exit
 
@@ -49,10 +49,10 @@ def options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show tracebacks, and what rankselect and its libraries log.")
+        bool, typer.Option("--debug", help="Show tracebacks, and the logs of rankselect and its libraries.")
     ] = False,
 ) -> None:
-    """What stands before the command."""
+    """Options before the command."""
 
 
 _COMMANDS = (

@@ -1,4 +1,4 @@
-"""What a person reads on the terminal: one line for each error and warning, and no noise from libraries."""
+"""Output on the terminal: one line for each error and warning, and no messages from libraries."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ _PLAIN = str.maketrans({"±": "+-", "●": "o", "─": "-", "├": "|", "┤": "
 
 
 def stdout() -> Console:
-    """Where results go."""
+    """Return the console for results."""
     return Console(highlight=False)
 
 
 def stderr() -> Console:
-    """Where everything goes that is not a result: errors, warnings, tables beside a machine-readable result."""
+    """Return the console for everything else: errors, warnings, and tables next to machine-readable results."""
     return Console(stderr=True, highlight=False)
 
 
 def show(console: Console, text: str, *, wrap: bool = False) -> None:
-    """Print text as it is: no markup, and no character that the terminal cannot take.
+    """Print text without markup, and replace characters that the terminal cannot show.
 
     Args:
-        console: Where.
+        console: The console to print on.
         text: The text.
         wrap: Break lines between words at the terminal's width.
     """
@@ -51,22 +51,22 @@ def show(console: Console, text: str, *, wrap: bool = False) -> None:
     console.print(text, markup=False, soft_wrap=not wrap)
 
 
-def show_progress(*, wanted: bool) -> None:
+def show_progress(*, enabled: bool) -> None:
     """Switch the progress bars of transformers on or off."""
     from transformers.utils import logging
 
-    if wanted:
+    if enabled:
         logging.enable_progress_bar()
     else:
         logging.disable_progress_bar()
 
 
 def simple_table(*header: str, numbers: int = 0) -> Table:
-    """A table without a frame.
+    """Create a table without a frame.
 
     Args:
         *header: The names of its columns.
-        numbers: So many of the last columns are flush right.
+        numbers: The number of columns at the end that are aligned right.
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(header):
@@ -75,15 +75,15 @@ def simple_table(*header: str, numbers: int = 0) -> Table:
 
 
 def one_line(text: object) -> str:
-    """Any text on one line."""
+    """Return a text on one line."""
     return " ".join(str(text).split())
 
 
 @contextmanager
 def reporting(*, debug: bool) -> Iterator[None]:
-    """Turn errors into one line and an exit code, warnings into one line, and keep libraries quiet.
+    """Turn errors into one line and an exit code, warnings into one line, and silence libraries.
 
-    Exit codes: 2 for what the caller can put right, 1 for anything unexpected, 130 after Ctrl-C.
+    Exit codes: 2 for errors that the user can fix, 1 for unexpected errors, 130 after Ctrl-C.
 
     Args:
         debug: Print the traceback before the line, and let libraries log and warn.
@@ -92,12 +92,12 @@ def reporting(*, debug: bool) -> Iterator[None]:
         _show_warnings(debug=debug)
         try:
             yield
-        except (typer.Exit, typer.Abort, BrokenPipeError):  # Typer's own business
+        except (typer.Exit, typer.Abort, BrokenPipeError):  # handled by Typer
             raise
         except KeyboardInterrupt:
             _labelled("error", "interrupted.", "red")
             raise typer.Exit(130) from None
-        except Exception as error:  # noqa: BLE001  (a person asked for a result, not for a traceback)
+        except Exception as error:  # noqa: BLE001  (users see one line instead of a traceback)
             if debug:
                 traceback.print_exc()
             message, code = _explained(error)
@@ -106,13 +106,13 @@ def reporting(*, debug: bool) -> Iterator[None]:
 
 
 def _explained(error: Exception) -> tuple[str, int]:
-    """What to tell of an error, and the exit code."""
+    """Return the message for an error, and the exit code."""
     if isinstance(error, RankSelectError):
         return str(error), 2
     if isinstance(error, OSError):
         what = f"cannot use {error.filename}: {error.strerror}" if error.filename else str(error)
         return f"{what}. Check the path and its permissions.", 2
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, which would have to be imported
+    if type(error).__name__ == "OutOfMemoryError":  # of torch, which is not imported here
         return "out of memory. Use a smaller --batch-size or --max-length, or --quantization nf4.", 2
     return f"{type(error).__name__}: {error} (unexpected: put --debug before the command for a traceback)", 1
 
@@ -124,7 +124,7 @@ def _labelled(label: str, message: str, colour: str) -> None:
 
 
 def _show_warnings(*, debug: bool) -> None:
-    """Show our own warnings as one line each; those of libraries only under debug."""
+    """Show our own warnings as one line each; those of libraries only with debug."""
     unchanged = warnings.showwarning
     if not debug:
         warnings.simplefilter("ignore")

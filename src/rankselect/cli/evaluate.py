@@ -34,10 +34,10 @@ def evaluate(
     data: options.RowsData,
     adapter: Annotated[
         Path | None,
-        typer.Option(help="The folder of a trained adapter; the model alone if left out.", rich_help_panel="Model"),
+        typer.Option(help="The folder of a trained adapter. Default: the model alone.", rich_help_panel="Model"),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="The first N rows only.", rich_help_panel=options.DATA)
+        int | None, typer.Option(metavar="N", min=1, help="Use the first N rows only.", rich_help_panel=options.DATA)
     ] = None,
     template: options.Template = "### Instruction: {question} ### Assistant: {answer}",
     max_length: options.MaxLength = None,
@@ -45,19 +45,20 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="NAME[:ARGUMENT=VALUE,…]",
-            help=f"See rankselect metrics; may be repeated. {', '.join(_DEFAULT_METRICS)} if left out.",
+            help=f"A metric; see rankselect metrics. May be repeated. Default: {', '.join(_DEFAULT_METRICS)}.",
             rich_help_panel=_SCORES,
         ),
     ] = None,
     max_new_tokens: Annotated[
-        int, typer.Option(metavar="N", min=1, help="The longest answer.", rich_help_panel=_SCORES)
+        int,
+        typer.Option(metavar="N", min=1, help="The maximum number of tokens in an answer.", rich_help_panel=_SCORES),
     ] = 128,
     dropout: Annotated[
         bool,
-        typer.Option("--dropout", help="Leave dropout on while answering. It spoils answers.", rich_help_panel=_SCORES),
+        typer.Option("--dropout", help="Leave dropout on, which lowers the scores.", rich_help_panel=_SCORES),
     ] = False,
     batch_size: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Answers that are written at once.", rich_help_panel=_SCORES)
+        int, typer.Option(metavar="N", min=1, help="Answers per batch.", rich_help_panel=_SCORES)
     ] = 8,
     seed: options.Seed = 0,
     dtype: options.DType = "auto",
@@ -71,7 +72,7 @@ def evaluate(
     as_json: options.Json = False,
     no_progress: options.NoProgress = False,
 ) -> None:
-    """Let MODEL answer the questions, and score the answers, each score with its 95 % interval.
+    """Generate MODEL's answers to the questions, and score them, with a 95 % interval for each score.
 
     For example:
 
@@ -83,12 +84,12 @@ def evaluate(
         options.check_folder(out)
     prompts = rs.PromptTemplate(template)
     rows = rs.load_rows(data, template=prompts, progress=progress)[:limit]
-    show_progress(wanted=progress)
+    show_progress(enabled=progress)
     tokenizer = rs.load_tokenizer(model, trust_remote_code=trust_remote_code)
     loaded: Any = rs.load_model(
         model,
         dtype=dtype,
-        quantization=quantization or _trained_with(adapter),
+        quantization=quantization or _recorded_quantization(adapter),
         device_map=device_map,
         trust_remote_code=trust_remote_code,
     )
@@ -120,20 +121,22 @@ def evaluate(
 
 
 def _metric(specification: str, *, progress: bool) -> rs.Metric:
-    """A metric by name; those that take long show how far they are, if that is wanted."""
-    made: Any = create("metric", specification)
-    shown: rs.Metric = dataclasses.replace(made, progress=progress) if hasattr(made, "progress") else made
-    return shown
+    """Create a metric by name; `progress` decides whether slow metrics show a progress bar."""
+    created: Any = create("metric", specification)
+    metric: rs.Metric = dataclasses.replace(created, progress=progress) if hasattr(created, "progress") else created
+    return metric
 
 
-def _trained_with(adapter: Path | None) -> Any:
-    """The quantisation that the adapter was trained on, as its record says; none if there is no record."""
+def _recorded_quantization(adapter: Path | None) -> Any:
+    """Return the quantisation that the adapter was trained with, from its record; none without a record."""
     if adapter is None or not (adapter / RECORD_FILE).is_file():
         return "none"
     quantization = rs.TrainingRecord.load(adapter).quantization
     if quantization not in {"none", "nf4", "int8"}:
         raise AdapterError(
-            "an adapter trained on none, nf4 or int8", f"{quantization!r} in its record", "Give --quantization."
+            "an adapter trained with quantization none, nf4 or int8",
+            f"{quantization!r} in its record",
+            "Pass --quantization.",
         )
     return quantization
 

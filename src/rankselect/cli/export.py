@@ -1,4 +1,4 @@
-"""`rankselect export`: an adapter of many ranks as one of a single rank, for serving engines."""
+"""`rankselect export`: write an adapter with several ranks as one with a single rank, for serving engines."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def export(
     adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="The folder of a LoRA adapter.")],
     *,
     out: Annotated[
-        Path, typer.Option(help="The folder to write; it must not exist, or be empty.", rich_help_panel=options.OUTPUT)
+        Path, typer.Option(help="The folder to write; it must be new or empty.", rich_help_panel=options.OUTPUT)
     ],
     target: Annotated[
         Literal["any", "vllm", "llama.cpp", "sglang", "tensorrt-llm"],
-        typer.Option("--for", help="The engine that will serve it, which decides the rank."),
+        typer.Option("--for", help="The engine that will serve it, which determines the rank."),
     ] = "any",
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"] | None,
-        typer.Option(help="The precision to write in; as it is stored if left out.", rich_help_panel=options.OUTPUT),
+        typer.Option(help="The precision to write. Default: as stored.", rich_help_panel=options.OUTPUT),
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Write ADAPTER with one rank for all modules, alpha equal to it, and the same change of every weight.
+    """Write ADAPTER with one rank for all modules and an equal alpha, so that it changes every weight as before.
 
     Some engines ignore alphas that differ between modules, others slice their buffers by one rank. B is multiplied by
-    each module's true scale, and A and B are padded with zeros; the table says what the padding costs.
+    the true scale of its module, and A and B are padded with zeros; the table shows the cost of the padding.
 
     For example:
 

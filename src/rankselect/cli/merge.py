@@ -1,4 +1,4 @@
-"""`rankselect merge`: from an adapter and its base to a plain model."""
+"""`rankselect merge`: merge an adapter into its base model and write a plain model."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def merge(
     *,
     out: Annotated[
         Path,
-        typer.Option(help="The folder for the model; it must not exist, or be empty.", rich_help_panel=options.OUTPUT),
+        typer.Option(help="The folder for the model; it must be new or empty.", rich_help_panel=options.OUTPUT),
     ],
     base: Annotated[
         str | None,
         typer.Option(
-            help="The base model: a folder or a name on the hub. The one that the adapter names if left out.",
+            help="The base model: a folder or a name on the hub. Default: the model that the adapter names.",
             rich_help_panel=options.MODEL,
         ),
     ] = None,
@@ -42,38 +42,39 @@ def merge(
         Literal["auto", "dequantized", "original", "requantized", "dequantised", "requantised"],
         typer.Option(
             metavar="auto|dequantized|original|requantized",
-            help="What to merge onto: the dequantized base, which is the model that was trained (auto, after training "
-            "on 4 or 8 bits); the original weights (auto, else); or the dequantized base, and the sum quantized.",
+            help="The weights to merge into. dequantized: the dequantized base, as in training (auto after training in "
+            "4 or 8 bits). original: the original weights (auto otherwise). requantized: the dequantized base, with "
+            "the result quantized again.",
             rich_help_panel=_MERGE,
         ),
     ] = "auto",
     quantization: Annotated[
         Literal["none", "nf4", "int8"] | None,
         typer.Option(
-            help="What the base was quantized to in training. What the base's weights or the adapter's training record "
-            "say if left out.",
+            help="The quantization of the base in training. Default: from the base's weights or the adapter's training "
+            "record.",
             rich_help_panel=_MERGE,
         ),
     ] = None,
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
-        typer.Option(help="The precision to write in; auto is that of the base.", rich_help_panel=_MERGE),
+        typer.Option(help="The precision to write; auto is that of the base.", rich_help_panel=_MERGE),
     ] = "auto",
     max_shard_size: Annotated[
-        str, typer.Option(metavar="SIZE", help="The size of a file of weights.", rich_help_panel=options.OUTPUT)
+        str, typer.Option(metavar="SIZE", help="The maximum size of a weight file.", rich_help_panel=options.OUTPUT)
     ] = "5GB",
     check_texts: Annotated[
         str | None,
         typer.Option(
             metavar="DATA",
-            help="Texts to compare logits on: a .jsonl file, medical-qa or a data set on the hub. Random tokens if "
-            "left out.",
+            help="Texts to compare logits on: a .jsonl file, medical-qa or a data set on the hub. Default: random "
+            "tokens.",
             rich_help_panel=_CHECK,
         ),
     ] = None,
-    field: Annotated[str, typer.Option(help="The field that holds the text.", rich_help_panel=_CHECK)] = "text",
+    field: Annotated[str, typer.Option(help="The field with the text.", rich_help_panel=_CHECK)] = "text",
     n_texts: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Use so many of them, the first ones.", rich_help_panel=_CHECK)
+        int, typer.Option(metavar="N", min=1, help="Use the first N texts.", rich_help_panel=_CHECK)
     ] = 8,
     no_measure: Annotated[
         bool, typer.Option("--no-measure", help="Do not compare logits after the merge.", rich_help_panel=_CHECK)
@@ -84,8 +85,8 @@ def merge(
 ) -> None:
     """Merge ADAPTER into its base model and write a plain model folder.
 
-    The logits of what was written are compared with those of the unmerged adapter. It takes the memory of one file of
-    weights and one layer, and nothing appears under the name of --out before all is written.
+    The logits of the written model are compared with those of the unmerged adapter. Merging needs memory for one weight
+    file and one layer. The folder --out appears only when everything is written.
 
     For example:
 
@@ -94,7 +95,7 @@ def merge(
     from rankselect.adapters.merge import merge_adapter
 
     progress = sys.stderr.isatty() and not no_progress
-    show_progress(wanted=progress)
+    show_progress(enabled=progress)
     texts = None if check_texts is None else load_texts(check_texts, field, progress=progress)[:n_texts]
     report = merge_adapter(
         adapter,
@@ -121,13 +122,13 @@ def _table(report: MergeReport) -> Table:
     rows = {
         "base": report.base,
         "weights": report.onto,
-        "trained on": f"{report.quantization} ({report.quantization_source})",
+        "trained with": f"{report.quantization} ({report.quantization_source})",
         "modules": str(report.n_modules),
-        "whole parameters": str(report.n_replaced) if report.n_replaced else "",
+        "complete parameters": str(report.n_replaced) if report.n_replaced else "",
         "embeddings": "untied" if report.untied else "",
         "files": str(report.n_files),
-        "logits, greatest difference": f"{report.difference.max_abs:.3g}" if report.difference else "not measured",
-        "of the greatest logit": f"{report.difference.relative:.2g}" if report.difference else "",
+        "greatest logit difference": f"{report.difference.max_abs:.3g}" if report.difference else "not measured",
+        "relative to the greatest logit": f"{report.difference.relative:.2g}" if report.difference else "",
         "same next token": f"{report.difference.same_token:.1%}" if report.difference else report.not_measured,
     }
     for name, value in rows.items():

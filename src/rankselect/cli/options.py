@@ -1,4 +1,4 @@
-"""Options that several commands share, described once, and what is made of them."""
+"""Options that several commands share, and functions that check and convert them."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ Model = Annotated[
 ]
 DType = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],
-    typer.Option(help="The precision of the weights; auto is as they are stored.", rich_help_panel=MODEL),
+    typer.Option(help="The precision of the weights; auto keeps the stored precision.", rich_help_panel=MODEL),
 ]
 _QUANTIZATION = typer.Option(help="Quantize the weights while loading (bitsandbytes).", rich_help_panel=MODEL)
 Quantization = Annotated[Literal["none", "nf4", "int8"], _QUANTIZATION]
 OptionalQuantization = Annotated[
     Literal["none", "nf4", "int8"] | None,
     typer.Option(
-        help="Quantize the weights while loading (bitsandbytes). As the adapter was trained if left out.",
+        help="Quantize the weights while loading (bitsandbytes). Default: as the adapter was trained.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -59,46 +59,52 @@ DeviceMap = Annotated[
     str, typer.Option(help="Where the weights go: auto (GPUs first), cpu, cuda:0, ….", rich_help_panel=MODEL)
 ]
 TrustRemoteCode = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.", rich_help_panel=MODEL)
+    bool, typer.Option("--trust-remote-code", help="Run code from the model's repository.", rich_help_panel=MODEL)
 ]
 RowsData = Annotated[
     str,
     typer.Option(
         help="Questions and answers: a .jsonl or .csv file with the columns question and answer, or text with both; "
-        "medical-qa for those that come with rankselect; or a data set on the hub, with :SPLIT after its name if not "
-        "train.",
+        "medical-qa for the rows included in rankselect; or a data set on the hub, with :SPLIT after its name for a "
+        "split other than train.",
         rich_help_panel=DATA,
     ),
 ]
 Template = Annotated[
     str,
-    typer.Option(help="How question and answer become a text, {question} and {answer} in it.", rich_help_panel=DATA),
+    typer.Option(help="The text of a row, with {question} and {answer} in it.", rich_help_panel=DATA),
 ]
 MaxLength = Annotated[
     int | None,
     typer.Option(
         metavar="N",
         min=1,
-        help="Cut rows after so many tokens; 512, or all that the model reads, if left out.",
+        help="Cut rows after N tokens. Default: 512 or the model's maximum, whichever is less.",
         rich_help_panel=DATA,
     ),
 ]
 MaxSteps = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, help="Stop after so many steps instead.", rich_help_panel=TRAINING),
+    typer.Option(metavar="N", min=1, help="Stop after N steps, regardless of the epochs.", rich_help_panel=TRAINING),
 ]
-BatchSize = Annotated[int, typer.Option(metavar="N", min=1, help="Rows in one forward pass.", rich_help_panel=TRAINING)]
+BatchSize = Annotated[int, typer.Option(metavar="N", min=1, help="Rows per forward pass.", rich_help_panel=TRAINING)]
 Accumulation = Annotated[
-    int, typer.Option(metavar="N", min=1, help="Forward passes in one step.", rich_help_panel=TRAINING)
+    int, typer.Option(metavar="N", min=1, help="Forward passes per step.", rich_help_panel=TRAINING)
 ]
 GradientCheckpointing = Annotated[
-    bool, typer.Option("--gradient-checkpointing", help="Compute twice, keep less.", rich_help_panel=TRAINING)
+    bool,
+    typer.Option(
+        "--gradient-checkpointing", help="Save memory: compute activations a second time.", rich_help_panel=TRAINING
+    ),
 ]
 Dropout = Annotated[float, typer.Option(min=0.0, max=1.0, help="LoRA dropout in training.", rich_help_panel=TRAINING)]
 ProfileAfter = Annotated[
-    bool, typer.Option("--profile-after", help="Measure the IDs again after training.", rich_help_panel=TRAINING)
+    bool,
+    typer.Option(
+        "--profile-after", help="Measure the intrinsic dimensions again after training.", rich_help_panel=TRAINING
+    ),
 ]
-Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Decides everything that is random.")]
+Seed = Annotated[int, typer.Option(metavar="N", min=0, help="The seed of all random numbers.")]
 Json = Annotated[
     bool, typer.Option("--json", help="Print the results as JSON on standard output.", rich_help_panel=OUTPUT)
 ]
@@ -106,14 +112,14 @@ NoProgress = Annotated[bool, typer.Option("--no-progress", help="Show no progres
 
 
 def split_target_modules(typed: str | None) -> str | list[str] | None:
-    """What was typed, as PEFT takes it: a list of names, the name of all, or one regular expression."""
+    """Convert the option to what PEFT takes: a list of names, all-linear, or one regular expression."""
     if typed is None or typed == "all-linear" or _REGEX_CHARACTERS & set(typed):
         return typed
     return [name.strip() for name in typed.split(",") if name.strip()]
 
 
 def check_folder(path: Path) -> None:
-    """Refuse a file that cannot be written because of where it is to stand.
+    """Raise an error for a file to write that is a folder, or whose folder does not exist.
 
     Raises:
         ArgumentError: If its folder does not exist, or it is a folder itself.
@@ -127,7 +133,7 @@ def check_folder(path: Path) -> None:
 
 
 def check_there(*paths: Path | None) -> None:
-    """Refuse files to read that do not exist, before anything else is loaded.
+    """Raise an error for files to read that do not exist, before anything else is loaded.
 
     Raises:
         FileNotFoundError: If one of them does not.

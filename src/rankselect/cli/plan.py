@@ -1,4 +1,4 @@
-"""`rankselect plan`: choose a rank for every module, and write the plan for one of its readers."""
+"""`rankselect plan`: choose a rank for every module, and write the plan in one of several formats."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Format = Literal["json", "peft", "axolotl"]
 
 
 def as_text(plan: RankPlan, kind: Format) -> str:
-    """Write a plan out for one of its readers.
+    """Convert a plan to text in one of the formats.
 
     Args:
         plan: The plan.
@@ -37,14 +37,14 @@ def as_text(plan: RankPlan, kind: Format) -> str:
             of an axolotl config, in YAML; its patterns need version 0.18.
 
     Raises:
-        ArgumentError: If an alpha is not whole and the reader takes whole ones only.
+        ArgumentError: If an alpha is not an integer and the format allows integers only.
     """
     writers: dict[Format, Callable[[RankPlan], str]] = {"json": _document, "peft": _peft, "axolotl": _axolotl}
     return writers[kind](plan)
 
 
 def reader(kind: Format, path: Path) -> str:
-    """One phrase: who reads the file, and how."""
+    """Return a phrase that says how to read the file."""
     if kind == "peft":
         named = path.name == "adapter_config.json"
         rename = "" if named else "name it adapter_config.json: "
@@ -66,9 +66,9 @@ def _axolotl(plan: RankPlan) -> str:
     fraction = next((alpha for alpha in plan.alphas.values() if not alpha.is_integer()), None)
     if fraction is not None:
         raise ArgumentError(
-            "whole alphas, which are all that axolotl takes",
+            "integer alphas, since axolotl takes no others",
             f"an alpha of {fraction:g}",
-            "Use a whole --alpha-ratio, for example 8.",
+            "Use an integer for --alpha-ratio, for example 8.",
         )
     config = plan.to_lora_config()
     keys: dict[str, Any] = {
@@ -83,7 +83,7 @@ def _axolotl(plan: RankPlan) -> str:
 
 
 def _yaml(keys: dict[str, Any]) -> str:
-    """YAML in the given order, regular expressions in single quotes, where a backslash is just a backslash."""
+    """Write YAML in the given order, with regular expressions in single quotes, where backslashes are literal."""
     import yaml  # type: ignore[import-untyped]  # comes with transformers
 
     def quoted(dumper: Any, text: str) -> Any:
@@ -104,36 +104,36 @@ def plan(
         str,
         typer.Option(
             metavar="NAME[:ARGUMENT=VALUE,…]",
-            help="How ranks are chosen; see rankselect strategies.",
+            help="The strategy that chooses the ranks; see rankselect strategies.",
             rich_help_panel=_RANKS,
         ),
     ],
     profile: Annotated[
         Path | None,
-        typer.Option(help="What rankselect profile wrote; all strategies but fixed need it.", rich_help_panel=_RANKS),
+        typer.Option(
+            help="The output of rankselect profile; required by all strategies except fixed.", rich_help_panel=_RANKS
+        ),
     ] = None,
     target_modules: Annotated[
         str | None,
         typer.Option(
-            help="q_proj,v_proj (names, as their last part); all-linear; or a regular expression over full names. "
-            "PEFT's choice for the model family if left out.",
+            help="Last parts of module names, such as q_proj,v_proj; all-linear; or a regular expression for full "
+            "names. Default: PEFT's choice for the model family.",
             rich_help_panel=_RANKS,
         ),
     ] = None,
     alpha_ratio: Annotated[
-        float, typer.Option(help="Alpha is this times the rank, in every module.", rich_help_panel=_RANKS)
+        float, typer.Option(help="Alpha divided by rank, for every module.", rich_help_panel=_RANKS)
     ] = 8.0,
-    min_rank: Annotated[
-        int, typer.Option(metavar="N", min=1, help="No rank is below this.", rich_help_panel=_RANKS)
-    ] = 1,
+    min_rank: Annotated[int, typer.Option(metavar="N", min=1, help="The lowest rank.", rich_help_panel=_RANKS)] = 1,
     max_rank: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="No rank is above this.", rich_help_panel=_RANKS)
+        int | None, typer.Option(metavar="N", min=1, help="The highest rank.", rich_help_panel=_RANKS)
     ] = None,
     trust_remote_code: options.TrustRemoteCode = False,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The file for the plan; replaced if it exists. Standard output if left out.",
+            help="The file for the plan; replaced if it exists. Default: standard output.",
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
@@ -148,8 +148,8 @@ def plan(
 ) -> None:
     """Choose a LoRA rank for every target module of MODEL.
 
-    Only the model's config is read, no weights. The plan goes to --out or to standard output, the table for people to
-    standard error.
+    Only the model's config is read, not its weights. The plan is written to --out or to standard output, and a readable
+    table to standard error.
 
     For example:
 
@@ -180,14 +180,14 @@ def plan(
 
 
 def _evidence(strategy: Any, name: str, path: Path | None) -> IDProfile | None:
-    """The evidence that a strategy asks for, of which the command line can read profiles only."""
+    """Load the evidence that a strategy needs; the command line supports profiles only."""
     if strategy.evidence is None:
         return None
     if not issubclass(rs.IDProfile, strategy.evidence):
         raise ArgumentError(
-            "a strategy that needs a profile or nothing",
+            "a strategy that needs a profile or no evidence",
             f"{name}, which needs {strategy.evidence.__name__}",
-            "Plan in Python, with a Calibration from which it is measured.",
+            "Plan in Python, and pass a Calibration to measure it from.",
         )
     if path is None:
         raise ArgumentError(
@@ -197,7 +197,7 @@ def _evidence(strategy: Any, name: str, path: Path | None) -> IDProfile | None:
 
 
 def _report(planned: RankPlan) -> None:
-    """The table, without the column of modules where it would say the same in every row."""
+    """Print the table, without the column of modules if it is the same in every row."""
     from rankselect.plan.table import HEADER, rows
 
     console = stderr()

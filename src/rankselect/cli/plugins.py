@@ -1,4 +1,4 @@
-"""`rankselect strategies`, `estimators` and `metrics`: what is installed, and from which package."""
+"""`rankselect strategies`, `estimators` and `metrics`: list what is installed, and from which package."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["estimators", "metrics", "strategies"]
 
 
-_MARKUP = re.compile(r":\w+:(?=`)|`+")  # of reStructuredText, which a terminal does not show
+_MARKUP = re.compile(r":\w+:(?=`)|`+")  # reStructuredText, which a terminal does not render
 
 
 def strategies() -> None:
     """List the strategies that rankselect plan can use.
 
-    Packages add theirs with an entry point in the group rankselect.strategies.
+    Packages can add strategies with an entry point in the group rankselect.strategies.
     """
     _list("strategy")
 
@@ -31,7 +31,7 @@ def strategies() -> None:
 def estimators() -> None:
     """List the estimators that rankselect profile can use.
 
-    Packages add theirs with an entry point in the group rankselect.estimators.
+    Packages can add estimators with an entry point in the group rankselect.estimators.
     """
     _list("estimator")
 
@@ -39,7 +39,7 @@ def estimators() -> None:
 def metrics() -> None:
     """List the metrics that answers can be scored with.
 
-    Packages add theirs with an entry point in the group rankselect.metrics.
+    Packages can add metrics with an entry point in the group rankselect.metrics.
     """
     _list("metric")
 
@@ -54,10 +54,10 @@ def _list(kind: str) -> None:
 
 
 def _described(point: EntryPoint) -> tuple[str, str]:
-    """Arguments and first line of the docstring; of a plug-in that cannot be loaded, why."""
+    """Return the arguments and the first line of the docstring; for a plug-in that cannot be loaded, the reason."""
     try:
         plugin = point.load()
-    except Exception as error:  # noqa: BLE001  (another package's fault must not hide the others)
+    except Exception as error:  # noqa: BLE001  (a fault in one package must not hide the others)
         return "", f"cannot be loaded: {one_line(error)}"
     arguments = [_argument(parameter) for parameter in inspect.signature(plugin).parameters.values()]
     first_line = (inspect.getdoc(plugin) or "").partition("\n")[0]
@@ -69,5 +69,5 @@ def _argument(parameter: inspect.Parameter) -> str:
         return "…"
     if parameter.default is parameter.empty:
         return parameter.name
-    made = str(parameter.default) == "<factory>"  # how a dataclass shows a default that it makes anew each time
-    return f"{parameter.name}={'…' if made else parameter.default}"
+    from_factory = str(parameter.default) == "<factory>"  # how a dataclass shows a default_factory
+    return f"{parameter.name}={'…' if from_factory else parameter.default}"

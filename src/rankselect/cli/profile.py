@@ -41,47 +41,46 @@ def profile(
     data: Annotated[
         str,
         typer.Option(
-            help="A .jsonl or .csv file; medical-qa for the texts that come with rankselect; or a data set on the hub, "
-            "with :SPLIT after its name if not train.",
+            help="A .jsonl or .csv file; medical-qa for the texts included in rankselect; or a data set on the hub, "
+            "with :SPLIT after its name for a split other than train.",
             rich_help_panel=_TEXTS,
         ),
     ],
-    field: Annotated[str, typer.Option(help="The field that holds the text.", rich_help_panel=_TEXTS)] = "text",
+    field: Annotated[str, typer.Option(help="The field with the text.", rich_help_panel=_TEXTS)] = "text",
     max_samples: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Use a random sample of that size.", rich_help_panel=_TEXTS),
+        typer.Option(metavar="N", min=1, help="Use a random sample of N texts.", rich_help_panel=_TEXTS),
     ] = None,
     max_length: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Cut texts after so many tokens.", rich_help_panel=_TEXTS)
+        int, typer.Option(metavar="N", min=1, help="Cut texts after N tokens.", rich_help_panel=_TEXTS)
     ] = 512,
     estimator: Annotated[
         str,
         typer.Option(
             metavar="NAME[:ARGUMENT=VALUE,…]",
-            help="How points become a dimension; see rankselect estimators.",
+            help="The estimator of the intrinsic dimension; see rankselect estimators.",
             rich_help_panel=_MEASURING,
         ),
     ] = "twonn",
     pooling: Annotated[
         Literal["mean", "last"],
         typer.Option(
-            help="The point of a text: the mean over its tokens, or its last token. Never compare across it.",
+            help="The point of a text: the mean over its tokens, or its last token. Do not compare results with "
+            "different pooling.",
             rich_help_panel=_MEASURING,
         ),
     ] = "mean",
     tolerance: Annotated[
         float | None,
         typer.Option(
-            help="Stop reading texts when every layer's ID is known to so many ranks (95 % interval).",
+            help="Stop reading texts when the half-width of every layer's 95 % interval is at most this many ranks.",
             rich_help_panel=_MEASURING,
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(metavar="N", min=0, help="The seed of samples and intervals.", rich_help_panel=_MEASURING)
+        int, typer.Option(metavar="N", min=0, help="The seed for samples and intervals.", rich_help_panel=_MEASURING)
     ] = 0,
-    batch_size: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Texts that the model reads at once.", rich_help_panel=_MODEL)
-    ] = 8,
+    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Texts per batch.", rich_help_panel=_MODEL)] = 8,
     dtype: options.DType = "auto",
     quantization: options.Quantization = "none",
     device_map: options.DeviceMap = "auto",
@@ -90,15 +89,15 @@ def profile(
         Path, typer.Option(help="The file for the profile; replaced if it exists.", rich_help_panel=_OUTPUT)
     ] = Path("profile.json"),
     plot: Annotated[
-        Path | None, typer.Option(help="A file for a picture: .png, .pdf or .svg.", rich_help_panel=_OUTPUT)
+        Path | None, typer.Option(help="A file for a plot: .png, .pdf or .svg.", rich_help_panel=_OUTPUT)
     ] = None,
     no_progress: options.NoProgress = False,
 ) -> None:
     """Measure the intrinsic dimension (ID) of every layer of MODEL on your texts.
 
-    Every text becomes one point for each layer. The ID of these points is the number of directions in which the texts
-    really differ there; the strategies of `rankselect plan` turn it into ranks. Use some hundred texts at least, like
-    those you will train on.
+    Every text becomes one point per layer. The ID of these points is the number of independent directions in which they
+    vary; the strategies of `rankselect plan` turn it into ranks. Use at least a few hundred texts, similar to those you
+    will train on.
 
     For example:
 
@@ -108,13 +107,13 @@ def profile(
     check_name(data)
     options.check_folder(out)
     if plot is not None:
-        _check_picture(plot)
+        _check_plot_file(plot)
     chosen = create("estimator", estimator)
     from rankselect.models.processes import Processes
 
     processes = Processes.current()
     progress = sys.stderr.isatty() and not no_progress and processes.is_first
-    show_progress(wanted=progress)
+    show_progress(enabled=progress)
     with processes.warning_once():
         texts = load_texts(data, field, progress=progress)
         tokenizer = rs.load_tokenizer(model, trust_remote_code=trust_remote_code)
@@ -147,15 +146,15 @@ def profile(
     _report(measured, loaded, model, out, plot)
 
 
-def _check_picture(path: Path) -> None:
-    """Refuse a picture that cannot be drawn or written, before the work that fills it begins."""
+def _check_plot_file(path: Path) -> None:
+    """Raise an error for a plot that cannot be drawn or written, before anything is measured."""
     try:
         from matplotlib.figure import Figure  # optional
     except ImportError as error:
         raise MissingExtraError("matplotlib", "plot") from error
     kinds = Figure().canvas.get_supported_filetypes()
     if path.suffix.lower().lstrip(".") not in kinds:
-        raise ArgumentError("a picture file that matplotlib can write", str(path), "Name it .png, .pdf or .svg.")
+        raise ArgumentError("a plot file that matplotlib can write", str(path), "Name it .png, .pdf or .svg.")
     options.check_folder(path)
 
 
@@ -169,18 +168,18 @@ def _report(measured: IDProfile, model: PreTrainedModel, name: str, out: Path, p
     try:
         console.print(_ranks(measured, model))
     except rs.RankSelectError as error:
-        show(console, f"\nThe default target modules of this model do not fit: {error}\n", wrap=True)
+        show(console, f"\nThe default target modules of this model do not work: {error}\n", wrap=True)
         command += ["--target-modules", "NAMES"]
     show(console, f"Wrote {out}" + (f" and {plot}" if plot is not None else ""))
     show(console, f"Next: {shlex.join(command)}")
 
 
 def _ranks(measured: IDProfile, model: PreTrainedModel) -> Table:
-    """What the intrinsic strategies make of the profile, with the default target modules."""
+    """Build the table of ranks that the intrinsic strategies choose, with the default target modules."""
     table = simple_table("strategy", "ranks", "trainable parameters", numbers=2)
     for name, strategy in _INTRINSIC.items():
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of clipped ranks: they come again with the plan
+            warnings.simplefilter("ignore")  # about clipped ranks: `rankselect plan` repeats them
             planned = getattr(rs, strategy)().plan(model, measured)
         least, greatest = min(planned.ranks.values()), max(planned.ranks.values())
         ranks = str(least) if least == greatest else f"{least} to {greatest}"

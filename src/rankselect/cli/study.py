@@ -30,32 +30,32 @@ def study(
         str,
         typer.Option(
             help="Rows to train on: a .jsonl or .csv file with the columns question and answer, or text with both; "
-            "medical-qa for those that come with rankselect; or a data set on the hub.",
+            "medical-qa for the rows included in rankselect; or a data set on the hub.",
             rich_help_panel=options.DATA,
         ),
     ],
     out: Annotated[
         Path,
         typer.Option(
-            help="The study's folder. One that has begun with the same options goes on.",
+            help="The study's folder. A study that was started with the same options is continued.",
             rich_help_panel=options.OUTPUT,
         ),
     ],
     test: Annotated[
         str | None,
         typer.Option(
-            help="Rows to score on; nothing is chosen by them. A tenth of the training questions, held out, if left "
-            "out.",
+            help="Rows to score on; they do not influence any choice. Default: a held-out tenth of the training "
+            "questions.",
             rich_help_panel=options.DATA,
         ),
     ] = None,
     n_train: Annotated[
         int | None,
-        typer.Option(metavar="N", min=2, help="Draw so many rows to train on.", rich_help_panel=options.DATA),
+        typer.Option(metavar="N", min=2, help="Draw N rows to train on.", rich_help_panel=options.DATA),
     ] = None,
     n_test: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Draw so many rows to score on.", rich_help_panel=options.DATA),
+        typer.Option(metavar="N", min=1, help="Draw N rows to score on.", rich_help_panel=options.DATA),
     ] = None,
     template: options.Template = "### Instruction: {question} ### Assistant: {answer}",
     max_length: options.MaxLength = None,
@@ -63,30 +63,28 @@ def study(
         list[str] | None,
         typer.Option(
             metavar="NAME=STRATEGY[:ARGUMENT=VALUE,…]",
-            help="A way to choose ranks, under a name of yours; may be repeated. base alone is the model without an "
-            "adapter. base, rank-8, intrinsic-mean, per-layer-id and a control for it if left out.",
+            help="A way to choose ranks, with a name of your choice; may be repeated. base alone is the model without "
+            "an adapter. Default: base, rank-8, intrinsic-mean, per-layer-id and a control for per-layer-id.",
             rich_help_panel=_ARMS,
         ),
     ] = None,
-    target_modules: Annotated[
-        str | None, typer.Option(help="As rankselect plan takes it.", rich_help_panel=_ARMS)
-    ] = None,
+    target_modules: Annotated[str | None, typer.Option(help="As for rankselect plan.", rich_help_panel=_ARMS)] = None,
     learning_rates: Annotated[
         str,
         typer.Option(
             metavar="RATE,RATE,…",
-            help="Each arm gets the one with the least loss on rows held out from training.",
+            help="Each arm uses the rate with the lowest loss on rows held out from training.",
             rich_help_panel=_ARMS,
         ),
     ] = "1e-4,3e-4,1e-3",
     alpha_ratios: Annotated[
         str,
-        typer.Option(metavar="RATIO,…", help="Alpha divided by rank, chosen likewise.", rich_help_panel=_ARMS),
+        typer.Option(metavar="RATIO,…", help="Alpha divided by rank, chosen in the same way.", rich_help_panel=_ARMS),
     ] = "8",
     seeds: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Train each arm so many times.", rich_help_panel=_TRAINING)
+        int, typer.Option(metavar="N", min=1, help="Train each arm with N seeds.", rich_help_panel=_TRAINING)
     ] = 3,
-    epochs: Annotated[float, typer.Option(help="Rounds through the rows.", rich_help_panel=_TRAINING)] = 1.0,
+    epochs: Annotated[float, typer.Option(help="Passes over the training rows.", rich_help_panel=_TRAINING)] = 1.0,
     max_steps: options.MaxSteps = None,
     batch_size: options.BatchSize = 8,
     accumulation: options.Accumulation = 1,
@@ -97,24 +95,25 @@ def study(
         list[str] | None,
         typer.Option(
             metavar="NAME[:ARGUMENT=VALUE,…]",
-            help="See rankselect metrics; may be repeated. The first decides the verdict. "
-            f"{', '.join(DEFAULT_METRICS)} if left out.",
+            help="A metric; see rankselect metrics. May be repeated; the first one decides the verdict. "
+            f"Default: {', '.join(DEFAULT_METRICS)}.",
             rich_help_panel=_SCORES,
         ),
     ] = None,
     max_new_tokens: Annotated[
-        int, typer.Option(metavar="N", min=1, help="The longest answer.", rich_help_panel=_SCORES)
+        int,
+        typer.Option(metavar="N", min=1, help="The maximum number of tokens in an answer.", rich_help_panel=_SCORES),
     ] = 128,
     dropout_too: Annotated[
         bool,
-        typer.Option("--dropout-too", help="Score once more with dropout left on.", rich_help_panel=_SCORES),
+        typer.Option("--dropout-too", help="Also score with dropout left on.", rich_help_panel=_SCORES),
     ] = False,
     judge: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="A model that ranks the arms' answers, behind an endpoint that speaks OpenAI's API. Questions and "
-            "answers are sent there. OPENAI_API_KEY is its key.",
+            help="A model that ranks the arms' answers, at an endpoint with OpenAI's API. Questions and answers are "
+            "sent to it. The key is read from OPENAI_API_KEY.",
             rich_help_panel=_JUDGE,
         ),
     ] = None,
@@ -122,20 +121,20 @@ def study(
         str | None,
         typer.Option(
             metavar="URL",
-            help="Its endpoint, such as http://127.0.0.1:8000/v1; OpenAI's if left out.",
+            help="The judge's endpoint, such as http://127.0.0.1:8000/v1. Default: OpenAI's.",
             rich_help_panel=_JUDGE,
         ),
     ] = None,
     judge_questions: Annotated[
         int,
-        typer.Option(metavar="N", min=1, help="Draw so many of the questions.", rich_help_panel=_JUDGE),
+        typer.Option(metavar="N", min=1, help="Draw N questions for the judge.", rich_help_panel=_JUDGE),
     ] = 50,
     judge_retries: Annotated[
         int,
         typer.Option(
             metavar="N",
             min=0,
-            help="Repeat a call that fails in passing so many times, after 1, 2, 4, … seconds.",
+            help="Repeat a call up to N times after temporary failures, after 1, 2, 4, … seconds.",
             rich_help_panel=_JUDGE,
         ),
     ] = 5,
@@ -144,28 +143,28 @@ def study(
     device_map: options.DeviceMap = "auto",
     executor: Annotated[
         Literal["sequential", "ray"],
-        typer.Option(help="One training after the other here, or many at once by Ray.", rich_help_panel="Where"),
+        typer.Option(help="One run after the other, or many at once with Ray.", rich_help_panel="Execution"),
     ] = "sequential",
     address: Annotated[
         str | None,
-        typer.Option(help="A Ray cluster; one is started here if left out.", rich_help_panel="Where"),
+        typer.Option(help="The address of a Ray cluster. Default: start a local one.", rich_help_panel="Execution"),
     ] = None,
     report_questions: Annotated[
         int,
         typer.Option(
             metavar="N",
             min=0,
-            help="Questions that the report shows with all answers; 0 keeps your data out of it.",
+            help="The number of questions that the report shows with all answers; 0 keeps your data out of it.",
             rich_help_panel=options.OUTPUT,
         ),
     ] = 25,
     as_json: options.Json = False,
     no_progress: options.NoProgress = False,
 ) -> None:
-    """Compare ways of choosing ranks for MODEL: every arm, several seeds, each at its own learning rate.
+    """Compare ways of choosing ranks for MODEL: every arm with several seeds and its own learning rate.
 
-    Whatever is finished is kept: after Ctrl-C or a crash, the same command goes on. The answer is printed in words, and
-    written as a report with every number, interval and answer behind it.
+    Finished runs are kept: after Ctrl-C or a crash, the same command continues the study. The verdict is printed, and a
+    report with all numbers, intervals and answers is written.
 
     For example:
 
@@ -179,7 +178,7 @@ def study(
     runs_on = executor_of(executor, address)
     asked = judge_of(judge, judge_url, out, max_questions=judge_questions, max_retries=judge_retries)
     arms = arms_of(arm or ())
-    run_study = _runner()  # what it lacks is said before anything is trained
+    run_study = _runner()  # reports missing packages before anything is trained
     from rankselect.study.config import StudyConfig
 
     targets = options.split_target_modules(target_modules)
@@ -223,7 +222,7 @@ def study(
 
 
 def _runner() -> Callable[..., None]:
-    """What runs a study and writes its report, which takes the packages of an extra."""
+    """Import the function that runs a study and writes its report; it needs the packages of an extra."""
     try:
         import pandas  # noqa: F401, ICN001  (optional)
 

@@ -1,4 +1,4 @@
-"""What is typed for `rankselect study`, as the study takes it; mistakes are said before anything is loaded."""
+"""Parse the options of `rankselect study`; mistakes are reported before anything is loaded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_METRICS", "arms_of", "executor_of", "judge_of", "numbers_of"]
 
 DEFAULT_METRICS = ("token-f1", "questeval-cloze", "perplexity")
-"""Metrics of a study for which none is named."""
+"""The metrics of a study if none is named."""
 
 _BASE = "base"
 _DEFAULT_ARMS = (
@@ -32,10 +32,10 @@ _DEFAULT_ARMS = (
 
 
 def arms_of(typed: Sequence[str]) -> tuple[Arm, ...]:
-    """Arms as NAME=STRATEGY, or base alone; the default ones if none is typed.
+    """Parse arms of the form NAME=STRATEGY, or base alone; the default arms if none is given.
 
     Raises:
-        ArgumentError: If one has another form.
+        ArgumentError: If an arm has another form.
         UnknownNameError: If there is no such strategy.
     """
     pairs = [_arm(text) for text in typed or _DEFAULT_ARMS]
@@ -45,7 +45,7 @@ def arms_of(typed: Sequence[str]) -> tuple[Arm, ...]:
 
 
 def _arm(text: str) -> tuple[str, str | None]:
-    """Name and strategy of an arm."""
+    """Return the name and the strategy of an arm."""
     name, equals, strategy = text.partition("=")
     if text != _BASE and not (equals and strategy):
         raise ArgumentError(
@@ -59,29 +59,29 @@ def _arm(text: str) -> tuple[str, str | None]:
 
 
 def numbers_of(option: str, typed: str) -> tuple[float, ...]:
-    """Positive numbers with commas between.
+    """Parse positive numbers separated by commas.
 
     Raises:
-        ArgumentError: If it is anything else; the message names the option.
+        ArgumentError: If the text has another form; the message names the option.
     """
     try:
         numbers = tuple(float(number) for number in typed.split(","))
     except ValueError:
         numbers = ()
     if not numbers or not all(0 < number < math.inf for number in numbers):
-        raise ArgumentError(f"positive numbers with commas between for {option}", repr(typed), "For example 1e-4,3e-4.")
+        raise ArgumentError(f"positive numbers separated by commas for {option}", repr(typed), "For example 1e-4,3e-4.")
     return numbers
 
 
 def executor_of(name: str, address: str | None) -> Executor | None:
-    """What runs the trainings; None for one after the other.
+    """Return the executor of the runs; None to run one after the other.
 
     Raises:
-        ArgumentError: If an address is given for no cluster.
+        ArgumentError: If an address is given without --executor ray.
     """
     if name == "sequential":
         if address is not None:
-            raise ArgumentError("--address with --executor ray", "without", "Add --executor ray, or leave it out.")
+            raise ArgumentError("--address with --executor ray", "--address alone", "Add --executor ray.")
         return None
     from rankselect.study.ray_executor import RayExecutor  # optional
 
@@ -89,7 +89,7 @@ def executor_of(name: str, address: str | None) -> Executor | None:
 
 
 def judge_of(model: str | None, url: str | None, out: Path, *, max_questions: int, max_retries: int) -> LLMJudge | None:
-    """The judge, which keeps its replies in the study's folder; None if none is named.
+    """Create the judge, which stores its replies in the study's folder; None if no model is named.
 
     Raises:
         ArgumentError: If there is a URL without a name, or no key.
@@ -97,7 +97,7 @@ def judge_of(model: str | None, url: str | None, out: Path, *, max_questions: in
     """
     if model is None:
         if url is not None:
-            raise ArgumentError("--judge-url with --judge NAME", "without", "Name the model, or leave it out.")
+            raise ArgumentError("--judge-url with --judge NAME", "--judge-url alone", "Name the model with --judge.")
         return None
     import rankselect as rs
 

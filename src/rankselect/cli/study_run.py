@@ -1,4 +1,4 @@
-"""Runs a study from the command line, and says what came of it: the arms, the verdict, what failed, the files."""
+"""Run a study from the command line, and show the outcome: the arms, the verdict, failed runs, and the files."""
 
 from __future__ import annotations
 
@@ -51,33 +51,35 @@ def run_study(
     Args:
         config: The study.
         out: Its folder.
-        executor: What runs the trainings; None for one after the other.
-        judge: What ranks the answers, or None.
+        executor: The executor of the runs; None to run one after the other.
+        judge: The judge that ranks the answers, or None.
         n_questions: Questions that the report shows with all answers.
         as_json: Print the outcome as JSON on standard output.
         progress: Show progress bars.
-        debug: Show the tracebacks of trainings that fail.
+        debug: Show the tracebacks of failed runs.
 
     Raises:
-        typer.Exit: After Ctrl-C, or if a training failed or the judge did not answer.
+        typer.Exit: After Ctrl-C, or if a run failed or the judge did not answer.
     """
-    show_progress(wanted=progress)
+    show_progress(enabled=progress)
     if not debug:
-        logging.getLogger("rankselect.study.work").setLevel(logging.ERROR)  # tracebacks; each failure has its line
+        logging.getLogger("rankselect.study.work").setLevel(
+            logging.ERROR
+        )  # no tracebacks: each failed run has its line
     try:
-        with redirect_stdout(sys.stderr):  # where Ray tells of workers that died
+        with redirect_stdout(sys.stderr):  # Ray prints messages about dead workers
             Study(config, out).run(executor=executor, progress=progress)
     except KeyboardInterrupt:
         n_done = len(StudyFolder(out).run_files())
         command = shlex.join(["rankselect", *sys.argv[1:]])
-        show(stderr(), f"Stopped. {n_done} finished trainings are kept in {out}. Go on with: {command}")
+        show(stderr(), f"Stopped. {n_done} finished runs are kept in {out}. Continue with: {command}")
         raise typer.Exit(130) from None
     if judge is not None:
         _ask(judge, out, progress=progress)
     results = StudyResults.load(out)
     try:
         files = results.write()
-    finally:  # whatever is wrong with the tables, the report is not lost with them
+    finally:  # an error in the tables must not prevent the report
         report = write_report(results, out, n_questions=n_questions)
     _show_outcome(results, [*files, *report], as_json=as_json)
     if results.failed or (judge is not None and results.judge is None):
@@ -85,7 +87,7 @@ def run_study(
 
 
 def _ask(judge: LLMJudge, out: Path, *, progress: bool) -> None:
-    """Let the judge rank the answers; if it cannot be reached, the study's other results are there all the same."""
+    """Let the judge rank the answers; if it cannot be reached, show the error and keep the study's other results."""
     try:
         judge_answers(StudyResults.load(out), judge, progress=progress)
     except RankSelectError as error:
@@ -93,7 +95,7 @@ def _ask(judge: LLMJudge, out: Path, *, progress: bool) -> None:
 
 
 def _show_outcome(results: StudyResults, files: Sequence[Path], *, as_json: bool) -> None:
-    """The arms, the verdict, and where everything is; all of it in JSON for machines."""
+    """Show the arms, the verdict, and the files; with `as_json`, also print them as JSON."""
     console = stderr()
     console.print(_summary(results))
     verdict = verdict_or_error(results.verdict)
@@ -101,7 +103,7 @@ def _show_outcome(results: StudyResults, files: Sequence[Path], *, as_json: bool
     for failed in results.failed:
         show(console, f"{failed.run.id} failed: {failed.error}")
     if results.failed:
-        show(console, "The same command tries again what failed.")
+        show(console, "Run the same command again to retry the failed runs.")
     show(console, f"Wrote {', '.join(map(str, files))}")
     if as_json:
         document = {
@@ -115,7 +117,7 @@ def _show_outcome(results: StudyResults, files: Sequence[Path], *, as_json: bool
 
 
 def _summary(results: StudyResults) -> Any:
-    """A row for each arm: its ranks, what it trains, and its scores with intervals."""
+    """Build the table of the arms: rank, trainable share, learning rate, and scores with intervals."""
     metrics = list(results.metrics)
     table = simple_table("arm", "rank", "trainable", "learning rate", *metrics, numbers=len(metrics) + 3)
     for arm in results.arm_summaries:

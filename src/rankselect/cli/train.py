@@ -1,4 +1,4 @@
-"""`rankselect train`: from a model and question-answer rows to a trained adapter."""
+"""`rankselect train`: train an adapter on question-answer rows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def train(
     data: options.RowsData,
     out: Annotated[
         Path,
-        typer.Option(help="A new folder; the trained adapter stands in its folder adapter.", rich_help_panel="Output"),
+        typer.Option(help="A new folder; its subfolder adapter gets the trained adapter.", rich_help_panel="Output"),
     ],
     eval_data: Annotated[
         str | None, typer.Option(help="Rows to compute the loss on after training.", rich_help_panel=options.DATA)
@@ -41,49 +41,50 @@ def train(
     max_length: options.MaxLength = None,
     loss_on: Annotated[
         Literal["answer", "all"],
-        typer.Option(help="Learn the answers only, or the questions too.", rich_help_panel=options.DATA),
+        typer.Option(
+            help="Compute the loss on the answers only, or on the questions too.", rich_help_panel=options.DATA
+        ),
     ] = "answer",
     strategy: Annotated[
         str,
         typer.Option(
             metavar="NAME[:ARGUMENT=VALUE,…]",
-            help="How ranks are chosen; see rankselect strategies.",
+            help="The strategy that chooses the ranks; see rankselect strategies.",
             rich_help_panel=_RANKS,
         ),
     ] = "per-layer-id",
     plan: Annotated[
-        Path | None, typer.Option(help="What rankselect plan wrote, instead of a strategy.", rich_help_panel=_RANKS)
+        Path | None,
+        typer.Option(help="The output of rankselect plan, instead of a strategy.", rich_help_panel=_RANKS),
     ] = None,
     profile: Annotated[
         Path | None,
         typer.Option(
-            help="What rankselect profile wrote; measured on the training rows if left out.", rich_help_panel=_RANKS
+            help="The output of rankselect profile. Default: measured on the training rows.", rich_help_panel=_RANKS
         ),
     ] = None,
-    target_modules: Annotated[
-        str | None, typer.Option(help="As rankselect plan takes it.", rich_help_panel=_RANKS)
-    ] = None,
+    target_modules: Annotated[str | None, typer.Option(help="As for rankselect plan.", rich_help_panel=_RANKS)] = None,
     alpha_ratio: Annotated[
-        float, typer.Option(help="Alpha is this times the rank, in every module.", rich_help_panel=_RANKS)
+        float, typer.Option(help="Alpha divided by rank, for every module.", rich_help_panel=_RANKS)
     ] = 8.0,
     max_rank: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="No rank is above this.", rich_help_panel=_RANKS)
+        int | None, typer.Option(metavar="N", min=1, help="The highest rank.", rich_help_panel=_RANKS)
     ] = None,
-    epochs: Annotated[float, typer.Option(help="Rounds through the rows.", rich_help_panel=_TRAINING)] = 3.0,
+    epochs: Annotated[float, typer.Option(help="Passes over the training rows.", rich_help_panel=_TRAINING)] = 3.0,
     max_steps: options.MaxSteps = None,
     learning_rate: Annotated[
-        float, typer.Option(help="The peak; it falls linearly to 0.", rich_help_panel=_TRAINING)
+        float, typer.Option(help="The initial learning rate; it decays linearly to 0.", rich_help_panel=_TRAINING)
     ] = 2e-4,
     batch_size: options.BatchSize = 8,
     accumulation: options.Accumulation = 1,
     gradient_checkpointing: options.GradientCheckpointing = False,
     dropout: options.Dropout = 0.0,
     save_steps: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Steps from checkpoint to checkpoint.", rich_help_panel=_TRAINING)
+        int, typer.Option(metavar="N", min=1, help="Steps between checkpoints.", rich_help_panel=_TRAINING)
     ] = 100,
     profile_after: options.ProfileAfter = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.", rich_help_panel=_TRAINING)
+        bool, typer.Option("--resume", help="Resume from the last checkpoint in --out.", rich_help_panel=_TRAINING)
     ] = False,
     seed: options.Seed = 0,
     dtype: options.DType = "auto",
@@ -97,7 +98,7 @@ def train(
 
     The ranks are chosen first: a strategy that needs intrinsic dimensions measures them on the training rows. The
     adapter is saved with its plan, profile, and a record of what training cost. Ctrl-C saves a checkpoint, from which
-    the same command with --resume goes on.
+    the same command with --resume continues.
 
     For example:
 
@@ -117,7 +118,7 @@ def train(
 
     processes = Processes.current()
     progress = sys.stderr.isatty() and not no_progress and processes.is_first
-    show_progress(wanted=progress)
+    show_progress(enabled=progress)
     settings = {name: value for name, value in context.params.items() if name not in _NOT_SETTINGS}
     run = TrainingRun.open(out, json.loads(json.dumps(settings, default=str)), resume=resume, processes=processes)
     with processes.warning_once():
@@ -173,7 +174,7 @@ def train(
     run.keep_choice(trainer)
     if not run.train(trainer):
         command = shlex.join(["rankselect", *sys.argv[1:], *([] if resume else ["--resume"])])
-        show(stderr(), f"Stopped at step {trainer.state.global_step} with a checkpoint. Go on with: {command}")
+        show(stderr(), f"Stopped at step {trainer.state.global_step} with a checkpoint. Continue with: {command}")
         raise typer.Exit(130)
     if evaluation is not None:
         trainer.evaluate()
@@ -191,20 +192,20 @@ def _chosen(
     alpha_ratio: float,
     max_rank: int | None,
 ) -> dict[str, Any]:
-    """The trainer's arguments that decide the ranks."""
+    """Return the trainer's arguments that determine the ranks."""
     evidence = rs.IDProfile.load(profile) if profile else None
     if plan is not None:
         return {"plan": rs.RankPlan.load(plan), "evidence": evidence}
-    wishes = {
+    plan_arguments = {
         "target_modules": options.split_target_modules(target_modules),
         "alpha_ratio": alpha_ratio,
         "max_rank": max_rank,
     }
-    return {"strategy": create("strategy", strategy), "evidence": evidence, "plan_arguments": wishes}
+    return {"strategy": create("strategy", strategy), "evidence": evidence, "plan_arguments": plan_arguments}
 
 
 def _report(record: TrainingRecord, adapter: Path, *, as_json: bool) -> None:
-    """What a person wants to know of the run; the record itself for machines."""
+    """Print a table about the run; with `as_json`, also the complete record as JSON."""
     console = stderr()
     table = simple_table("training", "", numbers=1)
     table.add_row("strategy", record.strategy)

@@ -1,4 +1,4 @@
-"""The folder of one `rankselect train`: its settings, what was chosen, checkpoints, and in the end the adapter."""
+"""The folder of one `rankselect train`: its settings, the chosen ranks, checkpoints, and finally the adapter."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _FORMAT, _VERSION = "rankselect.train_settings", 1
 @final
 @dataclass(frozen=True)
 class TrainingRun:
-    """A run's folder.
+    """The folder of a run.
 
     Attributes:
-        folder: ``settings.json``, ``plan.json``, ``profile.json``, ``checkpoints`` and ``adapter`` are in it.
-        settings: What was asked for.
-        chosen: The trainer's arguments that decide the ranks, of the run that is resumed; empty in a new one.
-        resumed: Whether an earlier run goes on.
-        processes: Those that train; the first one writes.
+        folder: It contains ``settings.json``, ``plan.json``, ``profile.json``, ``checkpoints`` and ``adapter``.
+        settings: The options of the command.
+        chosen: The trainer's arguments that determine the ranks, from the run that is resumed; empty for a new run.
+        resumed: Whether an earlier run is resumed.
+        processes: The training processes; the first one writes.
     """
 
     folder: Path
@@ -48,27 +48,27 @@ class TrainingRun:
 
     @property
     def checkpoints(self) -> Path:
-        """Where the trainer saves checkpoints."""
+        """The folder for checkpoints."""
         return self.folder / "checkpoints"
 
     @property
     def adapter(self) -> Path:
-        """Where the trained adapter goes."""
+        """The folder for the trained adapter."""
         return self.folder / "adapter"
 
     @classmethod
     def open(cls, folder: Path, settings: dict[str, Any], *, resume: bool, processes: Processes) -> TrainingRun:
-        """Begin a run in a new folder, or go on with one that has begun with the same settings.
+        """Start a run in a new folder, or resume a run that was started with the same settings.
 
         Raises:
-            ArgumentError: If the folder holds a run and `resume` is false, or holds none and it is true, or its
-                settings differ.
+            ArgumentError: If the folder contains a run and `resume` is false, contains no run and `resume` is true, or
+                the settings of its run differ.
         """
-        chosen = processes.together(lambda: _begun(folder, settings, resume=resume))
+        chosen = processes.together(lambda: _checked_folder(folder, settings, resume=resume))
         return cls(folder, settings, chosen, resumed=resume, processes=processes)
 
     def keep_choice(self, trainer: RankSelectTrainer) -> None:
-        """Save settings, plan and profile, so that a resumed run need not measure again.
+        """Save settings, plan and profile, so that a resumed run does not have to measure again.
 
         Raises:
             SaveError: If the folder cannot be written.
@@ -89,10 +89,10 @@ class TrainingRun:
     def train(self, trainer: RankSelectTrainer) -> bool:
         """Train to the end, or until Ctrl-C.
 
-        Under a launcher Ctrl-C stops at once: it reaches the processes at different steps, and more than once.
+        Under a launcher Ctrl-C stops at once, because it reaches the processes at different steps, and more than once.
 
         Returns:
-            Whether it came to its end.
+            Whether training is complete.
         """
         checkpoint = self.processes.from_first(last_checkpoint(self.checkpoints) if self.resumed else None)
         stop = StopOnInterrupt()
@@ -116,7 +116,7 @@ class StopOnInterrupt(TrainerCallback):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take Ctrl-C while the block runs."""
+        """Handle Ctrl-C during a block."""
         before = signal.signal(signal.SIGINT, self._note)
         try:
             yield
@@ -130,35 +130,36 @@ class StopOnInterrupt(TrainerCallback):
         show(stderr(), "Stopping after this step, with a checkpoint. Ctrl-C again stops at once.")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        """Save and stop, if asked to."""
+        """Save a checkpoint and stop, if Ctrl-C was pressed."""
         if self.interrupted:
             control.should_save = True
             control.should_training_stop = True
         return control
 
 
-def _begun(folder: Path, settings: dict[str, Any], *, resume: bool) -> dict[str, Any]:
-    """What was chosen in the run that is resumed; nothing in a new one."""
+def _checked_folder(folder: Path, settings: dict[str, Any], *, resume: bool) -> dict[str, Any]:
+    """Check the folder, and return the choice of the run that is resumed; nothing for a new run."""
     path = folder / "settings.json"
     if (folder / "adapter").exists():
-        raise ArgumentError("a run to do", f"{folder}, which is done", "Choose another folder for --out.")
+        raise ArgumentError("an unfinished run", f"{folder}, which is finished", "Choose another folder for --out.")
     if resume:
         _require_same(path, settings)
     elif path.exists():
         raise ArgumentError(
-            "a new folder for --out", f"{folder}, where a run has begun", "Add --resume, or choose another."
+            "a new folder for --out", f"{folder}, which contains a run", "Add --resume, or choose another folder."
         )
     return _chosen_before(folder)
 
 
 def _require_same(path: Path, settings: dict[str, Any]) -> None:
     if not path.is_file():
-        raise ArgumentError("a run to resume", f"none in {path.parent}", "Leave --resume out to begin one.")
+        raise ArgumentError("a run to resume", f"none in {path.parent}", "Leave --resume out to start one.")
     before = field(read_document(path, _FORMAT, _VERSION), "settings", dict, path)
     different = sorted(name for name in before | settings if before.get(name) != settings.get(name))
     if different:
         changes = ", ".join(f"{name} {before.get(name)!r} then, {settings.get(name)!r} now" for name in different)
-        raise ArgumentError("the settings with which the run began", changes, "Resume with the same, or begin anew.")
+        remedy = "Resume with the same settings, or start a new run."
+        raise ArgumentError("the settings that the run was started with", changes, remedy)
 
 
 def _chosen_before(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The plug-in point for metrics: values for each answer; the base class adds checks, the mean and its interval."""
+"""The base class of metrics: subclasses score each answer; the base class adds checks, the mean and its interval."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class MetricResult:
 
     Attributes:
         metric: The metric's name.
-        values: (n,) one score for each answer, read-only; (k, n) if the metric combines averages of k scores.
+        values: (n,) one score for each answer, read-only; (k, n) if the metric combines the averages of k scores.
         mean: The metric's average of them (for most metrics the arithmetic mean).
         low: The lower end of the bootstrap confidence interval of `mean`.
         high: Its upper end.
         confidence: The interval's level, for example 0.95.
         higher_is_better: Whether a higher score is a better one.
-        scored_by: The metric itself: its repr says how the scores were made.
+        scored_by: The metric object; its repr documents how the scores were computed.
 
     Example:
         >>> from rankselect.metrics.squad import TokenF1
@@ -59,17 +59,17 @@ class MetricResult:
 
 
 class Metric(ABC):
-    """The base of every metric.
+    """The base class of all metrics.
 
-    Subclass it, set `name`, and write `values`. Checking the input, averaging, and the confidence interval are done
-    here. A metric should be a frozen dataclass: its repr is recorded with its scores, and two equal ones are the
-    same metric.
+    Subclass it, set `name`, and implement `values`. The base class checks the input, averages the scores, and computes
+    the confidence interval. A metric should be a frozen dataclass: its repr is recorded with its scores, and metrics
+    that compare equal are the same metric.
 
     Attributes:
         name: The name under which scores are recorded.
         higher_is_better: Whether a higher score is a better one.
-        needs_texts: Whether `values` needs predictions and references; where it is False, both may be left out.
-        requires: What `values` needs besides: ``"questions"``, ``"losses"``.
+        needs_texts: Whether `values` needs predictions and references; if False, both may be left out.
+        requires: Further inputs that `values` needs: ``"questions"``, ``"losses"``.
 
     Example:
         >>> class Length(Metric):
@@ -88,14 +88,14 @@ class Metric(ABC):
 
     @abstractmethod
     def values(self, answers: MetricInput) -> ArrayLike:
-        """One finite score for each answer, in their order: (n,).
+        """Return one finite score for each answer, in their order: (n,).
 
-        A metric whose average is not one of scores of single answers may give k scores of each, (k, n), and say in
-        `aggregate` what becomes of them.
+        A metric whose average is not an average of single scores may return k scores for each answer, (k, n), and
+        combine them in `aggregate`.
         """
 
     def aggregate(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The average over the last axis: (..., n) to (...). The arithmetic mean unless a metric says otherwise.
+        """Return the average over the last axis: (..., n) to (...). The default is the arithmetic mean.
 
         The interval averages many resamples in one call, so the leading axes must be kept.
         """
@@ -115,23 +115,23 @@ class Metric(ABC):
     ) -> MetricResult:
         """Score answers.
 
-        The interval says how far the average would move with other questions of the same kind. It knows only the
-        scores it is given: of a single answer, or of equal scores, it has no width, and of few answers it is too
+        The interval estimates how much the average would vary with other questions of the same kind. It is computed
+        from the given scores only: for a single answer or equal scores its width is 0, and for few answers it is too
         narrow.
 
         Args:
             predictions: n generated answers, as `generate_answers` returns them or as texts; an empty string is an
-                answer. Both they and the references may be left out for a metric that does not need them.
-            references: n right answers.
+                answer. Predictions and references may be left out for a metric that does not need them.
+            references: n reference answers.
             questions: n questions, for metrics that need them.
             losses: n mean losses of the references under the model, in nats per token, for metrics that need them.
             confidence: The level of the interval, between 0 and 1.
-            n_resamples: Bootstrap resamples of the answers; the interval is that of percentiles.
-            seed: Decides the resamples.
+            n_resamples: The number of bootstrap resamples of the answers, for a percentile interval.
+            seed: The seed of the resampling.
 
         Raises:
-            MetricError: If there are no answers, lengths differ, something is not text, a loss is not finite, or
-                what the metric requires is missing.
+            MetricError: If there are no answers, lengths differ, something is not text, a loss is not finite, or an
+                input that the metric requires is missing.
             ArgumentError: If `confidence`, `n_resamples` or `seed` is out of range.
         """
         check_bootstrap(confidence, n_resamples, seed)
@@ -149,16 +149,16 @@ class Metric(ABC):
 
     @final
     def checked_values(self, answers: MetricInput) -> NDArray[np.float64]:
-        """What `values` answers, as a read-only array: for metrics that build on others.
+        """Return the scores of `values` as a checked, read-only array; for metrics that combine others.
 
         Raises:
-            MetricError: If it is not one finite score for each answer.
+            MetricError: If `values` does not return one finite score for each answer.
         """
         n = len(answers)
         remedy = "This is an error in the metric: check its values()."
-        answered = self.values(answers)
+        returned = self.values(answers)
         try:
-            values = np.array(answered, dtype=np.float64)
+            values = np.array(returned, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise MetricError(f"{n} scores from the metric {self.name}", first_sentence(error), remedy) from error
         if values.ndim not in {1, 2} or values.shape[-1] != n:
@@ -173,15 +173,15 @@ class Metric(ABC):
 
 
 def metric(given: Metric | str) -> Metric:
-    """A metric from itself or from its name, with arguments after a colon.
+    """Return a metric, given as an object or as its name with arguments after a colon.
 
     Raises:
         UnknownNameError: If no metric of this name is installed.
-        ArgumentError: If it is neither a metric nor a name, or the arguments are not those of the metric.
+        ArgumentError: If it is neither a metric nor a name, or the metric does not take the arguments.
 
     Example:
         >>> metric("token-f1").name, metric("token-f1") == metric(metric("token-f1"))
         ('token-f1', True)
     """
-    made: Metric = instance("metric", given, Metric)
-    return made
+    found: Metric = instance("metric", given, Metric)
+    return found

@@ -1,4 +1,4 @@
-"""BERTScore: how near the words of the answer and of the reference are in a language model's hidden states."""
+"""BERTScore: the similarity of answer and reference, token by token, in a language model's hidden states."""
 
 from __future__ import annotations
 
@@ -21,29 +21,28 @@ if TYPE_CHECKING:
 
 __all__ = ["BertScore", "f1_scores", "load_scorer", "needs_prefix_space", "require_bert_score"]
 
-# What bert-score and transformers raise for a model that is not there, is damaged or of another kind, or has too few
-# layers (which bert-score asserts).
+# The errors of bert-score and transformers for a model that is missing, damaged, of the wrong kind, or has too few
+# layers (an assertion in bert-score).
 _NOT_LOADED = (AssertionError, KeyError, OSError, SafetensorError, ValueError)
 
 
 @final
 @dataclass(frozen=True)
 class BertScore(Metric):
-    """The F1 of best cosine similarities between tokens, as the package bert-score computes it.
+    """The F1 of the best cosine similarities between tokens, as computed by the package bert-score.
 
-    Every token of the answer is matched with the nearest token of the reference and the other way round, in the
-    hidden states of one layer. There is no weighting by frequency and no rescaling with a baseline, so unrelated texts
-    score far above 0 (often 0.8): look at differences. An answer or reference without text scores 0. Texts are cut at
-    the model's length. The model runs on the GPU if there is one, and stays loaded until another one is used.
+    Every token of the answer is matched with its nearest token of the reference, and vice versa, in the hidden states
+    of one layer. There is no weighting by frequency and no rescaling with a baseline, so unrelated texts score far
+    above 0 (often 0.8): compare differences. An answer or reference without text scores 0. Texts are truncated to the
+    model's maximum length. The model runs on the GPU if there is one, and stays loaded until another one is used.
 
-    bert-score asks RoBERTa's and GPT-2's tokenizers to treat the first word as any other, by an argument that
-    transformers 5 no longer heeds; here the tokenizer is loaded that way.
+    bert-score makes the tokenizers of RoBERTa and GPT-2 treat the first word like any other, with an argument that
+    transformers 5 ignores; here the tokenizer is loaded with this setting.
 
     Attributes:
-        model: The name or folder of an encoder that transformers can load; bert-score's choice for English if none is
-            given.
-        num_layers: The layer whose states are compared, counted from 1. May be left out for the models for which
-            bert-score knows the best one.
+        model: The name or folder of an encoder that transformers can load; by default bert-score's choice for English.
+        num_layers: The layer whose hidden states are compared, counted from 1. Optional for models for which
+            bert-score has a recommended layer.
 
     References:
         Zhang, Kishore, Wu, Weinberger and Artzi, "BERTScore: Evaluating Text Generation with BERT", arXiv:1904.09675.
@@ -59,7 +58,7 @@ class BertScore(Metric):
     num_layers: int | None = None
 
     def values(self, answers: MetricInput) -> NDArray[np.float64]:
-        """The F1 of each answer, at most 1; below 0 only for odd models.
+        """The F1 of each answer, at most 1; below 0 only for unusual models.
 
         Raises:
             MetricError: If the model cannot be loaded or has no such layer, or if `num_layers` is needed.
@@ -67,7 +66,7 @@ class BertScore(Metric):
         """
         scorer = _scorer(self.model, self.num_layers)
         scores = f1_scores(scorer, list(zip(answers.predictions, answers.references, strict=True)))
-        return np.minimum(scores, 1.0)  # equal texts come out a rounding error above 1
+        return np.minimum(scores, 1.0)  # rounding can put equal texts slightly above 1
 
 
 @functools.lru_cache(maxsize=1)
@@ -76,12 +75,12 @@ def _scorer(model: str, num_layers: int | None) -> Any:
 
 
 def load_scorer(model: str, num_layers: int | None, *, batch_size: int = 64, device: str | None = None) -> Any:
-    """The package's scorer with the model loaded, and with a tokenizer as bert-score means it.
+    """Load the package's scorer with its model, and with the tokenizer settings that bert-score intends.
 
     Args:
         model: The name or folder of an encoder.
-        num_layers: The layer whose states are compared; None for bert-score's choice.
-        batch_size: Texts encoded at once.
+        num_layers: The layer whose hidden states are compared; None for bert-score's choice.
+        batch_size: Texts per batch.
         device: Where the model runs; None for the GPU if there is one.
 
     Raises:
@@ -90,19 +89,19 @@ def load_scorer(model: str, num_layers: int | None, *, batch_size: int = 64, dev
     """
     bert_score = require_bert_score()
     if num_layers is None and model not in bert_score.utils.model2layers:
-        remedy = "bert-score knows the best layer of some models only: pass num_layers=."
+        remedy = "bert-score recommends a layer for some models only: pass num_layers=."
         raise MetricError(f"num_layers for the model {model}", "none", remedy)
     try:
         scorer = bert_score.BERTScorer(model, num_layers=num_layers, batch_size=batch_size, device=device)
     except _NOT_LOADED as error:
         remedy = "Give the name or folder of an encoder that transformers can load, and one of its layers."
         raise MetricError(f"a model for bert-score in {model}", first_sentence(error), remedy) from error
-    _mend_tokenizer(scorer)
+    _fix_tokenizer(scorer)
     return scorer
 
 
 def f1_scores(scorer: Any, pairs: Sequence[tuple[str, str]]) -> list[float]:
-    """The F1 of each pair of texts; 0 where one is blank, which bert-score does not take."""
+    """Return the F1 of each pair of texts; 0 if one of them is blank, which bert-score does not accept."""
     with_text = [index for index, pair in enumerate(pairs) if all(text.strip() for text in pair)]
     scores = [0.0] * len(pairs)
     if with_text:
@@ -114,7 +113,7 @@ def f1_scores(scorer: Any, pairs: Sequence[tuple[str, str]]) -> list[float]:
 
 
 def require_bert_score() -> Any:
-    """The package.
+    """Import the package.
 
     Raises:
         MissingExtraError: If it is not installed.
@@ -127,19 +126,19 @@ def require_bert_score() -> Any:
 
 
 def needs_prefix_space(tokenizer: Any) -> bool:
-    """Whether bert-score asks this tokenizer to treat the first word as any other: RoBERTa's and GPT-2's."""
+    """Return whether bert-score makes this tokenizer treat the first word like any other: RoBERTa's and GPT-2's."""
     from transformers import GPT2Tokenizer, RobertaTokenizer
 
     return isinstance(tokenizer, GPT2Tokenizer | RobertaTokenizer)
 
 
-def _mend_tokenizer(scorer: Any) -> None:
-    """What bert-score passes to tokenizers and transformers 5 does not take."""
+def _fix_tokenizer(scorer: Any) -> None:
+    """Apply the settings that bert-score passes to tokenizers and transformers 5 ignores."""
     from transformers import AutoTokenizer
 
     if needs_prefix_space(scorer._tokenizer):  # noqa: SLF001
         scorer._tokenizer = AutoTokenizer.from_pretrained(scorer.model_type, add_prefix_space=True)  # noqa: SLF001
     tokenizer, config = scorer._tokenizer, scorer._model.config  # noqa: SLF001
-    if tokenizer.model_max_length > 1_000_000:  # not known, and too large a number for tokenizers
+    if tokenizer.model_max_length > 1_000_000:  # a placeholder for "unknown", too large for tokenizers
         # RoBERTa's positions start at 2.
         tokenizer.model_max_length = getattr(config, "max_position_embeddings", 514) - 2

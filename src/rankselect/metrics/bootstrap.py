@@ -1,4 +1,4 @@
-"""The bootstrap: how far an average would move with other answers of the same kind."""
+"""Bootstrap confidence intervals of averages over answers."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ if TYPE_CHECKING:
 
 __all__ = ["average_of", "bootstrap_interval", "check_bootstrap"]
 
-_NUMBERS_AT_A_TIME = 1 << 20  # 8 MiB of scores and as much of indices, whatever the number of answers
+_NUMBERS_AT_A_TIME = 1 << 20  # 8 MiB of scores and 8 MiB of indices, for any number of answers
 
 
 def bootstrap_interval(
     average: Average, values: NDArray[np.float64], *, confidence: float, n_resamples: int, seed: int
 ) -> tuple[float, float]:
-    """The percentile interval of an average over answers that are drawn anew, with replacement.
+    """Return the percentile interval of an average over answers, which are resampled with replacement.
 
     An answer is drawn with all its scores, so scores of the same answers are resampled jointly.
 
     Args:
-        average: From (..., n) or (..., k, n) scores to (...) averages, as `Metric.aggregate`.
+        average: Maps (..., n) or (..., k, n) scores to (...) averages, as `Metric.aggregate` does.
         values: (n,) scores, or (k, n): k scores of each of n answers.
         confidence: The level of the interval, between 0 and 1.
-        n_resamples: How many times n answers are drawn.
-        seed: Decides the draws.
+        n_resamples: The number of resamples, of n answers each.
+        seed: The seed of the resampling.
 
     Returns:
         The interval's ends: the quantiles of the averages at (1 - confidence) / 2 and (1 + confidence) / 2.
 
     Raises:
         ArgumentError: If `confidence`, `n_resamples` or `seed` is out of range.
-        MetricError: If `average` answers anything but one finite number for each resample.
+        MetricError: If `average` does not return one finite number for each resample.
 
     References:
         Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13, doi:10.1201/9780429246593.
@@ -63,10 +63,10 @@ def bootstrap_interval(
 
 
 def average_of(average: Average, values: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """The averages of scores, which must be finite and of this shape.
+    """Average scores, and check that the averages are finite and have this shape.
 
     Raises:
-        MetricError: If they are not.
+        MetricError: If they are not finite or have another shape.
 
     Example:
         >>> average_of(lambda scores: scores.mean(axis=-1), np.ones((3, 5)), (3,))
@@ -83,11 +83,11 @@ def average_of(average: Average, values: NDArray[np.float64], shape: tuple[int, 
 
 
 def check_bootstrap(confidence: float, n_resamples: int, seed: int) -> None:
-    """Refuse settings that make no interval.
+    """Raise an error for settings from which no interval can be computed.
 
     Raises:
-        ArgumentError: If `confidence` is not between 0 and 1, `n_resamples` not an integer of at least 1, or `seed`
-            not one of at least 0.
+        ArgumentError: If `confidence` is not between 0 and 1, `n_resamples` is not an integer of at least 1, or `seed`
+            is not an integer of at least 0.
 
     Example:
         >>> check_bootstrap(95, 2000, 0)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["HarmonicMean", "HarmonicMeanOfMeans", "harmonic_mean"]
 
 
-class _OfSeveral(Metric):
-    """What both harmonic means share: metrics that can be averaged so, and their scores."""
+class _CombinedMetric(Metric):
+    """The common base of both harmonic means: the checked metrics and their scores."""
 
     metrics: tuple[Metric | str, ...]
 
@@ -38,7 +38,7 @@ class _OfSeveral(Metric):
 
     @property
     def _instances(self) -> tuple[Metric, ...]:
-        return cast("tuple[Metric, ...]", self.metrics)  # names were replaced at the beginning
+        return cast("tuple[Metric, ...]", self.metrics)  # __post_init__ replaced names by metrics
 
     def _scores(self, answers: MetricInput) -> NDArray[np.float64]:
         """(k, n) scores between 0 and 1."""
@@ -52,17 +52,17 @@ class _OfSeveral(Metric):
 
 @final
 @dataclass(frozen=True)
-class HarmonicMean(_OfSeveral):
-    """For each answer the harmonic mean of its scores under several metrics; the mean is that of the answers.
+class HarmonicMean(_CombinedMetric):
+    """The harmonic mean of each answer's scores under several metrics, averaged over the answers.
 
-    An answer that scores 0 under one metric scores 0. It is therefore a harder mean than `HarmonicMeanOfMeans`, which
-    takes the harmonic mean of the metrics' averages, and never above it.
+    An answer that scores 0 under one metric scores 0. The result is therefore never above that of
+    `HarmonicMeanOfMeans`, which takes the harmonic mean of the metrics' averages.
 
     Attributes:
         metrics: At least two metrics, or their names, with scores between 0 and 1, for which higher is better.
 
     Raises:
-        ArgumentError: If there are fewer than two, or one is no metric, or one for which lower is better.
+        ArgumentError: If there are fewer than two metrics, one is not a metric, or lower is better for one.
 
     Example:
         >>> both = HarmonicMean(("token-f1", "exact-match"))
@@ -85,17 +85,17 @@ class HarmonicMean(_OfSeveral):
 
 @final
 @dataclass(frozen=True)
-class HarmonicMeanOfMeans(_OfSeveral):
+class HarmonicMeanOfMeans(_CombinedMetric):
     """The harmonic mean of several metrics' averages over all answers.
 
-    It is no average of one score for each answer: `values` of the result are the (k, n) scores under the k metrics.
-    For the interval, answers are drawn with all their scores.
+    It is not an average of one score per answer: `values` of the result are the (k, n) scores under the k metrics.
+    For the interval, answers are resampled with all their scores.
 
     Attributes:
         metrics: At least two metrics, or their names, with scores between 0 and 1, for which higher is better.
 
     Raises:
-        ArgumentError: If there are fewer than two, or one is no metric, or one for which lower is better.
+        ArgumentError: If there are fewer than two metrics, one is not a metric, or lower is better for one.
 
     Example:
         >>> from rankselect.metrics.squad import ExactMatch
@@ -118,7 +118,7 @@ class HarmonicMeanOfMeans(_OfSeveral):
         return self._scores(answers)
 
     def aggregate(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """From (..., k, n) scores to (...) harmonic means of the k averages."""
+        """Map (..., k, n) scores to (...) harmonic means of the k averages."""
         averages = [each.aggregate(values[..., part, :]) for part, each in enumerate(self._instances)]
         return harmonic_mean(*averages)
 
@@ -126,10 +126,10 @@ class HarmonicMeanOfMeans(_OfSeveral):
 def harmonic_mean(*scores: ArrayLike) -> NDArray[np.float64]:
     r"""The harmonic mean of k scores, or of k arrays of scores element by element.
 
-    It is :math:`k / (1/s_1 + \dots + 1/s_k)`: never above the arithmetic mean, and low as soon as one score is.
+    It is :math:`k / (1/s_1 + \dots + 1/s_k)`: never above the arithmetic mean, and low if any score is low.
 
     Args:
-        scores: Each a number or an array, all of one shape, at least 0.
+        scores: Numbers or arrays of the same shape, at least 0.
 
     Returns:
         An array of that shape; 0 where a score is 0.
@@ -142,10 +142,10 @@ def harmonic_mean(*scores: ArrayLike) -> NDArray[np.float64]:
         [0.3333, 0.0]
     """
     if not scores:
-        raise ArgumentError("at least one score", "none", "Give the scores one after the other.")
+        raise ArgumentError("at least one score", "none", "Pass each score as an argument.")
     stacked = np.stack([np.asarray(score, dtype=np.float64) for score in scores])
     if not (np.isfinite(stacked) & (stacked >= 0)).all():
-        raise ArgumentError("finite scores of at least 0", repr(scores)[:80], "It has no harmonic mean.")
+        raise ArgumentError("finite scores of at least 0", repr(scores)[:80], "Others have no harmonic mean.")
     least = stacked.min(axis=0)
     divided = np.where(least > 0, stacked, 1.0)
     # The least score is divided by the others: its own reciprocal might overflow.
@@ -155,13 +155,13 @@ def harmonic_mean(*scores: ArrayLike) -> NDArray[np.float64]:
 def _check_metrics(metrics: tuple[Metric, ...]) -> None:
     for each in metrics:
         if not each.higher_is_better:
-            remedy = "Leave it out: a harmonic mean is for scores of which higher is better."
+            remedy = "Leave it out: a harmonic mean needs scores for which higher is better."
             raise ArgumentError("metrics for which higher is better", each.name, remedy)
 
 
 def _check_scores(values: NDArray[np.float64], name: str) -> None:
     if values.ndim != 1:
-        remedy = "Leave it out: it has no score for each answer."
+        remedy = "Leave it out: it does not return one score for each answer."
         raise MetricError("one score for each answer", f"scores of shape {values.shape} from {name}", remedy)
     outside = np.flatnonzero((values < 0) | (values > 1))
     if outside.size:

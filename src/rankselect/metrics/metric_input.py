@@ -1,4 +1,4 @@
-"""What metrics are given: texts and losses, checked once, or refused with one precise error."""
+"""The input of metrics: texts and losses, checked once, with one precise error for bad input."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["GeneratedText", "MetricInput", "checked_input", "checked_predictions
 
 
 class GeneratedText(Protocol):
-    """Anything with a `text`, such as `GeneratedAnswer`: metrics score its text."""
+    """An object with a `text`, such as `GeneratedAnswer`: metrics score its text."""
 
     @property
     def text(self) -> str:
@@ -25,15 +25,15 @@ class GeneratedText(Protocol):
 @final
 @dataclass(frozen=True)
 class MetricInput:
-    """What a metric scores: generated answers, and what is known of each.
+    """The input of a metric: generated answers with their references, questions and losses.
 
     Its length is the number of answers.
 
     Attributes:
         predictions: The generated answers; empty only for a metric that does not need them.
-        references: The right answer to each question; empty only for such a metric.
-        questions: The questions, or nothing if none were given.
-        losses: The model's mean loss on each reference, in nats per token, or nothing if none were given.
+        references: The reference answer to each question; empty only for such a metric.
+        questions: The questions; empty if none were given.
+        losses: The model's mean loss on each reference, in nats per token; empty if none were given.
 
     Example:
         >>> answers = MetricInput(("a rare fever",), ("a fever",))
@@ -56,7 +56,7 @@ def checked_input(
     questions: Iterable[str] | None = None,
     losses: Iterable[float] | None = None,
 ) -> MetricInput:
-    """What was given, as `MetricInput`, or one precise error.
+    """Check the input of a metric.
 
     Raises:
         MetricError: If there are no answers, lengths differ, something is not text, or a loss is not finite.
@@ -86,10 +86,10 @@ def checked_input(
 
 
 def checked_predictions(predictions: Iterable[str | GeneratedText], name: str = "predictions") -> tuple[str, ...]:
-    """The texts of predictions, of which each may be a text or an object that holds one.
+    """Return the texts of predictions; each prediction may be a text or an object with a `text`.
 
     Raises:
-        MetricError: If it is not a sequence of such.
+        MetricError: If `predictions` is not a sequence of these.
 
     Example:
         >>> from rankselect.training.generation import GeneratedAnswer
@@ -97,15 +97,15 @@ def checked_predictions(predictions: Iterable[str | GeneratedText], name: str = 
         ('A fever.', 'A rash.')
     """
     if isinstance(predictions, str):
-        return checked_texts(predictions, name)  # which refuses it
+        return checked_texts(predictions, name)  # raises an error
     return checked_texts([_text_of(each) for each in _listed(predictions, name)], name)
 
 
 def checked_texts(texts: Iterable[str], name: str) -> tuple[str, ...]:
-    """Texts, or one precise error.
+    """Return the texts as a tuple.
 
     Raises:
-        MetricError: If it is not a sequence of texts.
+        MetricError: If `texts` is not a sequence of texts.
 
     Example:
         >>> checked_texts("a fever", "references")
@@ -133,7 +133,7 @@ def _listed(texts: Iterable[Any], name: str) -> tuple[Any, ...]:
 
 
 def _text_of(prediction: Any) -> Any:
-    """The text that a prediction holds. A row of questions and answers may have a text too, but that is no answer."""
+    """Return the text of a prediction. A question-answer row may have a text too, but it is not a generated answer."""
     text = getattr(prediction, "text", None)
     return text if isinstance(text, str) and not hasattr(prediction, "question") else prediction
 

@@ -1,4 +1,4 @@
-"""Two models on the same questions: is the difference more than chance?"""
+"""Compare two models on the same questions: is the difference more than random variation?"""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["PairedDifference", "paired_difference"]
 @final
 @dataclass(frozen=True)
 class PairedDifference:
-    """By how much the first of two models scores above the second.
+    """The difference between the average scores of two models.
 
     Attributes:
         mean: The first model's average minus the second's.
@@ -47,10 +47,10 @@ class PairedDifference:
 
     @property
     def shown(self) -> bool:
-        """Whether the interval leaves 0 out and there are enough questions to tell.
+        """Whether the interval excludes 0 and there are enough questions to show a difference.
 
-        Even if there were no difference, n questions would all fall to the same side with probability 2^(1 - n), so
-        at a confidence of 0.95 fewer than 6 never show one.
+        Even without a difference, all n questions favour the same model with probability 2^(1 - n). So at a confidence
+        of 0.95 fewer than 6 questions never show a difference.
         """
         return not self.low <= 0 <= self.high and 2.0 ** (1 - self.n) <= 1 - self.confidence
 
@@ -64,20 +64,20 @@ class PairedDifference:
 def paired_difference(
     a: MetricResult, b: MetricResult, *, confidence: float = 0.95, n_resamples: int = 2000, seed: int = 0
 ) -> PairedDifference:
-    """The difference between two models' averages, with an interval from questions that are drawn for both at once.
+    """Compute the difference between two models' averages, with an interval that resamples questions jointly.
 
-    Questions differ in difficulty, and both models meet the same ones. Drawing them jointly takes the difficulty out,
-    so the interval is narrower than the two models' own intervals suggest, which may well overlap.
+    Questions differ in difficulty, and both models answer the same ones. Resampling them jointly removes this
+    variation, so the interval is narrower than the two models' separate intervals suggest, which may well overlap.
 
     Args:
         a: The first model's scores.
-        b: The second model's, on the same questions in the same order.
+        b: The second model's scores on the same questions, in the same order.
         confidence: The level of the interval, between 0 and 1.
-        n_resamples: How many times the questions are drawn.
-        seed: Decides the draws.
+        n_resamples: The number of bootstrap resamples of the questions.
+        seed: The seed of the resampling.
 
     Raises:
-        MetricError: If the two were not scored by the same metric, or not on equally many answers.
+        MetricError: If the two were scored by different metrics, or on different numbers of answers.
         ArgumentError: If `confidence`, `n_resamples` or `seed` is out of range.
 
     References:
@@ -97,10 +97,10 @@ def paired_difference(
     metric = a.scored_by
     if metric != b.scored_by:
         remedy = "Score both with the same metric, or with two equal frozen dataclasses."
-        raise MetricError("two results of one metric", f"{metric!r} and {b.scored_by!r}", remedy)
+        raise MetricError("two results of the same metric", f"{metric!r} and {b.scored_by!r}", remedy)
     if a.values.shape != b.values.shape:
         got = f"{a.values.shape[-1]} and {b.values.shape[-1]}"
-        raise MetricError("equally many answers of both models", got, "Score both on the same questions.")
+        raise MetricError("the same number of answers from both models", got, "Score both on the same questions.")
 
     def difference(values: NDArray[np.float64]) -> NDArray[np.float64]:
         averages = metric.aggregate(values)

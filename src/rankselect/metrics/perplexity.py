@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Perplexity"]
 
-_MOST = 709.0  # exp of more than this is not a finite number
-_ROUNDING = 1e-6  # a loss may be below 0 by so much: log-probabilities are rounded
+_MOST = 709.0  # exp of a larger number overflows
+_ROUNDING = 1e-6  # rounding of log-probabilities may put a loss below 0 by this much
 
 
 @final
@@ -26,10 +26,10 @@ _ROUNDING = 1e-6  # a loss may be below 0 by so much: log-probabilities are roun
 class Perplexity(Metric):
     r"""The perplexity of each reference answer under the model, and their geometric mean; lower is better.
 
-    With the mean loss :math:`\ell_i` of reference i in nats per token, its perplexity is :math:`e^{\ell_i}` and the
-    average :math:`e^{\bar\ell}`, with the mean :math:`\bar\ell` over references: every answer counts the same, whatever
-    its length. Only the losses are needed, no texts. Perplexities can only be compared between models with the same
-    tokenizer.
+    If reference i has the mean loss :math:`\ell_i` in nats per token, its perplexity is :math:`e^{\ell_i}`. The average
+    is :math:`e^{\bar\ell}`, with the mean :math:`\bar\ell` over references: every answer has the same weight,
+    regardless of its length. Only the losses are needed, no texts. Perplexities can only be compared between models
+    with the same tokenizer.
 
     Example:
         >>> print(Perplexity().evaluate(losses=np.log([2, 8])))
@@ -45,17 +45,17 @@ class Perplexity(Metric):
         """The perplexity of each reference answer.
 
         Raises:
-            MetricError: If a loss is negative, or so large that the perplexity is no finite number.
+            MetricError: If a loss is negative, or so large that the perplexity overflows.
         """
         for index, loss in enumerate(answers.losses):
             got = f"{loss:g} at index {index}"
             if loss < -_ROUNDING:
-                raise MetricError("losses of at least 0", got, "A loss is the negative log-probability: turn the sign.")
+                raise MetricError("losses of at least 0", got, "A loss is the negative log-probability: flip the sign.")
             if loss > _MOST:
-                remedy = "Check that it is a mean over tokens, and the model."
+                remedy = "Check the model, and that the loss is a mean over tokens."
                 raise MetricError(f"losses of at most {_MOST:g} nats per token", got, remedy)
         return np.exp(answers.losses)
 
     def aggregate(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The geometric mean over the last axis, which is e to the mean loss."""
+        """The geometric mean over the last axis, which is the exponential of the mean loss."""
         return np.asarray(np.exp(np.log(values).mean(axis=-1)))

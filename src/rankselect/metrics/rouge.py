@@ -19,12 +19,12 @@ __all__ = ["RougeL"]
 class RougeL(Metric):
     """The F-measure of the longest common subsequence of words, as the package rouge-score computes it.
 
-    Words are runs of the letters a to z and digits, in lower case. Texts of other scripts have none and would score
-    0 whatever the answer, so a reference of other letters only is refused. An answer without words scores 0, also
-    where the reference has none either.
+    Words are runs of the letters a to z and digits, in lower case. Texts in other scripts have no such words and would
+    score 0 with any answer, so a reference with only other letters is an error. An answer without words scores 0, even
+    if the reference has none either.
 
     Attributes:
-        stemming: Whether word endings are cut (by Porter's rules, for English) before words are compared.
+        stemming: Whether words are stemmed (Porter's stemmer, for English) before they are compared.
 
     Raises:
         MissingExtraError: On evaluation, if rouge-score is not installed.
@@ -45,14 +45,14 @@ class RougeL(Metric):
         """The F-measure of each answer, from 0 to 1.
 
         Raises:
-            MetricError: If a reference has letters, but none that rouge-score knows.
+            MetricError: If a reference has letters, but none that rouge-score supports.
             MissingExtraError: If rouge-score is not installed.
         """
         scorer = _scorer(self.stemming)
         for index, reference in enumerate(answers.references):
-            if any(letter.isalpha() for letter in reference) and not any(map(_is_known, reference.lower())):
+            if any(letter.isalpha() for letter in reference) and not any(map(_is_supported, reference.lower())):
                 got = f"{reference[:40]!r} at index {index}"
-                remedy = "rouge-score knows no others and would score 0: use another metric."
+                remedy = "rouge-score ignores all others and would score 0: use another metric."
                 raise MetricError("references with letters a to z or digits", got, remedy)
         pairs = zip(answers.references, answers.predictions, strict=True)
         return [float(scorer.score(reference, prediction)["rougeL"].fmeasure) for reference, prediction in pairs]
@@ -66,5 +66,5 @@ def _scorer(stemming: bool) -> Any:  # noqa: FBT001
     return RougeScorer(["rougeL"], use_stemmer=stemming)
 
 
-def _is_known(letter: str) -> bool:
+def _is_supported(letter: str) -> bool:
     return letter.isascii() and letter.isalnum()

@@ -1,4 +1,4 @@
-"""The two scores of SQuAD: token F1 (how many words are the same) and exact match."""
+"""The two scores of SQuAD: token F1 and exact match."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 class TokenF1(Metric):
     """The F1 of the words that an answer shares with its reference, after SQuAD's normalisation.
 
-    Of s words in common (counted as often as they occur in both), precision p is the share in the answer's words and
-    recall r that in the reference's; :math:`F_1 = 2pr / (p + r)`. `normalized_tokens` says what counts as a word.
+    Common words are counted as often as they occur in both texts. Precision p is their share of the answer's words,
+    recall r their share of the reference's words, and :math:`F_1 = 2pr / (p + r)`. `normalized_tokens` defines the
+    words.
 
     References:
         Rajpurkar, Jia, Liang, "Know What You Don't Know: Unanswerable Questions for SQuAD", arXiv:1806.03822.
@@ -50,28 +51,28 @@ def token_f1(prediction: str, reference: str) -> float:
         reference: The other; the score is the same when the two are exchanged.
 
     Returns:
-        From 0 (no word in common) to 1 (the same words). If one text has no words, 1 if the other has none either, and
-        otherwise 0.
+        From 0 (no word in common) to 1 (the same words). If one text has no words, the score is 1 if the other has none
+        either, and 0 otherwise.
 
     Example:
         >>> token_f1("New York", "the City of New York")
         0.6666666666666666
     """
-    found, wanted = normalized_tokens(prediction), normalized_tokens(reference)
-    if not found or not wanted:
-        return float(found == wanted)
-    same = sum((Counter(found) & Counter(wanted)).values())
+    found, expected = normalized_tokens(prediction), normalized_tokens(reference)
+    if not found or not expected:
+        return float(found == expected)
+    same = sum((Counter(found) & Counter(expected)).values())
     if same == 0:
         return 0.0
-    precision, recall = same / len(found), same / len(wanted)
+    precision, recall = same / len(found), same / len(expected)
     return (2 * precision * recall) / (precision + recall)
 
 
 def normalized_tokens(text: str) -> list[str]:
-    """The words of a text as the SQuAD v2.0 evaluation sees them.
+    """Split a text into words as the SQuAD v2.0 evaluation does.
 
-    The text is put into lower case, ASCII punctuation is deleted (not replaced: "U.S." is "us", "well-known" is
-    "wellknown"), the articles a, an and the are left out, and what remains is split at white space.
+    The text is converted to lower case, ASCII punctuation is deleted (not replaced: "U.S." is "us", "well-known" is
+    "wellknown"), the articles a, an and the are removed, and the rest is split at white space.
 
     Example:
         >>> normalized_tokens("The U.S. has a well-known Doctor!")
@@ -83,9 +84,9 @@ def normalized_tokens(text: str) -> list[str]:
 @final
 @dataclass(frozen=True)
 class ExactMatch(Metric):
-    """1 where an answer has the same words in the same order as its reference, 0 elsewhere.
+    """1 if an answer has the same words in the same order as its reference, otherwise 0.
 
-    Words are those of `normalized_tokens`, so case, ASCII punctuation and the articles a, an, the do not count.
+    Words are those of `normalized_tokens`, so case, ASCII punctuation and the articles a, an, the are ignored.
 
     References:
         Rajpurkar, Jia, Liang, "Know What You Don't Know: Unanswerable Questions for SQuAD", arXiv:1806.03822.

@@ -1,1 +1,1 @@
-"""From a plan to a trained adapter: loading, question-answer rows, the trainer, generation."""
+"""Training an adapter: the trainer, handling of faults, generated answers, and the losses of reference answers."""

@@ -1,4 +1,4 @@
-"""Turns a model and a way to choose ranks into a PEFT model that is exactly the plan."""
+"""Choose the ranks for a model, and build a PEFT model with exactly these ranks."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ __all__ = ["Choice", "adapt", "choose_ranks", "strategy_or_plan"]
 @final
 @dataclass(frozen=True)
 class Choice:
-    """Ranks that were chosen, and what they were chosen from.
+    """Chosen ranks, and the profile that they are based on.
 
     Attributes:
         plan: The ranks.
-        profile: The profile they rest on, or None if they rest on something else or nothing.
-        seconds: Wall-clock time of measuring and choosing.
+        profile: The profile that the ranks are based on, or None if they are not based on a profile.
+        seconds: Wall-clock time for measuring the evidence and choosing the ranks.
     """
 
     plan: RankPlan
@@ -49,17 +49,17 @@ def choose_ranks(
     evidence: Evidence | Calibration | None = None,
     **plan_arguments: Any,
 ) -> Choice:
-    """Measure what a strategy needs, and plan.
+    """Measure the evidence that a strategy needs, and choose the ranks.
 
     Args:
         model: The model without an adapter.
-        strategy: What chooses the ranks, or its name with arguments, as `rankselect.registry.create` takes it.
-        evidence: Evidence measured before, or the calibration to measure it from.
-        **plan_arguments: `target_modules`, `alpha_ratio`, … as `RankStrategy.plan` takes them.
+        strategy: The strategy, or its name with arguments, as `rankselect.registry.create` takes it.
+        evidence: Evidence that was measured before, or the calibration to measure it from.
+        **plan_arguments: Arguments of `RankStrategy.plan`: `target_modules`, `alpha_ratio`, ….
 
     Raises:
-        ArgumentError: If it is no strategy.
-        UnknownNameError: If no strategy of the name given is installed.
+        ArgumentError: If `strategy` is not a strategy.
+        UnknownNameError: If no strategy of this name is installed.
         EvidenceError: If the strategy needs evidence and there is none.
 
     Example:
@@ -88,16 +88,16 @@ def strategy_or_plan(
     *,
     profiled: bool,
 ) -> Choice:
-    """The ranks of exactly one of strategy and plan; with a profile of the model as it is now, if that is wanted.
+    """Return the ranks of a strategy or of a plan; with `profiled`, also measure a profile if there is none.
 
     Raises:
-        ArgumentError: If both or none are given, or one that is neither.
+        ArgumentError: If both or neither are given, or one of them has the wrong type.
     """
     if plan is not None and not isinstance(plan, RankPlan):
         raise ArgumentError("a RankPlan", repr(plan)[:80], "Load a saved one with RankPlan.load.")
     if plan is not None and plan_arguments:
         raise ArgumentError(
-            "a finished plan alone", f"plan_arguments {sorted(plan_arguments)} beside it", "Leave one of them out."
+            "a plan without plan_arguments", f"plan_arguments {sorted(plan_arguments)} too", "Pass only one of them."
         )
     if strategy is not None and plan is None:
         choice = choose_ranks(model, strategy, evidence, **plan_arguments)
@@ -105,24 +105,24 @@ def strategy_or_plan(
         choice = Choice(plan, evidence if isinstance(evidence, IDProfile) else None, 0.0)
     else:
         got = "neither" if plan is None else "both"
-        raise ArgumentError("a strategy or a plan", got, "Give strategy= or plan=, one of them.")
+        raise ArgumentError("a strategy or a plan", got, "Pass exactly one of strategy= and plan=.")
     if profiled and choice.profile is None and isinstance(evidence, Calibration):
         return replace(choice, profile=IDProfile.measure(evidence))
     return choice
 
 
 def adapt(model: PreTrainedModel, plan: RankPlan, *, seed: int, **lora_arguments: Any) -> PeftModel:
-    """Build the plan's adapter into a model, and verify it.
+    """Add the plan's adapter to a model, and verify it.
 
     Args:
-        model: The model without an adapter; it is changed in place, as `peft.get_peft_model` does.
+        model: The model without an adapter; it is changed in place, as by `peft.get_peft_model`.
         plan: The ranks.
-        seed: Decides the adapter's initial weights.
-        **lora_arguments: What `RankPlan.to_lora_config` takes. ``task_type`` is that of the model if left out.
+        seed: The seed of the adapter's initial weights.
+        **lora_arguments: Arguments of `RankPlan.to_lora_config`. ``task_type`` defaults to that of the model.
 
     Raises:
-        ModelError: If the model has an adapter already.
-        PlanMismatchError: If PEFT built something else.
+        ModelError: If the model already has an adapter.
+        PlanMismatchError: If the adapter that PEFT built differs from the plan.
 
     Example:
         >>> import rankselect as rs

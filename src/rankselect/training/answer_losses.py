@@ -1,4 +1,4 @@
-"""How likely a model finds the right answers: the loss of each, in nats per token."""
+"""The loss of each reference answer under a model, in nats per token."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ def answer_losses(
     max_length: int | None = None,
     batch_size: int = 8,
 ) -> list[float]:
-    """The mean loss of each reference answer, given its prompt.
+    """Compute the mean loss of each reference answer, given its prompt.
 
-    It is the loss that training lowers, answer by answer: the mean over the answer's tokens, the end-of-text token
-    included where the answer was not cut. Dropout is off, and rows do not depend on the batch that they are in. The
-    exponential of a loss is the answer's perplexity.
+    This is the training loss for each answer separately: the mean over the answer's tokens, including the end-of-text
+    token if the answer was not cut. Dropout is off, and the loss of a row does not depend on its batch. The exponential
+    of a loss is the answer's perplexity.
 
     Args:
-        model: A causal language model of transformers, plain or with an adapter.
+        model: A causal language model of transformers, with or without an adapter.
         tokenizer: Its tokenizer.
         rows: Questions with their answers, as `load_rows` returns them, or mappings with question and answer.
-        template: The form of the prompt; None for the default.
-        max_length: The greatest number of tokens of a row; longer rows are cut as in training. None for 512, or for as
-            many as the model reads if that is less.
-        batch_size: Rows at a time; a batch that does not fit into memory is halved.
+        template: The prompt template; None for the default.
+        max_length: The maximum number of tokens in a row; longer rows are cut as in training. None for 512 or the
+            model's maximum, whichever is less.
+        batch_size: Rows per batch; a batch that does not fit into memory is halved.
 
     Returns:
-        Nats per token, one for each row.
+        One loss for each row, in nats per token.
 
     Raises:
-        DataError: As `encode_rows` does.
-        ArgumentError: If `max_length` is more than the model reads, or `batch_size` is less than 1.
+        DataError: As for `encode_rows`.
+        ArgumentError: If `max_length` is above the model's maximum, or `batch_size` is less than 1.
         OutOfMemoryError: If not even one row fits into memory.
 
     Warns:
@@ -87,7 +87,7 @@ def _row_losses(model: nn.Module, inputs: dict[str, torch.Tensor]) -> list[float
     targets = inputs["labels"][:, 1:]
     logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False).logits
     learned = targets != IGNORED
-    # only the answers' logits are widened to float32: all of them would take gigabytes with a large vocabulary
+    # only the answers' logits are converted to float32: all logits would take gigabytes with a large vocabulary
     losses = functional.cross_entropy(
         logits[:, :-1][learned].float(), targets[learned].to(logits.device), reduction="none"
     )

@@ -1,4 +1,4 @@
-"""What watches a training run: a meter of seconds, tokens and peak memory, and a progress bar."""
+"""Trainer callbacks: a meter for seconds, tokens and peak memory, and a progress bar."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _STATUS = Path("/proc/self/status")
 
 
 class Meter(TrainerCallback):
-    """A trainer callback that measures from the beginning of training to its end.
+    """A trainer callback that measures time, tokens and peak memory from the start of training to its end.
 
     Attributes:
-        seconds: Wall-clock time between beginning and end.
-        peak_memory_bytes: The most memory in use at once in that time. On GPUs what tensors took, summed over them;
-            on a CPU what the process held (resident), the base model and Python included.
-        first_step: The step at which training began.
+        seconds: Wall-clock time from start to end.
+        peak_memory_bytes: The peak memory in that time. On GPUs: the memory of tensors, summed over the GPUs. On a CPU:
+            the resident memory of the process, including the base model and Python.
+        first_step: The step at which training started.
 
     Example:
         >>> meter = Meter(on_gpu=False)
@@ -46,7 +46,7 @@ class Meter(TrainerCallback):
 
     @property
     def tokens(self) -> int:
-        """Input tokens so far, padding not counted."""
+        """The number of input tokens so far, without padding."""
         return int(self._tokens)
 
     def count(self, inputs: Mapping[str, Any]) -> None:
@@ -58,7 +58,7 @@ class Meter(TrainerCallback):
             self._tokens = self._tokens + tokens.numel()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Start the clock, and forget the peak of what came before."""
+        """Start the clock, and reset the memory peak."""
         self.first_step = state.global_step
         self._tokens = 0
         _reset_peak(on_gpu=self.on_gpu)
@@ -78,7 +78,7 @@ def _reset_peak(*, on_gpu: bool) -> None:
             torch.cuda.reset_peak_memory_stats(device)
         return
     try:
-        _CLEAR_REFS.write_text("5")  # Linux: sets the peak of the resident memory back to what is resident now
+        _CLEAR_REFS.write_text("5")  # Linux: resets the peak of the resident memory to its current size
     except OSError:
         return
 
@@ -90,17 +90,17 @@ def _peak(*, on_gpu: bool) -> int:
         status = _STATUS.read_text(encoding="ascii")
     except OSError:
         memory = psutil.Process().memory_info()
-        return int(getattr(memory, "peak_wset", memory.rss))  # Windows knows the peak; elsewhere what is held now
+        return int(getattr(memory, "peak_wset", memory.rss))  # Windows has the peak; elsewhere the current size
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
 
 
 class StepProgress(TrainerCallback):
     """A trainer callback with one progress bar: steps, the last loss, the time left.
 
-    `RankSelectTrainer` has it in the place of transformers' own, which prints a line for every logged value.
+    `RankSelectTrainer` uses it instead of transformers' own callback, which prints a line for every logged value.
 
     Args:
-        label: What stands before the bar.
+        label: The text before the bar.
 
     Example:
         >>> StepProgress(label="Training rank 8").label
@@ -112,12 +112,12 @@ class StepProgress(TrainerCallback):
         self._bar: tqdm[Any] | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Open the bar, at the step from which training goes on."""
+        """Open the bar at the step where training starts or resumes."""
         if state.is_world_process_zero:
             self._bar = tqdm(total=state.max_steps, initial=state.global_step, desc=self.label, unit="step")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """One step more."""
+        """Advance the bar."""
         if self._bar is not None:
             self._bar.update(state.global_step - self._bar.n)
 

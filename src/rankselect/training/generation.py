@@ -1,4 +1,4 @@
-"""Answers that a model writes to questions: in batches, each up to its first stop text, with the time it took."""
+"""Generation of answers to questions: in batches, each answer up to its first stop text and with its time."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _Reason = Literal["end", "stop", "length"]
 @final
 @dataclass(frozen=True)
 class GeneratedAnswer:
-    """What a model answered.
+    """A generated answer.
 
     Attributes:
-        text: The answer, without prompt, special tokens, stop text, and white space around it; may be empty.
-        seconds: Wall-clock time of the answer's batch, divided by the answers in it. Seconds add up to the time that
-            all answers took; with ``batch_size=1`` they are the time of each by itself.
-        n_tokens: Tokens that the model wrote for it, an end-of-text token and a stop text included.
+        text: The answer without prompt, special tokens, stop text and surrounding white space; may be empty.
+        seconds: Wall-clock time of the answer's batch, divided by the number of answers in it. The seconds of all
+            answers add up to the total time; with ``batch_size=1`` each is the time of that answer.
+        n_tokens: The number of generated tokens, including an end-of-text token and a stop text.
         stopped_by: ``"end"`` (of text), ``"stop"`` (a stop text of the template) or ``"length"`` (`max_new_tokens`).
 
     Example:
@@ -69,36 +69,37 @@ def generate_answers(
     seed: int = 0,
     progress: bool = True,
 ) -> list[GeneratedAnswer]:
-    """Let a model answer questions.
+    """Generate a model's answers to questions.
 
     Prompts are padded on the left and batched by length. The model's own generation settings (temperature, penalties)
-    do not apply, and everything is left as it was found: modes of modules, generation settings, random number
-    generators, gradient checkpointing. A batch that does not fit into memory is halved. In float32 greedy answers do
-    not depend on the batch; int8 layers choose their outlier columns from all of it.
+    are ignored. Module modes, generation settings, random number generators and gradient checkpointing are restored
+    afterwards. A batch that does not fit into memory is halved. In float32, greedy answers do not depend on the batch;
+    with int8 layers they may, because these layers choose their outlier columns from the complete batch.
 
     Args:
         model: A causal language model of transformers, plain or with an adapter, merged or not.
         tokenizer: Its tokenizer.
-        questions: The questions, or rows: what `load_rows` returns, or mappings with a question.
-        template: The form of the prompt, and the texts at which an answer ends; None for the default.
-        max_new_tokens: The greatest number of tokens of an answer.
-        batch_size: Questions at a time.
-        temperature: None writes the likeliest token each time (greedy); a number samples at that temperature.
-        dropout: Leave dropout on, as in training. Scores of such answers are too low; this is for measuring how much.
-        seed: Decides sampling and dropout.
+        questions: The questions as texts or as rows: what `load_rows` returns, or mappings with a question.
+        template: The prompt template with its stop texts; None for the default.
+        max_new_tokens: The maximum number of tokens in an answer.
+        batch_size: Questions per batch.
+        temperature: None for greedy decoding; a number to sample at that temperature.
+        dropout: Leave dropout on, as in training. This lowers the scores of the answers; use it to measure by how much.
+        seed: The seed for sampling and dropout.
         progress: Whether to show a progress bar.
 
     Returns:
-        One answer for each question, in their order.
+        One answer for each question, in the same order.
 
     Raises:
-        DataError: If there are no questions, an empty one, or no room for the template's own words.
+        DataError: If there are no questions, one is empty, or there is no room for the template's own words.
         ArgumentError: If a number is out of range.
         ModelError: If the model cannot generate, or has no weights.
         OutOfMemoryError: If not even one answer fits into memory.
 
     Warns:
-        RankSelectWarning: If questions were cut to make room for `max_new_tokens`, or if `dropout` has nothing to do.
+        RankSelectWarning: If questions were cut to make room for `max_new_tokens`, or if `dropout` is True but the
+            model has no dropout.
 
     Example:
         >>> from rankselect.training.small_phi import small_phi
@@ -158,7 +159,7 @@ def _answer(
 
 
 def _end_of(ids: Sequence[int], n_stop: int | None, ends: Sequence[int]) -> tuple[int, _Reason]:
-    """How many tokens a row has before its padding, and why it has no more."""
+    """Return the number of tokens before a row's padding, and why generation stopped there."""
     n_end = next((n for n, token in enumerate(ids, start=1) if token in ends), None)
     if n_stop is not None and (n_end is None or n_stop <= n_end):
         return n_stop, "stop"
@@ -173,7 +174,7 @@ def _check_arguments(
         raise ModelError(
             "a causal language model of transformers",
             f"a {type(base).__name__}, which does not generate",
-            "Load it as AutoModelForCausalLM.",
+            "Load it with AutoModelForCausalLM.",
         )
     if not questions:
         raise DataError("a list of questions", "none", "Pass at least one.")
@@ -184,11 +185,11 @@ def _check_arguments(
     if max_new_tokens < 1:
         raise ArgumentError("max_new_tokens of at least 1", repr(max_new_tokens), "For example 128.")
     if temperature is not None and not 0 < temperature < float("inf"):
-        raise ArgumentError("a temperature above 0, or None", repr(temperature), "None writes the likeliest tokens.")
+        raise ArgumentError("a temperature above 0, or None", repr(temperature), "None is greedy decoding.")
 
 
 def _prompts(model: nn.Module, encode: PromptTokens, questions: Sequence[str], max_new_tokens: int) -> list[list[int]]:
-    """The prompts' ids, cut where the context has no room for them and an answer."""
+    """Return the ids of the prompts; those that leave no room for an answer in the context are cut."""
     prompts = encode.prompts(questions)
     room = encode.room(model, max_new_tokens)
     if room is None:
@@ -197,8 +198,8 @@ def _prompts(model: nn.Module, encode: PromptTokens, questions: Sequence[str], m
     if long:
         longest = max(len(prompts[index]) for index in long)
         warnings.warn(
-            f"{len(long)} of {len(questions)} questions lost their end: the longest prompt has {longest} tokens, the "
-            f"context of {room + max_new_tokens} less max_new_tokens leaves {room}.",
+            f"{len(long)} of {len(questions)} questions were cut at the end: the longest prompt has {longest} tokens, "
+            f"but the context of {room + max_new_tokens} minus max_new_tokens leaves room for {room}.",
             RankSelectWarning,
             stacklevel=3,
         )
@@ -208,7 +209,7 @@ def _prompts(model: nn.Module, encode: PromptTokens, questions: Sequence[str], m
 
 
 def _settings(model: nn.Module, tokenizer: Any, max_new_tokens: int, temperature: float | None) -> GenerationConfig:
-    """Greedy search or plain sampling, whatever the model's own settings are; its own end tokens count too."""
+    """Return settings for greedy search or plain sampling; of the model's own settings only the end tokens apply."""
     own = getattr(getattr(unwrapped(model), "generation_config", None), "eos_token_id", None)
     ends = {end_token_id(tokenizer), *([own] if isinstance(own, int) else own or [])}
     sampling = {} if temperature is None else {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
@@ -223,7 +224,7 @@ def _settings(model: nn.Module, tokenizer: Any, max_new_tokens: int, temperature
 
 @contextmanager
 def _generation_settings(model: nn.Module, settings: GenerationConfig) -> Iterator[None]:
-    """The model's own settings would fill in whatever ours leave open, so they are put away meanwhile."""
+    """Replace the model's own settings for a block: `generate` would fall back to them for everything that is unset."""
     base: Any = unwrapped(model)
     own = base.generation_config
     base.generation_config = settings
@@ -234,27 +235,27 @@ def _generation_settings(model: nn.Module, settings: GenerationConfig) -> Iterat
 
 
 class StopTexts(StoppingCriteria):
-    """A stopping criterion of `generate` that is fulfilled for a row when a stop text stands in what it has written.
+    """A stopping criterion for `generate`: a row is finished when its generated text contains a stop text.
 
     Args:
-        tokenizer: Decodes what was written.
-        stops: The texts.
-        n_prompt: The tokens of the (padded) prompts, which are not looked at.
+        tokenizer: The tokenizer that decodes the generated tokens.
+        stops: The stop texts.
+        n_prompt: The number of tokens in the (padded) prompts, which are not searched.
 
     Attributes:
-        n_written: For each row that met a stop text, the tokens it had written by then, by index.
+        n_written: By row index, the number of tokens generated up to and including the stop text.
     """
 
     def __init__(self, tokenizer: Any, stops: Sequence[str], n_prompt: int) -> None:
         self._tokenizer = tokenizer
         self._stops = tuple(stops)
         self._n_prompt = n_prompt
-        # every token stands for a byte at least, and the text may begin inside one
+        # every token is at least one byte, and a stop text may begin inside a token
         self._tail = max((len(stop.encode()) for stop in stops), default=0) + 1
         self.n_written: dict[int, int] = {}
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.Tensor, **kwargs: Any) -> torch.BoolTensor:
-        """For each row of `input_ids`, whether it is finished."""
+        """Return whether each row of `input_ids` is finished."""
         written = input_ids[:, self._n_prompt :]
         if self._stops:
             tails = self._tokenizer.batch_decode(written[:, -self._tail :], skip_special_tokens=False)
@@ -266,7 +267,7 @@ class StopTexts(StoppingCriteria):
 
 
 def before_stop(text: str, stops: Sequence[str]) -> str:
-    """The text up to the first of the stop texts.
+    """Return the text before the first stop text.
 
     Example:
         >>> before_stop("A disease. ### Instruction: And", ["### Instruction"])

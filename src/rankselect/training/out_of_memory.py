@@ -1,4 +1,4 @@
-"""When memory runs out: smaller batches that come to the same, and an error that says what would save how much."""
+"""Out of memory: smaller batches with the same result, and an error that lists what would save how much memory."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ Result = TypeVar("Result")
 def shrinking_batches(
     items: Sequence[Item], batch_size: int, run: Callable[[Sequence[Item]], Result]
 ) -> Iterator[tuple[Sequence[Item], Result]]:
-    """Run a function over batches; where one does not fit into memory, halve it and go on with that size.
+    """Run a function on batches; when a batch does not fit into memory, halve the batch size and continue.
 
     Args:
-        items: What is batched; put the largest first, so that running out of memory shows at once.
-        batch_size: Items in a batch.
-        run: The function; a batch that runs out of memory is given to it again, in halves.
+        items: The items to batch; put the largest first, so that a lack of memory shows in the first batch.
+        batch_size: Items per batch.
+        run: The function; it is called again with the halves of a batch that did not fit.
 
     Yields:
         Each batch with the function's result.
@@ -67,14 +67,14 @@ def shrinking_batches(
             )
         else:
             size = (len(batch) + 1) // 2
-            logger.warning("out of memory with %d rows at a time: going on with %d", len(batch), size)
+            logger.warning("Out of memory with %d rows per batch: continuing with %d.", len(batch), size)
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
 
 def _attempt(run: Callable[[Sequence[Item]], Result], batch: Sequence[Item]) -> tuple[list[Result], str | None]:
-    """The result in a list, or what ran out; the exception and the tensors that it holds are let go at once."""
+    """Return the result in a list, or the error's message; the exception and its tensors are released at once."""
     try:
         return [run(batch)], None
     except (RuntimeError, MemoryError) as error:
@@ -84,7 +84,7 @@ def _attempt(run: Callable[[Sequence[Item]], Result], batch: Sequence[Item]) -> 
 
 
 def n_rows(inputs: Mapping[str, Any]) -> int:
-    """The number of rows in a batch.
+    """Return the number of rows in a batch.
 
     Example:
         >>> n_rows({"input_ids": torch.zeros(3, 5)})
@@ -94,7 +94,7 @@ def n_rows(inputs: Mapping[str, Any]) -> int:
 
 
 def micro_batches(inputs: Mapping[str, Any], size: int) -> Iterator[dict[str, Any]]:
-    """A batch in micro-batches of at most `size` rows. Values that are not tensors of one entry per row go to each.
+    """Split a batch into micro-batches of at most `size` rows; values without an entry per row are passed to each.
 
     Example:
         >>> [n_rows(each) for each in micro_batches({"input_ids": torch.zeros(5, 2)}, 2)]
@@ -106,7 +106,7 @@ def micro_batches(inputs: Mapping[str, Any], size: int) -> Iterator[dict[str, An
 
 
 def loss_share(micro_batch: Mapping[str, Any], batch: Mapping[str, Any]) -> float:
-    """The weight of a micro-batch's mean loss in the mean loss of its batch: by label tokens, or else by rows.
+    """Return the weight of a micro-batch in the mean loss of its batch: by label tokens, or by rows without labels.
 
     Example:
         >>> labels = torch.tensor([[-100, 1, 2, 3], [-100, -100, -100, 4]])
@@ -133,14 +133,14 @@ def _n_labels(inputs: Mapping[str, Any]) -> int:
 def out_of_memory_error(
     model: nn.Module, plan: RankPlan, *, batch_size: int, length: int, **settings: Any
 ) -> OutOfMemoryError:
-    """The error of a training step that does not fit, with what each change would save.
+    """Return the error for a training step that does not fit into memory, with what each change would save.
 
     Args:
         model: The base model.
         plan: The ranks.
         batch_size: Rows in the forward pass that failed.
-        length: Its tokens in a row.
-        **settings: What `rankselect.memory.savings` takes besides.
+        length: Tokens in each of its rows.
+        **settings: Further arguments of `rankselect.memory.savings`.
 
     Example:
         >>> import rankselect as rs
@@ -152,8 +152,8 @@ def out_of_memory_error(
     """
     try:
         changes = savings(model, plan, batch_size=batch_size, length=length, **settings)
-    except Exception:  # a model that cannot be built anew must not hide what went wrong
-        logger.warning("What each change would save could not be computed for this model.", exc_info=True)
+    except Exception:  # a failure here must not hide the original error
+        logger.warning("Could not compute the memory that each change would save.", exc_info=True)
         changes = []
     advice = "; ".join(
         f"{change.how} saves about {change.saved_bytes / 2**20:,.0f} MiB" for change in changes[:_CHANGES_SHOWN]

@@ -1,4 +1,4 @@
-"""A trainer that goes on when memory runs out or after a kill, and stops when numbers are no longer finite."""
+"""A trainer that continues when memory runs out, resumes after a kill, and stops when numbers are not finite."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ _RANKS = ("r", "lora_alpha", "rank_pattern", "alpha_pattern")
 
 
 class ResilientTrainer(Trainer):
-    """The part of `RankSelectTrainer` that deals with faults.
+    """The part of `RankSelectTrainer` that handles faults.
 
     Attributes:
-        micro_batch_size: Rows in one forward pass, once memory ran out; None before.
+        micro_batch_size: Rows per forward pass after memory ran out; None before.
     """
 
-    # transformers declares them as things that may be None
+    # transformers declares these as optional
     args: Any
     model: Any
     optimizer: Any
@@ -69,12 +69,12 @@ class ResilientTrainer(Trainer):
 
         Args:
             resume_from_checkpoint: A checkpoint's folder, or True for the newest complete one in ``output_dir``.
-            *args: What `transformers.Trainer.train` takes besides.
-            **kwargs: Likewise.
+            *args: Further arguments of `transformers.Trainer.train`.
+            **kwargs: Further keyword arguments of `transformers.Trainer.train`.
 
         Raises:
             ArgumentError: If there is no complete checkpoint to resume from.
-            PlanMismatchError: If the checkpoint's adapter has other ranks than the plan.
+            PlanMismatchError: If the ranks of the checkpoint's adapter differ from the plan.
             NonFiniteLossError: If the loss or the adapter's weights are not finite.
             OutOfMemoryError: If a single row does not fit into memory.
             SaveError: If a checkpoint cannot be written.
@@ -96,7 +96,7 @@ class ResilientTrainer(Trainer):
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        """One forward and backward pass, in as many micro-batches as memory needs."""
+        """Run one forward and backward pass, in as many micro-batches as memory requires."""
         if self.state.global_step != self._step:
             self._done, self._step = [], self.state.global_step
         todo: Sequence[dict[str, Any]] = [inputs]
@@ -106,13 +106,13 @@ class ResilientTrainer(Trainer):
                 break
             except torch.OutOfMemoryError as error:
                 self._halve(inputs, error)
-            # A failed backward pass may have left part of its gradients: begin this optimizer step again.
+            # A failed backward pass may have left some of its gradients: restart this optimizer step.
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             model.zero_grad()
             todo = [*self._done, inputs]
         self._done.append(inputs)
-        # All processes stop where one must: left alone, the others would wait for its next gradients for ever.
+        # All processes stop if one does: otherwise the others would wait forever for its next gradients.
         everywhere = self.accelerator.reduce(losses[-1], reduction="sum")
         if not torch.isfinite(everywhere):
             step = self.state.global_step + 1
@@ -125,7 +125,7 @@ class ResilientTrainer(Trainer):
         size = self.micro_batch_size or n_rows(inputs)
         if n_rows(inputs) <= size:
             return super().training_step(model, inputs, n_items)
-        # A loss that is a sum over a count of items adds up over micro-batches; a mean loss has to be weighted.
+        # A loss that was divided by the number of items adds up over micro-batches; a mean loss must be weighted.
         counted = n_items is not None and (self.model_accepts_loss_kwargs or self.compute_loss_func is not None)
         losses = []
         try:
@@ -138,7 +138,7 @@ class ResilientTrainer(Trainer):
         return torch.stack(losses).sum()
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-        """The loss, as `transformers.Trainer.compute_loss` has it; of a smaller micro-batch, its share."""
+        """Compute the loss as `transformers.Trainer` does, multiplied by the weight of the micro-batch in its batch."""
         loss: Any = super().compute_loss(*args, **kwargs)
         return loss if self._loss_weight == 1.0 else loss * self._loss_weight
 
@@ -148,14 +148,14 @@ class ResilientTrainer(Trainer):
             raise self._out_of_memory(inputs, before) from error
         self.micro_batch_size = (before + 1) // 2
         logger.warning(
-            "Out of memory at step %d with %d rows at once: going on with %d, and the same effective batch.",
+            "Out of memory at step %d with %d rows at once: continuing with %d and the same effective batch size.",
             self.state.global_step + 1,
             before,
             self.micro_batch_size,
         )
 
     def _out_of_memory(self, inputs: Mapping[str, Any], n_rows_at_once: int) -> OutOfMemoryError:
-        """The error of a step that cannot be cut any further."""
+        """Return the error for a step that cannot be split any further."""
         longest = max(value.shape[-1] for value in inputs.values())
         return OutOfMemoryError(
             "enough memory for a training step",
@@ -166,18 +166,18 @@ class ResilientTrainer(Trainer):
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         weights = (parameter for parameter in self.model.parameters() if parameter.requires_grad)
         if not all(torch.isfinite(weight).all() for weight in weights):
-            raise self._not_finite("finite adapter weights", f"others at step {self.state.global_step}")
+            raise self._not_finite("finite adapter weights", f"non-finite weights at step {self.state.global_step}")
         try:
             super()._save_checkpoint(model, trial)
         except (OSError, SafetensorError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not _is_of_torch_save(error):
+            if isinstance(error, RuntimeError) and not _raised_by_torch_save(error):
                 raise
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
             shutil.rmtree(folder, ignore_errors=True)
             raise SaveError(
                 "a checkpoint that can be written",
                 f"{folder} ({first_sentence(error)})",
-                f"Free disk space or choose another output_dir. {self._go_on()}",
+                f"Free disk space or choose another output_dir. {self._checkpoint_note()}",
             ) from error
 
     def _not_finite(self, expected: str, got: str) -> NonFiniteLossError:
@@ -186,10 +186,10 @@ class ResilientTrainer(Trainer):
             expected,
             got,
             f"Lower the learning rate ({rate:g}) or alpha, clip gradients, or train in bfloat16 instead of float16. "
-            f"{self._go_on()}",
+            f"{self._checkpoint_note()}",
         )
 
-    def _go_on(self) -> str:
+    def _checkpoint_note(self) -> str:
         checkpoint = last_checkpoint(self.args.output_dir)
         return f"The last good checkpoint is {checkpoint}." if checkpoint else "There is no checkpoint yet."
 
@@ -208,8 +208,8 @@ class ResilientTrainer(Trainer):
             )
 
 
-def _is_of_torch_save(error: Exception) -> bool:
-    """Whether torch was writing a file when this was raised: a full disk is a RuntimeError there."""
+def _raised_by_torch_save(error: Exception) -> bool:
+    """Return whether torch raised the error while writing a file: it raises RuntimeError when the disk is full."""
     frames = traceback.walk_tb(error.__traceback__)
     return any(frame.f_globals.get("__name__") == torch.serialization.__name__ for frame, _ in frames)
 
@@ -218,9 +218,10 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 
 
 def last_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
-    """The newest complete checkpoint in a trainer's output folder.
+    """Return the newest complete checkpoint in a trainer's output folder.
 
-    The trainer writes ``trainer_state.json`` last, so a checkpoint with a whole one and a whole adapter is complete.
+    The trainer writes ``trainer_state.json`` last, so a checkpoint is complete if this file and the adapter are
+    readable.
 
     Args:
         folder: The trainer's ``output_dir``.

@@ -1,4 +1,4 @@
-"""A small language model of the Phi architecture, trained on the spot: a real model without a download."""
+"""A small language model with the Phi architecture, trained locally: a real model without a download."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = ["DEFAULT_STEPS", "small_phi"]
 logger = logging.getLogger(__name__)
 
 DEFAULT_STEPS = 300
-"""A little over two rounds through the texts, which take 30 to 40 seconds on one CPU core."""
+"""A little over two epochs, which take 30 to 40 seconds on one CPU core."""
 
 _NAME = "rankselect/small-phi"
 _VOCABULARY, _CONTEXT = 1500, 512
 _SEQUENCE, _BATCH = 128, 4  # tokens per training row, rows per step
-_LEARNING_RATE, _WARMUP = 5e-3, 0.1  # the peak, and the part of the steps that leads up to it
+_LEARNING_RATE, _WARMUP = 5e-3, 0.1  # the peak, and the fraction of the steps used for warmup
 _END, _PAD = "<|endoftext|>", "<|pad|>"
 
 
@@ -39,25 +39,25 @@ def small_phi(
 
     The architecture is that of Phi-2 (attention and MLP side by side, partial rotary embeddings, modules ``q_proj``,
     ``k_proj``, ``v_proj``, ``dense``, ``fc1``, ``fc2``) with 8 layers of width 128, 4 heads and 2 million parameters;
-    the vocabulary is a byte-level BPE of 1,500 tokens, made from the same texts. It is there to test and to teach
-    with: by default its training loss ends near 2.6 nats per token, where the frequencies of the tokens alone give
-    6.0, so it has learned how the texts are worded, and nothing about medicine.
+    the vocabulary is a byte-level BPE of 1,500 tokens, trained on the same texts. The model is meant for tests and
+    tutorials: by default its training loss ends near 2.6 nats per token, compared with 6.0 for a unigram model, so it
+    has learned the wording of the texts, but nothing about medicine.
 
-    On one machine the same seed gives the same model to the last bit. Training runs on one thread: the matrices are
-    too small to gain from more, and sums over several threads would depend on how many there are. The global random
-    number generators and the number of threads are left as they were, and nothing is downloaded.
+    On one machine the same seed gives a bit-identical model. Training runs on one thread: the matrices are too small to
+    benefit from more, and sums over several threads would depend on their number. The global random number generators
+    and the number of threads are restored afterwards, and nothing is downloaded.
 
     Args:
-        seed: Decides the initial weights and the order of the texts.
-        steps: Training steps of 512 tokens; 0 gives an untrained model in a moment.
-        texts: What to train on, and to make the vocabulary from; all embedded questions and answers if left out.
+        seed: The seed for the initial weights and the order of the texts.
+        steps: Training steps of 512 tokens; 0 gives an untrained model.
+        texts: The texts for training and for the vocabulary; by default all embedded questions and answers.
         progress: Whether to show a progress bar.
 
     Returns:
         The model, on the CPU and in evaluation mode, and its tokenizer.
 
     Raises:
-        ArgumentError: If `steps` or `seed` is not a whole number of at least 0.
+        ArgumentError: If `steps` or `seed` is not an integer of at least 0.
 
     Example:
         >>> model, tokenizer = small_phi(steps=0, progress=False)
@@ -66,7 +66,7 @@ def small_phi(
     """
     for name, value in (("seed", seed), ("steps", steps)):
         if not isinstance(value, int) or value < 0:
-            raise ArgumentError(f"a whole number of at least 0 for {name}", repr(value), "Choose another.")
+            raise ArgumentError(f"an integer of at least 0 for {name}", repr(value), "Choose another value.")
     texts = [pair.text for pair in medical_qa()] if texts is None else texts
     tokenizer = _tokenizer(texts)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"), _one_thread():
@@ -128,7 +128,7 @@ def _config(tokenizer: PreTrainedTokenizerFast) -> PhiConfig:
 
 
 def _rows(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, seed: int) -> torch.Tensor:
-    """(n_rows, _SEQUENCE) token ids: the shuffled texts end to end, an end token after each, cut into rows."""
+    """(n_rows, _SEQUENCE) token ids: the shuffled texts, each followed by an end token, joined and cut into rows."""
     order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(seed)).tolist()
     tokens = [token for index in order for token in [*tokenizer(texts[index])["input_ids"], tokenizer.eos_token_id]]
     n_rows = len(tokens) // _SEQUENCE
@@ -162,9 +162,9 @@ def _train(model: Any, rows: torch.Tensor, *, steps: int, seed: int, progress: b
 
 
 def _batches(rows: torch.Tensor, steps: int, generator: torch.Generator) -> list[torch.Tensor]:
-    """One batch for each step: round after round through the rows, each round in another order."""
-    rounds = math.ceil(steps * _BATCH / len(rows))
-    order = torch.cat([torch.randperm(len(rows), generator=generator) for _ in range(rounds)])
+    """Return one batch for each step; the rows are shuffled in every epoch."""
+    epochs = math.ceil(steps * _BATCH / len(rows))
+    order = torch.cat([torch.randperm(len(rows), generator=generator) for _ in range(epochs)])
     return list(rows[order[: steps * _BATCH]].split(_BATCH))
 
 

@@ -48,56 +48,58 @@ _VERSIONS_OF = ("rankselect", "torch", "transformers", "peft", "accelerate")
 class RankSelectTrainer(ResilientTrainer):
     """Chooses the ranks, builds and verifies the adapter, trains it, and records what it cost.
 
-    Everything that `transformers.Trainer` does stays as it is, but for one progress bar in the place of printed
-    dictionaries. Added to it:
+    It works like `transformers.Trainer`, except that it shows a progress bar instead of printing dictionaries. It adds:
 
-    * Ranks: a strategy measures what it needs before training, or a plan is given; PEFT must build exactly the plan.
-    * Question-answer rows are encoded, with the loss on the answers; datasets that are tokens already pass through.
-    * Running out of memory halves the micro-batch and goes on with the same effective batch: the gradients add
-      up to those of the batch. When one row is too much, the error says what would save how much. (On one
-      process; under a distributed launcher the error comes at once, for the processes must stay in step.)
-    * A loss or weights that are not finite stop training; the last good checkpoint stays.
-    * Under ``torchrun`` or ``accelerate launch`` the processes profile together, train the same plan, and the first
-      writes. Every process makes the same calls.
-    * `train(resume_from_checkpoint=True)` takes the newest complete checkpoint, past one that a kill left half
-      written.
+    * Ranks: a strategy measures its evidence before training, or you pass a plan. The adapter that PEFT builds is
+      verified against the plan.
+    * Question-answer rows are encoded, with the loss on the answers; tokenized datasets are used as they are.
+    * When memory runs out, the micro-batch is halved and training continues with the same effective batch: the
+      gradients add up to those of the full batch. When a single row does not fit, the error lists what would save how
+      much memory. (This works in a single process; under a distributed launcher the error is raised at once, because
+      the processes must stay in step.)
+    * Training stops when the loss or the weights are not finite; the last good checkpoint is kept.
+    * Under ``torchrun`` or ``accelerate launch`` the processes share the profiling, train the same plan, and the first
+      one writes. Every process must make the same calls.
+    * `train(resume_from_checkpoint=True)` resumes from the newest complete checkpoint, and skips one that a kill left
+      incomplete.
 
     Args:
-        model: A model without an adapter, as `rankselect.load_model` or `from_pretrained` returns it. It is adapted in
-            place; a quantised one is prepared for training.
+        model: A model without an adapter, as `rankselect.load_model` or `from_pretrained` returns it. The adapter is
+            added in place; a quantised model is prepared for training.
         args: `transformers.TrainingArguments`.
-        strategy: What chooses the ranks, or its name with arguments (``"fixed:rank=8"``); give this or `plan`.
+        strategy: The strategy that chooses the ranks, or its name with arguments (``"fixed:rank=8"``). Pass this or
+            `plan`.
         plan: Ranks that were chosen before.
-        train_dataset: Rows, as `load_rows` returns them or as mappings with question and answer; or anything that
-            Trainer takes.
-        eval_dataset: Likewise. A warning says how many of its questions stand in the training rows too.
-        processing_class: The tokenizer; rows need it.
-        evidence: What the strategy chooses by: measured before, or a `Calibration` to measure it from. Left out, it is
-            measured on the training rows.
-        template: How a row becomes a text; `PromptTemplate()` if left out.
-        max_length: Tokens in a row; longer ones are cut, and counted. 512 or what the model reads if left out,
-            whichever is less.
-        loss_on: ``"answer"``, or ``"all"`` for the questions too.
-        plan_arguments: For `RankStrategy.plan`: ``target_modules``, ``alpha_ratio``, ….
-        lora_arguments: For `peft.LoraConfig`: ``lora_dropout``, ``use_rslora``, ….
-        profile_after: Measure the intrinsic dimensions again after training, as `profile_after`.
-        **trainer_arguments: Anything else that `transformers.Trainer` takes.
+        train_dataset: Rows, as `load_rows` returns them or as mappings with question and answer; or any dataset that
+            `transformers.Trainer` takes.
+        eval_dataset: The same for evaluation. A warning says how many of its questions are also in the training rows.
+        processing_class: The tokenizer; required for rows.
+        evidence: The evidence for the strategy, or a `Calibration` to measure it from. By default it is measured on the
+            training rows.
+        template: The template that turns a row into a text; `PromptTemplate()` by default.
+        max_length: The maximum number of tokens in a row; longer rows are cut and counted. Defaults to 512 or the
+            model's maximum, whichever is less.
+        loss_on: ``"answer"``, or ``"all"`` to include the questions.
+        plan_arguments: Arguments of `RankStrategy.plan`: ``target_modules``, ``alpha_ratio``, ….
+        lora_arguments: Arguments of `peft.LoraConfig`: ``lora_dropout``, ``use_rslora``, ….
+        profile_after: Measure the intrinsic dimensions again after training; the attribute `profile_after` holds them.
+        **trainer_arguments: Further arguments of `transformers.Trainer`.
 
     Attributes:
         plan: The ranks.
-        profile: The profile that they rest on, or None.
+        profile: The profile that the ranks are based on, or None.
         profile_after: The profile after training, or None.
-        micro_batch_size: Rows in one forward pass, once memory ran out; None before.
+        micro_batch_size: Rows per forward pass after memory ran out; None before.
 
     Raises:
-        ArgumentError: If not exactly one of `strategy` and `plan` is given, an argument is of another kind (a name or a
-            class in the place of an object), rows come without a tokenizer, or a launcher started several processes of
-            which `args` know nothing.
-        UnknownNameError: If no strategy of the name given is installed.
-        ModelError: If the model is none, or has an adapter already.
+        ArgumentError: If not exactly one of `strategy` and `plan` is given, an argument has the wrong type (a name or a
+            class instead of an object), rows are given without a tokenizer, or a launcher started several processes
+            but `args` are for a single one.
+        UnknownNameError: If no strategy of this name is installed.
+        ModelError: If `model` is not a model, or already has an adapter.
         EvidenceError: If the strategy needs evidence and there is nothing to measure it from.
-        DataError: If there is neither a row nor anything that the model takes in a dataset.
-        PlanMismatchError: If PEFT built something else than the plan.
+        DataError: If a dataset contains neither rows nor inputs that the model takes.
+        PlanMismatchError: If the adapter that PEFT built differs from the plan.
 
     Example:
         >>> import tempfile
@@ -187,7 +189,7 @@ class RankSelectTrainer(ResilientTrainer):
             **trainer_arguments,
         )
         self.max_length = max_length
-        self._elsewhere = (0, 0)
+        self._other_processes = (0, 0)  # their tokens and peak memory, known after training
         self._meter = Meter(on_gpu=self.args.device.type == "cuda")
         self.add_callback(self._meter)
         for printing in (ProgressCallback, PrinterCallback):
@@ -196,12 +198,12 @@ class RankSelectTrainer(ResilientTrainer):
             self.add_callback(StepProgress())
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train, as `transformers.Trainer.train` does; then profile again if that was asked for."""
-        self._elsewhere = (0, 0)
+        """Train, as `transformers.Trainer.train` does; then measure the profile again if `profile_after` was set."""
+        self._other_processes = (0, 0)
         output = super().train(*args, **kwargs)
         measured = self._processes.gather((self._meter.tokens, self._meter.peak_memory_bytes))
         del measured[self._processes.rank]
-        self._elsewhere = (sum(tokens for tokens, _ in measured), sum(peak for _, peak in measured))
+        self._other_processes = (sum(tokens for tokens, _ in measured), sum(peak for _, peak in measured))
         if self._profiles_after and self.calibration is not None:
             self.profile_after = IDProfile.measure(replace(self.calibration, model=self.model))
         return output
@@ -209,7 +211,7 @@ class RankSelectTrainer(ResilientTrainer):
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        """One forward and backward pass; its tokens are counted."""
+        """Run one forward and backward pass, and count its tokens."""
         self._meter.count(inputs)
         return super().training_step(model, inputs, num_items_in_batch)
 
@@ -227,9 +229,9 @@ class RankSelectTrainer(ResilientTrainer):
 
     @property
     def record(self) -> TrainingRecord:
-        """What the run was and what it cost, as far as it has come.
+        """The settings and the cost of the run so far.
 
-        Once training is done, tokens and peak memory are those of all processes; before, those of this one.
+        After training, tokens and peak memory are summed over all processes; before, they are those of this process.
         """
         base = unwrapped(self.model)
         history = self.state.log_history
@@ -245,8 +247,8 @@ class RankSelectTrainer(ResilientTrainer):
             first_step=self._meter.first_step,
             seconds=self._meter.seconds,
             selection_seconds=self._selection_seconds,
-            tokens=self._meter.tokens + self._elsewhere[0],
-            peak_memory_bytes=self._meter.peak_memory_bytes + self._elsewhere[1],
+            tokens=self._meter.tokens + self._other_processes[0],
+            peak_memory_bytes=self._meter.peak_memory_bytes + self._other_processes[1],
             micro_batch_size=self.micro_batch_size or self.args.per_device_train_batch_size,
             losses=_curve(history, "loss"),
             evaluation_losses=_curve(history, "eval_loss"),
@@ -255,18 +257,18 @@ class RankSelectTrainer(ResilientTrainer):
         )
 
     def save_adapter(self, path: str | os.PathLike[str]) -> None:
-        """Save the adapter with its tokenizer, plan, record and profiles, whole or not at all.
+        """Save the adapter with its tokenizer, plan, record and profiles, completely or not at all.
 
-        Under a launcher every process calls it; the first one writes, and the others wait until it has.
+        Under a launcher every process must call it; the first one writes, and the others wait for it.
 
-        The folder is one that `peft.PeftModel.from_pretrained` reads. Beside the adapter it holds ``plan.json``,
+        `peft.PeftModel.from_pretrained` reads the folder. Besides the adapter it contains ``plan.json``,
         ``rankselect.json`` (the record), and ``profile.json`` and ``profile_after.json`` if there are any.
 
         Args:
-            path: A folder that does not exist, or is empty.
+            path: A folder that does not exist or is empty.
 
         Raises:
-            SaveError: If there is something at `path`, or it cannot be written.
+            SaveError: If `path` exists and is not an empty folder, or cannot be written.
         """
         self._processes.together(lambda: self._write_adapter(path) if self._processes.is_first else None)
 
@@ -283,7 +285,7 @@ class RankSelectTrainer(ResilientTrainer):
 
 
 def _check_arguments(model: Any, args: Any, tokenizer: Any, template: Any) -> None:
-    """Refuse names and classes in the place of what they stand for."""
+    """Raise an error for names and classes that are passed instead of objects."""
     require_model(model)
     if not isinstance(args, TrainingArguments):
         raise ArgumentError("TrainingArguments", _described(args), "For example TrainingArguments('out').")
@@ -300,17 +302,17 @@ def _described(value: Any) -> str:
 
 
 def _require_in_step(args: TrainingArguments, processes: Processes) -> None:
-    """Refuse processes that were launched to train together but would each train alone."""
+    """Raise an error if the launched processes would train separately instead of together."""
     if args.world_size != processes.count:
         raise ArgumentError(
             f"training arguments for {processes.count} processes",
-            f"some for {args.world_size}",
-            "On CPUs add use_cpu=True to them.",
+            f"arguments for {args.world_size}",
+            "On CPUs, add use_cpu=True to the arguments.",
         )
 
 
 def _pinning_for_accelerators(args: TrainingArguments) -> TrainingArguments:
-    """Pinned memory speeds up copies to an accelerator; without one, torch warns of it at each pass over the rows."""
+    """Turn memory pinning off on a CPU: it speeds up copies to accelerators, and without one torch warns each epoch."""
     if args.device.type == "cpu":
         args = copy(args)
         args.dataloader_pin_memory = False

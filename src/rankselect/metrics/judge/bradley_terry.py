@@ -1,4 +1,4 @@
-"""The Bradley-Terry model: from who beat whom how often to a strength for each."""
+"""The Bradley-Terry model: the strength of each arm from pairwise wins."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ if TYPE_CHECKING:
 __all__ = ["bradley_terry", "strength_draws", "win_probabilities"]
 
 _STEPS, _HALVINGS = 500, 40
-_TOLERANCE = 1e-10  # in log odds: a smaller Newton step is the last one
-_ROUNDING = 4 * np.finfo(np.float64).eps  # of the strengths and of sums over arms
-_SMALLEST_PRIOR = 1e-6  # in wins; below it the strengths of a separated pair run off to where sums lose their digits
+_TOLERANCE = 1e-10  # in log odds: the iteration stops at a smaller Newton step
+_ROUNDING = 4 * np.finfo(np.float64).eps  # rounding error of strengths and of sums over arms
+_SMALLEST_PRIOR = 1e-6  # in wins; below it the strengths of a separated pair grow until sums lose their precision
 
 
 def bradley_terry(wins: ArrayLike, *, prior_ties: float = 1.0) -> NDArray[np.float64]:
-    """The strengths that make the observed wins most likely.
+    """Compute the maximum-likelihood strengths of the arms.
 
-    In the model of Bradley and Terry i beats j with probability 1 / (1 + exp(s_j - s_i)). The likelihood is maximised
-    by Newton's method. A tie is half a win for each.
+    In the Bradley-Terry model, i beats j with probability 1 / (1 + exp(s_j - s_i)). The likelihood is maximised by
+    Newton's method. A tie is half a win for each.
 
-    An arm that wins everything would get an infinite strength, so every pair that was compared counts as if it had also
-    tied once: half a win each way. With the hundreds of comparisons that a ranking needs this changes next to nothing.
+    An arm that wins everything would get an infinite strength, so one tie is added to every pair that was compared:
+    half a win each way. With the hundreds of comparisons that a ranking needs, this changes almost nothing.
 
     Args:
-        wins: (k, k): how often the row's arm beat the column's. Halves are ties; any weights of at least 0 will do.
+        wins: (k, k): how often the row's arm beat the column's. Ties are half wins; any weights of at least 0 are
+            allowed.
         prior_ties: Ties added to each pair that was compared at least once. With 0 the plain likelihood is maximised.
 
     Returns:
         (k,) strengths in log odds; their mean is 0.
 
     Raises:
-        MetricError: If `wins` is not a square table of finite numbers of at least 0 with an empty diagonal, if not all
-            arms are connected by comparisons, or if without a prior the likelihood has no maximum.
+        MetricError: If `wins` is not a square table of finite numbers of at least 0 with zeros on the diagonal, if not
+            all arms are connected by comparisons, or if the likelihood has no maximum without a prior.
 
     References:
         Bradley and Terry, Rank analysis of incomplete block designs, Biometrika 39 (1952), doi:10.2307/2334029.
@@ -58,7 +59,7 @@ def bradley_terry(wins: ArrayLike, *, prior_ties: float = 1.0) -> NDArray[np.flo
 
 
 def win_probabilities(strengths: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The probability to beat another arm, averaged over the other arms: (..., k) strengths to (..., k).
+    """The probability of beating another arm, averaged over the other arms: (..., k) strengths to (..., k).
 
     Example:
         >>> win_probabilities(np.log([3.0, 1.0, 1.0])).round(4)
@@ -71,17 +72,17 @@ def win_probabilities(strengths: NDArray[np.float64]) -> NDArray[np.float64]:
 def strength_draws(
     wins_per_question: NDArray[np.float64], n_resamples: int, seed: int, *, prior_ties: float = 1.0
 ) -> NDArray[np.float64]:
-    """Strengths under the Bayesian bootstrap over questions: how they would move with other questions.
+    """Draw strengths by the Bayesian bootstrap over questions: how they would vary with other questions.
 
-    Each draw weighs every question by an exponential variate, where the ordinary bootstrap would count how often it was
-    drawn; the prior's half wins get gamma variates of their own, so that no draw is without them. For two arms and no
-    ties the draws are those of a binomial share's Jeffreys posterior, which, unlike the ordinary bootstrap's, has a
-    width even when one arm won every time.
+    Each draw weights every question by an exponential variate, where the ordinary bootstrap uses the number of times
+    that it was drawn. The prior's half wins get gamma variates of their own, so every draw includes them. For two arms
+    without ties the draws follow the Jeffreys posterior of a binomial proportion. Unlike the ordinary bootstrap, it has
+    a positive width even if one arm won every time.
 
     Args:
         wins_per_question: (n, k, k): for each question, the wins of the row's arm against the column's.
-        n_resamples: How many draws.
-        seed: Decides them.
+        n_resamples: The number of draws.
+        seed: The seed of the draws.
         prior_ties: As for `bradley_terry`, above 0.
 
     Returns:
@@ -101,7 +102,7 @@ def strength_draws(
         array([0.78, 1.  ])
     """
     if not prior_ties > 0:
-        raise MetricError("prior_ties above 0", repr(prior_ties), "A draw without them may have no maximum.")
+        raise MetricError("prior_ties above 0", repr(prior_ties), "Without them, a draw may have no maximum.")
     compared = _compared(_checked(wins_per_question.sum(axis=0), prior_ties))
     generator = np.random.default_rng(seed)
     weights = generator.standard_exponential((n_resamples, len(wins_per_question)))
@@ -119,7 +120,9 @@ def _checked(wins: ArrayLike, prior_ties: float) -> NDArray[np.float64]:
     if table.ndim != 2 or table.shape[0] != table.shape[1] or len(table) < 2:
         raise MetricError("a (k, k) table of wins, k at least 2", f"shape {table.shape}", "Give one row for each arm.")
     if not (np.isfinite(table) & (table >= 0)).all() or table.diagonal().any():
-        raise MetricError("finite wins of at least 0, none of an arm against itself", str(table.tolist()), "Check it.")
+        raise MetricError(
+            "finite wins of at least 0, none of an arm against itself", str(table.tolist()), "Check them."
+        )
     if not (np.isfinite(prior_ties) and prior_ties >= 0):
         raise MetricError("finite prior_ties of at least 0", repr(prior_ties), "1 adds half a win each way.")
     groups, group = connected_components(table + table.T, directed=False)
@@ -128,22 +131,23 @@ def _checked(wins: ArrayLike, prior_ties: float) -> NDArray[np.float64]:
         raise MetricError(
             "arms that are all connected by comparisons",
             f"{groups} groups without a comparison between them (arm 0 has none with {apart})",
-            "Compare arms of different groups with each other, or rank each group by itself.",
+            "Compare arms of different groups with each other, or rank each group separately.",
         )
     if not prior_ties and connected_components(table, directed=True, connection="strong")[0] > 1:
         raise MetricError(
             "every arm, and every group of arms, to win once against the others",
             "arms that win or lose everything, whose strengths would be infinite",
-            "Leave prior_ties above 0.",
+            "Set prior_ties above 0.",
         )
     return table
 
 
 def _most_likely(wins: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(..., k, k) wins with a finite maximum to (..., k) strengths: Newton steps, cut short where they overshoot.
+    """Maximise the likelihood of (..., k, k) wins by Newton's method, with shorter steps where a step overshoots.
 
-    A small score alone does not end it: where one arm wins almost everything the likelihood is so flat that the
-    strengths may still be far off. So it ends when the last step was small, or the score is nothing but rounding.
+    A small score (gradient) is not enough to stop: where one arm wins almost everything, the likelihood is so flat that
+    the strengths may still be far off. So the iteration stops when the last step was small, or when the score is only
+    rounding error.
     """
     wins = wins / (wins + wins.swapaxes(-1, -2)).max(axis=(-1, -2), keepdims=True)
     totals = wins + wins.swapaxes(-1, -2)
@@ -151,16 +155,18 @@ def _most_likely(wins: NDArray[np.float64]) -> NDArray[np.float64]:
     strengths = np.zeros(wins.shape[:-1])
     for _ in range(_STEPS):
         chances = expit(strengths[..., :, None] - strengths[..., None, :])
-        # wins not expected and losses not expected; their difference is exact where totals * chances would cancel
+        # unexpected wins and unexpected losses: their difference is exact where wins - totals * chances would cancel
         surprises = wins * chances.swapaxes(-1, -2)
         losses = surprises.swapaxes(-1, -2)
         score = (surprises - losses).sum(axis=-1)
         mass = (surprises + losses).sum(axis=-1)
-        # the scores' sum is 0 but for rounding, which belongs to the arms with the greatest sums
+        # the scores sum to 0 except for rounding, which is assigned to the arms with the largest sums
         score -= score.sum(axis=-1, keepdims=True) * mass / mass.sum(axis=-1, keepdims=True)
         weights = totals * chances * chances.swapaxes(-1, -2)
         curvature = np.eye(k) * weights.sum(axis=-1)[..., None, :] - weights
-        scale = weights.max(axis=(-1, -2), keepdims=True)  # the strengths' mean is free: fix it, on the same scale
+        scale = weights.max(
+            axis=(-1, -2), keepdims=True
+        )  # the mean of the strengths is undetermined: fix it, on the same scale
         step = np.linalg.solve(curvature + scale / k, score[..., None])[..., 0]
         strengths = strengths + step * _shares(wins, strengths, step)
         noise = _ROUNDING * (1 + np.abs(strengths).max(axis=-1, keepdims=True)) * mass
@@ -172,7 +178,7 @@ def _most_likely(wins: NDArray[np.float64]) -> NDArray[np.float64]:
 def _shares(
     wins: NDArray[np.float64], strengths: NDArray[np.float64], step: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """(..., 1): the part of each step, at most 2 in length, that makes the wins no less likely."""
+    """(..., 1): the fraction of each step that is at most 2 long and does not lower the likelihood."""
     share = np.minimum(1.0, 2.0 / np.maximum(np.abs(step).max(axis=-1, keepdims=True), 1e-300))
     before = _log_likelihood(wins, strengths)
     for _ in range(_HALVINGS):

@@ -1,4 +1,4 @@
-"""One prompt in, one reply out, from any endpoint that speaks OpenAI's API."""
+"""A client for any endpoint with OpenAI's API: one prompt in, one reply out."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _OPENAI = "https://api.openai.com/v1"
 class Endpoint:
     """A model behind OpenAI's API, called as ``endpoint(messages)``.
 
-    Only the client knows the key. What the endpoint says is freed of it before it becomes a reply or an error.
+    Only the client holds the key. It is removed from the endpoint's messages before they become a reply or an error.
 
     Attributes:
         model: The model's name at the endpoint.
         base_url: The endpoint's address.
         client: The client of the package openai; its own retries are off.
         settings: Further fields of each request, such as the temperature.
-        max_retries: How often a call is repeated that failed in passing: 408, 409, 429, 5xx, a lost connection, a
-            timeout, an answer that is not of OpenAI's form.
-        wait: Waits for some seconds; a true value means that there is no point in trying again.
+        max_retries: How often a call is repeated after a temporary failure: 408, 409, 429, 5xx, a lost connection, a
+            timeout, or a response that is not in OpenAI's format.
+        wait: Waits for the given seconds; a true return value means that no further attempt is made.
 
     Example:
         >>> open_endpoint("a-model", "http://127.0.0.1:8000/v1", "a-secret-key").base_url
@@ -57,7 +57,7 @@ class Endpoint:
 
         Raises:
             EndpointError: If the endpoint cannot be reached, refuses the key, or keeps failing.
-            NoReplyError: If it works, but gives no reply to this chat.
+            NoReplyError: If the endpoint works, but gives no reply to this chat.
         """
         attempt = 0
         while True:
@@ -65,7 +65,7 @@ class Endpoint:
             if isinstance(reply, str):
                 return self._without_key(reply)
             seconds = seconds_to_wait(attempt, reply.retry_after)
-            if not reply.passing or attempt == self.max_retries or seconds > LONGEST_WAIT:
+            if not reply.temporary or attempt == self.max_retries or seconds > LONGEST_WAIT:
                 break
             attempt += 1
             logger.info(
@@ -76,38 +76,37 @@ class Endpoint:
         raise self._error(reply, attempt, seconds)
 
     def _error(self, failure: Failure, retries: int, seconds: float) -> EndpointError:
-        said = first_sentence(
-            RuntimeError(self._without_key(failure.said))
-        )  # shortened last: half a key is no key's match
+        # the key is removed before the message is shortened: a cut key would not be found
+        said = first_sentence(RuntimeError(self._without_key(failure.said)))
         got = f"{failure.kind}{f' ({said})' if said else ''}{f' after {retries} retries' if retries else ''}"
-        asked = f" It asks to wait {seconds:.0f} seconds." if failure.passing and seconds > LONGEST_WAIT else ""
+        asked = f" It asks to wait {seconds:.0f} seconds." if failure.temporary and seconds > LONGEST_WAIT else ""
         kind = NoReplyError if failure.this_prompt else EndpointError
         return kind(f"{failure.expected} {self.base_url}", got, f"{failure.remedy}{asked}")
 
     def _attempt(self, messages: list[dict[str, str]]) -> str | Failure:
-        """A reply or a failure: no exception leaves here, since those of the client hold the request with its key."""
+        """Return a reply or a failure. The client's exceptions are not passed on: they contain the key."""
         import openai  # optional
 
         try:
             completion = self.client.chat.completions.create(
                 model=self.model,
-                messages=messages,  # type: ignore[arg-type]  # a plain dictionary is what is sent
+                messages=messages,  # type: ignore[arg-type]  # plain dictionaries are sent
                 **self.settings,
             )
         except openai.APIStatusError as error:
             return of_status(error)
         except openai.APITimeoutError:
-            return Failure("an answer in time from", f"none within {self.client.timeout:g} s", "Raise timeout=.")
+            return Failure("a response in time from", f"none within {self.client.timeout:g} s", "Raise timeout=.")
         except openai.APIConnectionError as error:
             said = str(error.__cause__ or error)
-            return Failure("a connection to", "none", "Check base_url=, and that the server runs.", said)
-        except (openai.APIError, ValueError, TypeError, AttributeError) as error:  # what is not JSON, or not an object
+            return Failure("a connection to", "none", "Check base_url=, and that the server is running.", said)
+        except (openai.APIError, ValueError, TypeError, AttributeError) as error:  # not JSON, or not an object
             return _malformed(f"{type(error).__name__}: {error}")
         return _reply(completion)
 
     def _without_key(self, text: str) -> str:
         key = self.client.api_key
-        return text.replace(key, "***") if len(key) >= 6 else text  # a placeholder like "x" hides nothing
+        return text.replace(key, "***") if len(key) >= 6 else text  # a short key is a placeholder like "x"
 
 
 def open_endpoint(
@@ -119,19 +118,19 @@ def open_endpoint(
     max_retries: int = 5,
     settings: dict[str, Any] | None = None,
 ) -> Endpoint:
-    """An endpoint, from arguments or the environment; nothing is sent yet.
+    """Create an endpoint from arguments or the environment; nothing is sent yet.
 
     Args:
         model: The model's name at the endpoint.
-        base_url: For example ``http://127.0.0.1:8000/v1``; by default ``OPENAI_BASE_URL``, and then OpenAI itself.
-        api_key: By default ``OPENAI_API_KEY``. An endpoint of your own may need none.
-        timeout: Seconds to wait for an answer.
-        max_retries: How often to repeat a call that failed in passing.
+        base_url: For example ``http://127.0.0.1:8000/v1``; by default ``OPENAI_BASE_URL``, or else OpenAI itself.
+        api_key: By default ``OPENAI_API_KEY``. Your own endpoint may not need one.
+        timeout: Seconds to wait for a response.
+        max_retries: How often to repeat a call after a temporary failure.
         settings: Further fields of each request.
 
     Raises:
-        ArgumentError: If the address or the key cannot be one.
-        EndpointError: If there is neither a key nor the address of an endpoint of your own.
+        ArgumentError: If the address or the key is not valid.
+        EndpointError: If there is neither a key nor the address of your own endpoint.
         MissingExtraError: If the package openai is not installed.
 
     Example:
@@ -160,7 +159,9 @@ def _checked_url(url: str) -> str:
         parts = urlsplit(url)
         valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:  # brackets, or a port out of range
-        raise ArgumentError("a base URL", "one that cannot be read", "For example http://127.0.0.1:8000/v1.") from None
+        raise ArgumentError(
+            "a base URL", "one that cannot be parsed", "For example http://127.0.0.1:8000/v1."
+        ) from None
     if "@" in parts.netloc or parts.query:
         raise ArgumentError(
             "a base URL without user name, password or query",
@@ -175,7 +176,7 @@ def _checked_url(url: str) -> str:
 
 
 def _checked_key(key: str) -> str:
-    key = key.strip()  # of a key read from a file, the end of the line
+    key = key.strip()  # a key read from a file may end with a line break
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise ArgumentError("an API key of printable ASCII characters", "another (not shown)", "Check how it was read.")
     return key
@@ -186,11 +187,12 @@ def _reply(completion: Any) -> str | Failure:
     if not isinstance(choices, list):
         return _malformed("no list of choices")
     if not choices:
-        return Failure("a reply from", "an empty list of choices", "Ask again.", passing=False, this_prompt=True)
+        return Failure("a reply from", "an empty list of choices", "Try again.", temporary=False, this_prompt=True)
     message = getattr(choices[0], "message", None)
     text = getattr(message, "content", None) or getattr(message, "refusal", None) or ""
     return text if hasattr(message, "content") and isinstance(text, str) else _malformed("a choice without a message")
 
 
 def _malformed(what: str) -> Failure:
-    return Failure("answers in the form of OpenAI's API from", "others", "Check base_url=: it often ends in /v1.", what)
+    remedy = "Check base_url=: it often ends in /v1."
+    return Failure("a response in the format of OpenAI's API from", "another format", remedy, what)

@@ -1,4 +1,4 @@
-"""Calls that brought no reply: which may be repeated, which concern one prompt, which end the run."""
+"""Failed calls: which can be repeated, which concern a single prompt, and which end the run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LONGEST_WAIT", "Failure", "NoReplyError", "of_status", "retry_after", "seconds_to_wait"]
 
-_PASSING = frozenset({408, 409, 425, 429})
+_TEMPORARY = frozenset({408, 409, 425, 429})
 _ABOUT_THE_PROMPT = frozenset(
     {
         "content_filter",
@@ -30,9 +30,9 @@ _ABOUT_THE_PROMPT = frozenset(
 
 
 class NoReplyError(EndpointError):
-    """An endpoint that works but gives no reply to one prompt: too long, filtered, an empty list of choices.
+    """A working endpoint that gives no reply to one prompt: too long, filtered, an empty list of choices.
 
-    A callable of your own may raise it too: the judge then abstains, where any other error ends the run.
+    Your own callable may raise it too: the judge then abstains, whereas any other error ends the run.
 
     Example:
         >>> raise NoReplyError("a reply", "a content filter", "Leave the question out.")
@@ -45,19 +45,19 @@ class NoReplyError(EndpointError):
 @final
 @dataclass(frozen=True)
 class Failure:
-    """A call that brought no reply.
+    """A call that returned no reply.
 
     Attributes:
-        expected: What was needed of the endpoint, up to its address.
-        kind: What came instead.
+        expected: What the endpoint should have done, as the beginning of a phrase that ends with its address.
+        kind: What happened instead.
         remedy: What to do about it.
-        said: What the endpoint or the client said, in full; it may hold the key.
-        passing: Whether the same call may succeed later.
+        said: The complete message of the endpoint or the client; it may contain the key.
+        temporary: Whether the same call may succeed later.
         this_prompt: Whether another prompt may succeed now.
-        retry_after: How many seconds the endpoint asks to wait, if it does.
+        retry_after: The seconds that the endpoint asks to wait, if any.
 
     Example:
-        >>> Failure("a connection to", "none", "Check base_url=.").passing
+        >>> Failure("a connection to", "none", "Check base_url=.").temporary
         True
     """
 
@@ -65,30 +65,30 @@ class Failure:
     kind: str
     remedy: str
     said: str = ""
-    passing: bool = True
+    temporary: bool = True
     this_prompt: bool = False
     retry_after: float | None = None
 
 
 def of_status(error: APIStatusError) -> Failure:
-    """The failure behind an HTTP status of 400 or above."""
+    """Return the failure for an HTTP status of 400 or above."""
     status, code = error.status_code, str(error.code or error.type or "")
     kind, said = f"status {status}", _said(error)
     if status in {401, 403}:
         remedy = "Set OPENAI_API_KEY or pass api_key=."
-        return Failure("a key that is accepted by", kind, remedy, said, passing=False)
+        return Failure("a key that is accepted by", kind, remedy, said, temporary=False)
     if status == 404:
         remedy = "Check the model's name, and base_url=: it often ends in /v1."
-        return Failure("the model to be there at", kind, remedy, said, passing=False)
+        return Failure("the model to exist at", kind, remedy, said, temporary=False)
     if code == "insufficient_quota":
-        return Failure("credit at", kind, "Add credit there.", said, passing=False)
-    if status in _PASSING or status >= 500:
+        return Failure("credit at", kind, "Add credit there.", said, temporary=False)
+    if status in _TEMPORARY or status >= 500:
         asked = retry_after(error.response.headers)
-        return Failure("an answer from", kind, "Try again later.", said, retry_after=asked)
+        return Failure("a response from", kind, "Try again later.", said, retry_after=asked)
     if status == 413 or code in _ABOUT_THE_PROMPT or "context length" in str(error):
-        return Failure("a reply from", kind, "Leave this question out.", said, passing=False, this_prompt=True)
-    remedy = "If it is a setting that the model does not take, leave it out: temperature=None, max_tokens=None."
-    return Failure("a request that is accepted by", kind, remedy, said, passing=False)
+        return Failure("a reply from", kind, "Leave this question out.", said, temporary=False, this_prompt=True)
+    remedy = "If the model does not accept a setting, leave it out: temperature=None, max_tokens=None."
+    return Failure("a request that is accepted by", kind, remedy, said, temporary=False)
 
 
 def _said(error: APIStatusError) -> str:
@@ -98,7 +98,7 @@ def _said(error: APIStatusError) -> str:
 
 
 LONGEST_WAIT = 300.0
-"""Seconds; an endpoint that asks for more, for example until tomorrow, is not waited for."""
+"""Seconds; if an endpoint asks to wait longer, for example until tomorrow, the call fails."""
 
 _FIRST_WAIT, _LONGEST_BACKOFF = 1.0, 60.0
 
@@ -108,7 +108,7 @@ def seconds_to_wait(attempt: int, asked: float | None) -> float:
 
     Args:
         attempt: How many attempts failed before this one.
-        asked: What the endpoint asked for, in seconds, if it did.
+        asked: The seconds that the endpoint asked for, if any.
 
     Example:
         >>> seconds_to_wait(3, None), seconds_to_wait(0, 20.0), seconds_to_wait(2, 0.0)
@@ -118,7 +118,7 @@ def seconds_to_wait(attempt: int, asked: float | None) -> float:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds that an answer's headers ask to wait, if they do: a number, or a date as in HTTP.
+    """Return the seconds that the headers of a response ask to wait, if any: from a number or an HTTP date.
 
     Example:
         >>> retry_after({"retry-after": "2"}), retry_after({"retry-after-ms": "1500"}), retry_after({})

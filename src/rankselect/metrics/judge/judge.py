@@ -1,4 +1,4 @@
-"""`LLMJudge`: ranks the arms' answers to the same questions by what a language model prefers."""
+"""`LLMJudge`: ranks the arms' answers to the same questions by the preferences of a language model."""
 
 from __future__ import annotations
 
@@ -28,39 +28,40 @@ __all__ = ["LLMJudge"]
 @final
 @dataclass(frozen=True)
 class LLMJudge:
-    """A language model as judge of the arms' answers to the same questions.
+    """A language model that judges the arms' answers to the same questions.
 
-    Every pair of arms is compared on every question, twice: once in each order. Only a preference that survives the
-    swap is a win; one that changes with the order is recorded and counts as a tie. Replies without a clear verdict are
-    abstentions, kept word for word. A Bradley-Terry model turns the wins into one ranking with intervals.
+    Every pair of arms is compared on every question twice, once in each order. Only a preference that is the same in
+    both orders is a win; a preference that changes with the order is recorded and counts as a tie. Replies without a
+    clear verdict are abstentions and are kept verbatim. A Bradley-Terry model turns the wins into one ranking with
+    intervals.
 
-    The questions and answers are sent to the endpoint; the arms' names are not. The key is held by the HTTP client
-    alone: it is in no repr, file, log message or error.
+    The questions and answers are sent to the endpoint; the arms' names are not. Only the HTTP client holds the key: it
+    does not appear in any repr, file, log message or error.
 
     Args:
         model: The model's name at the endpoint.
-        base_url: An endpoint that speaks OpenAI's API, for example ``http://127.0.0.1:8000/v1``. By default
-            ``OPENAI_BASE_URL`` from the environment, and then OpenAI itself.
-        api_key: By default ``OPENAI_API_KEY`` from the environment. A server of your own may need none.
+        base_url: An endpoint with OpenAI's API, for example ``http://127.0.0.1:8000/v1``. By default
+            ``OPENAI_BASE_URL`` from the environment, or else OpenAI itself.
+        api_key: By default ``OPENAI_API_KEY`` from the environment. Your own server may not need one.
         criteria: What makes an answer better, in one or two sentences.
-        temperature: 0 is the most repeatable. None leaves it to the endpoint; some models take no other.
-        max_tokens: Cuts replies after so many tokens; None leaves it to the endpoint.
-        seed: Decides the order of the calls and which questions are drawn.
-        concurrency: How many calls may be under way at once.
-        timeout: How many seconds the endpoint may be silent.
-        max_retries: How often a call is repeated that failed in passing, with growing waits, and as long as
+        temperature: 0 is the most reproducible. None uses the endpoint's default; some models accept no other.
+        max_tokens: The maximum number of tokens in a reply; None uses the endpoint's default.
+        seed: The seed for the order of the calls and the draw of the questions.
+        concurrency: The maximum number of simultaneous calls.
+        timeout: Seconds without a response after which a call fails.
+        max_retries: How often a call is repeated after a temporary failure. The waits grow, and are at least as long as
             ``Retry-After`` says.
-        max_questions: Judge only so many questions, drawn at random; None judges all.
-        cache: A folder that keeps every reply, so that none is paid for twice, even if a run is interrupted. Without
-            one, replies are kept as long as the judge.
-        complete: Your own way to the model instead of an endpoint: it is called with the messages of a chat
-            (dictionaries of role and content) from `concurrency` threads, and gives the reply. What it raises ends the
-            run.
+        max_questions: Judge only this many questions, drawn at random; None judges all.
+        cache: A folder that stores every reply, so that no reply is paid for twice, even if a run is interrupted.
+            Without a folder, replies are kept in memory as long as the judge exists.
+        complete: Your own function that calls a model, instead of an endpoint. It gets the messages of a chat
+            (dictionaries with role and content), is called from `concurrency` threads, and returns the reply. An
+            exception ends the run.
 
     Raises:
         ArgumentError: If an argument is out of range, or both an endpoint and `complete` are given.
-        EndpointError: If there is neither a key nor an endpoint of your own.
-        SaveError: If the cache folder cannot be made.
+        EndpointError: If there is neither a key nor the address of your own endpoint.
+        SaveError: If the cache folder cannot be created.
         MissingExtraError: If the package openai is not installed and `complete` is not given.
 
     References:
@@ -118,7 +119,7 @@ class LLMJudge:
 
     @property
     def _settings(self) -> dict[str, float]:
-        temperature = None if self.temperature is None else float(self.temperature)  # 0 and 0.0 are one request
+        temperature = None if self.temperature is None else float(self.temperature)  # 0 and 0.0 are the same request
         settings = {"temperature": temperature, "max_tokens": self.max_tokens}
         return {name: value for name, value in settings.items() if value is not None}
 
@@ -128,10 +129,10 @@ class LLMJudge:
         answers: Mapping[str, Sequence[str | GeneratedText]],
         references: Sequence[str] | None = None,
     ) -> int:
-        """How many calls `rank` would make now: those whose reply is not kept yet.
+        """Return the number of calls that `rank` would make now: those without a stored reply.
 
         Raises:
-            MetricError: As `rank` would.
+            MetricError: As for `rank`.
 
         Example:
             >>> judge = LLMJudge("any", complete=lambda messages: "[[tie]]", max_questions=50)
@@ -158,20 +159,20 @@ class LLMJudge:
             questions: n questions.
             answers: ``{arm: its n answers}``, at least two arms: texts, or what `generate_answers` returns. An empty
                 string is an answer.
-            references: n right answers, which the judge is then shown.
+            references: n reference answers, which are shown to the judge.
             confidence: The level of the intervals, between 0 and 1.
-            n_resamples: Draws of the Bayesian bootstrap over the questions.
+            n_resamples: The number of draws of the Bayesian bootstrap over the questions.
             progress: Whether to show a progress bar.
 
         Returns:
-            The result. If the verdicts do not rank the arms, because all abstained or because nothing connects two
-            groups of arms, it has no ranking and says why, and a `RankSelectWarning` does.
+            The result. If the verdicts do not rank the arms, because all are abstentions or no comparison connects two
+            groups of arms, the result has no ranking but the reason, and there is a `RankSelectWarning`.
 
         Raises:
             MetricError: If there are fewer than two arms, no questions, lengths differ, or something is not text.
             ArgumentError: If `confidence` or `n_resamples` is out of range.
-            EndpointError: If the endpoint cannot be reached, refuses the key, or keeps failing. What was answered until
-                then is kept; so it is when the run is interrupted.
+            EndpointError: If the endpoint cannot be reached, refuses the key, or keeps failing. The replies received
+                until then are kept, as they are when the run is interrupted.
             SaveError: If a reply cannot be written to the cache folder.
         """
         if not 0 < confidence < 1:
@@ -198,7 +199,7 @@ class LLMJudge:
         return pairings(tuple(given.answers), len(given.questions), self.max_questions, self.seed)
 
     def _requests(self, given: JudgeInput, chosen: Sequence[Pairing]) -> dict[str, dict[str, Any]]:
-        """``{prompt: request}`` of every call that the pairings need; equal prompts are one call."""
+        """Return ``{prompt: request}`` for every call that the pairings need; equal prompts share a call."""
         prompts = [
             given.prompt(pairing.question, first, second, self.criteria)
             for pairing in chosen
@@ -206,7 +207,7 @@ class LLMJudge:
             for first, second in pairing.orders
         ]
         asked = {"base_url": self.base_url, "model": self.model, **self._settings}
-        # one message from the user: not every chat template knows a system role
+        # a single user message: not every chat template supports a system role
         return {prompt: {**asked, "messages": [{"role": "user", "content": prompt}]} for prompt in prompts}
 
     def _comparison(self, given: JudgeInput, pairing: Pairing, replies: Mapping[str, str]) -> Comparison:
@@ -226,14 +227,14 @@ def _check(judge: LLMJudge) -> None:
         value = getattr(judge, name)
         optional = value is None and name.startswith("max_") and name != "max_retries"
         if not optional and (not isinstance(value, int) or isinstance(value, bool) or value < least):
-            raise ArgumentError(f"a whole number of at least {least} for {name}", repr(value), "Choose another.")
+            raise ArgumentError(f"an integer of at least {least} for {name}", repr(value), "Choose another value.")
     if not (isinstance(judge.timeout, (int, float)) and math.isfinite(judge.timeout) and judge.timeout > 0):
-        raise ArgumentError("a timeout of seconds above 0", repr(judge.timeout), "For example 60.")
+        raise ArgumentError("a timeout above 0 seconds", repr(judge.timeout), "For example 60.")
     temperature = judge.temperature
     if temperature is not None and not (
         isinstance(temperature, (int, float)) and math.isfinite(temperature) and temperature >= 0
     ):
-        raise ArgumentError("a temperature of at least 0, or None", repr(temperature), "0 is the most repeatable.")
+        raise ArgumentError("a temperature of at least 0, or None", repr(temperature), "0 is the most reproducible.")
 
 
 def _warn(result: JudgeResult) -> None:
@@ -243,14 +244,14 @@ def _warn(result: JudgeResult) -> None:
         warnings.warn(f"The judge did not rank the arms: {result.unranked}", RankSelectWarning, stacklevel=3)
     elif 2 * changed > n:
         warnings.warn(
-            f"{changed} of {n} comparisons changed with the order of the answers and count as ties: this judge goes by "
-            "position more than by content.",
+            f"{changed} of {n} comparisons changed with the order of the answers and count as ties: the position of an "
+            "answer influences this judge more than its content.",
             RankSelectWarning,
             stacklevel=3,
         )
     elif 2 * abstained > n:
         warnings.warn(
-            f"{abstained} of {n} comparisons are left out because the judge abstained: the ranking rests on the rest.",
+            f"{abstained} of {n} comparisons are left out because the judge abstained: the others decide the ranking.",
             RankSelectWarning,
             stacklevel=3,
         )

@@ -1,4 +1,4 @@
-"""What the judge is asked: every pair of arms on every question in a seeded random order, and the prompt."""
+"""The comparisons for the judge: every pair of arms on every question in a seeded random order, and the prompt."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ class Pairing:
 @final
 @dataclass(frozen=True)
 class JudgeInput:
-    """What is put before the judge.
+    """The questions, answers and references for the judge.
 
     Attributes:
         questions: n questions.
         answers: ``{arm: its n answers}``.
-        references: n right answers, or None.
+        references: n reference answers, or None.
 
     Example:
         >>> given = JudgeInput(("Why?",), {"x": ("So.",), "y": ("So.",)}, None)
@@ -92,7 +92,7 @@ class JudgeInput:
 def checked_judge_input(
     questions: Sequence[str], answers: Mapping[str, Sequence[str | GeneratedText]], references: Sequence[str] | None
 ) -> JudgeInput:
-    """What was given, or one precise error.
+    """Check the input of the judge.
 
     Raises:
         MetricError: If there are fewer than two arms, no questions, lengths differ, or something is not text.
@@ -102,7 +102,7 @@ def checked_judge_input(
         ('Why?',)
     """
     if len(answers) < 2:
-        raise MetricError("the answers of at least 2 arms", f"those of {len(answers)}", "Pass {arm: answers}.")
+        raise MetricError("answers of at least 2 arms", f"answers of {len(answers)}", "Pass {arm: answers}.")
     if not len(questions):
         raise MetricError("at least one question", "none", "Pass the questions that the arms answered.")
     columns = {"questions": checked_texts(questions, "questions")}
@@ -123,18 +123,18 @@ def checked_judge_input(
 
 
 def _sendable(texts: Sequence[str]) -> tuple[str, ...]:
-    """The texts without halves of surrogate pairs, which no request can hold."""
+    """Replace unpaired surrogates, which cannot be sent in a request."""
     return tuple(text.encode("utf-8", "replace").decode() for text in texts)
 
 
 def pairings(arms: Sequence[str], n_questions: int, max_questions: int | None, seed: int) -> list[Pairing]:
-    """Every pair of arms on every question, shuffled, so that the part of a run that was cut off is a random one.
+    """Return every pair of arms on every question, shuffled, so that an interrupted run covers a random subset.
 
     Args:
         arms: The arms.
-        n_questions: How many questions there are.
-        max_questions: Draw so many of them at random; None takes all. Which ones does not depend on the arms.
-        seed: Decides the questions, the order of the pairings and who is shown first in the first call of each.
+        n_questions: The number of questions.
+        max_questions: Draw this many questions at random; None takes all. The draw does not depend on the arms.
+        seed: The seed for the questions, the order of the pairings, and which arm is shown first in the first call.
 
     Example:
         >>> [(each.question, each.arms) for each in pairings(["x", "y"], 3, 2, seed=0)]
@@ -152,13 +152,13 @@ def pairings(arms: Sequence[str], n_questions: int, max_questions: int | None, s
 
 
 def judge_prompt(question: str, answer_a: str, answer_b: str, reference: str | None, criteria: str) -> str:
-    """The prompt of one comparison; the arms' names are not in it.
+    """Return the prompt of one comparison; it does not contain the arms' names.
 
     Args:
         question: The question.
         answer_a: The answer shown first.
         answer_b: The answer shown second.
-        reference: A right answer, if one is known.
+        reference: A reference answer, if there is one.
         criteria: What makes an answer better.
 
     Example:

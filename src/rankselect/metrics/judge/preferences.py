@@ -1,4 +1,4 @@
-"""What a judge said: the strict reading of a reply, and what the replies in both orders come to."""
+"""The verdicts of a judge: strict parsing of a reply, and the outcome of the replies in both orders."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _CHOICES: dict[str, Choice] = {"a": "first", "b": "second", "tie": "tie"}
 
 
 def parse_verdict(reply: str) -> Choice:
-    """The choice that a reply makes, or ``"abstained"``.
+    """Return the choice in a reply, or ``"abstained"``.
 
-    A verdict is a reply that ends with ``[[A]]``, ``[[B]]`` or ``[[tie]]`` and contains no other of the three.
-    Everything else abstains: refusals, nonsense, replies that were cut off, two verdicts at once. What a reasoning
-    model thinks aloud, up to ``</think>``, is not part of its reply.
+    A verdict is a reply that ends with ``[[A]]``, ``[[B]]`` or ``[[tie]]`` and contains neither of the other two.
+    Everything else is an abstention: refusals, nonsense, truncated replies, two verdicts at once. The reasoning of a
+    model, up to ``</think>``, is not part of its reply.
 
     Example:
         >>> parse_verdict("A names the cause, B does not. [[A]]")
@@ -39,14 +39,14 @@ def parse_verdict(reply: str) -> Choice:
 @final
 @dataclass(frozen=True)
 class Preference:
-    """One call: what the judge said of two answers in one order.
+    """The judge's verdict on two answers in one order: the result of one call.
 
     Attributes:
         question: The index of the question.
         first: The arm whose answer was shown first, as answer A.
         second: The arm whose answer was shown second, as answer B.
         choice: ``"first"``, ``"second"``, ``"tie"`` or ``"abstained"``.
-        reply: What the judge wrote, word for word; of a call that brought no reply, why.
+        reply: The judge's reply, verbatim; for a call without a reply, the reason.
 
     Example:
         >>> Preference(0, "rank 8", "rank 64", "second", "[[B]]").winner
@@ -73,7 +73,7 @@ class Comparison:
     Attributes:
         question: The index of the question.
         arms: The two arms.
-        verdicts: The two verdicts; none if the answers are the same text, which no judge needs to read.
+        verdicts: The two verdicts; empty if the answers are the same text, which the judge does not need to compare.
 
     Example:
         >>> both = Preference(0, "x", "y", "first", "[[A]]"), Preference(0, "y", "x", "first", "[[A]]")
@@ -88,10 +88,10 @@ class Comparison:
 
     @property
     def outcome(self) -> Outcome:
-        """What the verdicts come to.
+        """The outcome of both verdicts.
 
-        ``"won"`` and ``"tie"`` need both orders to agree. ``"disagreement"``, a judge that changes its mind with the
-        order, counts as a tie, and so does ``"identical"``. A comparison with an abstention is left out.
+        For ``"won"`` and ``"tie"`` both orders must agree. ``"disagreement"``, a verdict that changes with the order,
+        counts as a tie, and so does ``"identical"``. A comparison with an abstention is left out.
         """
         if not self.verdicts:
             return "identical"

@@ -24,11 +24,12 @@ __all__ = ["RankedArm", "ranked", "wins_per_question"]
 @final
 @dataclass(frozen=True)
 class RankedArm:
-    """An arm's place.
+    """An arm in the ranking.
 
     Attributes:
         arm: Its name.
-        probability: The probability that the judge prefers it to another arm, averaged over the others; a tie is half.
+        probability: The probability that the judge prefers it to another arm, averaged over the others; a tie counts as
+            half.
         low: The lower end of the interval of `probability`.
         high: Its upper end.
         strength: The Bradley-Terry strength in log odds; their mean over the arms is 0.
@@ -48,10 +49,10 @@ class RankedArm:
 def ranked(
     arms: Sequence[str], comparisons: Sequence[Comparison], confidence: float, n_resamples: int, seed: int
 ) -> tuple[RankedArm, ...]:
-    """The arms, the best first, with the intervals of the Bayesian bootstrap over questions.
+    """Rank the arms, the best first, with intervals from the Bayesian bootstrap over questions.
 
     Raises:
-        MetricError: If every comparison abstained, or nothing connects two groups of arms.
+        MetricError: If every comparison is an abstention, or no comparison connects two groups of arms.
 
     Example:
         >>> from rankselect.metrics.judge.preferences import Comparison, Preference
@@ -67,7 +68,7 @@ def ranked(
         raise MetricError(
             "a verdict in both orders on at least one question",
             f"abstentions in all {len(comparisons)} comparisons, such as {replies[0][:80]!r}",
-            "Nothing was learned about the arms: read the verdicts' replies, and try another judge.",
+            "The arms cannot be compared: read the replies of the verdicts, and try another judge.",
         )
     _check_connected(arms, wins.sum(axis=0))
     strengths = bradley_terry(wins.sum(axis=0))
@@ -105,6 +106,6 @@ def _check_connected(arms: Sequence[str], wins: NDArray[np.float64]) -> None:
     if apart:
         raise MetricError(
             f"verdicts that connect {arms[0]!r} with every other arm",
-            f"none that leads to {', '.join(map(repr, apart))}: the judge abstained",
+            f"none that connects it with {', '.join(map(repr, apart))}: the judge abstained",
             "Read the replies of these comparisons, or leave the arms out.",
         )

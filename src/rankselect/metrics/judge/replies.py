@@ -1,4 +1,4 @@
-"""Replies: asked for several at once, each kept on disk as soon as it is there, so that none is paid for twice."""
+"""Replies: requested in parallel, and each stored on disk when it arrives, so that no reply is paid for twice."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ _FORMAT, _VERSION = "rankselect.judge_reply", 1
 
 @final
 class ReplyCache:
-    """Replies by what was asked: the endpoint, the model, its settings and the whole prompt.
+    """Stored replies by request: the endpoint, the model, its settings and the complete prompt.
 
-    Each reply is written in one step as soon as it is there, so an interrupted run leaves no half files and loses no
-    reply. A damaged file is reported, and its question asked again. No key is part of a request or a file.
+    Each reply is written atomically when it arrives, so an interrupted run leaves no partial files and loses no reply.
+    A damaged file is reported, and its request is sent again. Neither requests nor files contain the key.
 
     Args:
-        folder: Where to keep the replies; None keeps them in memory only.
+        folder: The folder for the replies; None keeps them in memory only.
 
     Raises:
-        SaveError: If the folder cannot be made.
+        SaveError: If the folder cannot be created.
 
     Example:
         >>> cache = ReplyCache(None)
@@ -53,7 +53,7 @@ class ReplyCache:
     def __init__(self, folder: str | os.PathLike[str] | None) -> None:
         self.folder = None if folder is None else Path(folder)
         self._memory: dict[str, str] = {}
-        self._lock = threading.Lock()  # files are written one at a time: the permissions of a new one are process-wide
+        self._lock = threading.Lock()  # one file is written at a time: the umask is process-wide
         if self.folder is not None:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -66,17 +66,17 @@ class ReplyCache:
         return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
     def get(self, request: dict[str, Any]) -> str | None:
-        """The reply to a request, if it is known."""
+        """Return the stored reply to a request, or None."""
         key = self.key(request)
         if key not in self._memory and self.folder is not None and (path := _path(self.folder, key)).exists():
             try:
                 self._memory[key] = _read(path, request)
             except (FileFormatError, OSError) as error:
-                logger.warning("A kept reply cannot be used and is asked for again: %s", error)
+                logger.warning("A stored reply cannot be used and is requested again: %s", error)
         return self._memory.get(key)
 
     def put(self, request: dict[str, Any], reply: str) -> None:
-        """Keep a reply.
+        """Store a reply.
 
         Raises:
             SaveError: If it cannot be written: no permission, a full disk.
@@ -108,12 +108,9 @@ def _path(folder: Path, key: str) -> Path:
 def _read(path: Path, request: dict[str, Any]) -> str:
     document = read_document(path, _FORMAT, _VERSION)
     if document.get("request") != request:
-        raise FileFormatError("the reply to the request that names the file", f"another in {path}", "Remove the file.")
+        raise FileFormatError("the reply to this request", f"the reply to another one in {path}", "Remove the file.")
     reply: str = field(document, "reply", str, path)
     return reply
-
-
-logger = logging.getLogger(__name__)
 
 
 def ask_all(
@@ -124,24 +121,24 @@ def ask_all(
     concurrency: int,
     progress: bool,
 ) -> dict[str, str]:
-    """Ask what the cache does not know.
+    """Make the calls whose replies are not in the cache.
 
-    When a call fails, or the run is interrupted, calls that have not begun are dropped, and those under way are waited
-    for, so that their replies are kept too; a second interrupt leaves them.
+    When a call fails or the run is interrupted, calls that have not started are cancelled, and running calls are
+    waited for, so that their replies are stored too; a second interrupt abandons them.
 
     Args:
         requests: ``{prompt: request}``.
-        complete: Makes a call. Once it has raised, no further call begins.
-        cache: What is known already, and where new replies are kept.
-        concurrency: How many calls may be under way at once.
+        complete: Makes a call. After it has raised an exception, no further call starts.
+        cache: The stored replies; new replies are added.
+        concurrency: The maximum number of simultaneous calls.
         progress: Whether to show a progress bar.
 
     Returns:
-        ``{prompt: reply}``; for a prompt that the endpoint gives no reply to, the reason, which is not kept.
+        ``{prompt: reply}``; for a prompt without a reply from the endpoint, the reason, which is not stored.
 
     Raises:
         EndpointError: If the endpoint cannot be reached, refuses the key, or keeps failing.
-        MetricError: If `complete` gives something that is not text.
+        MetricError: If `complete` returns something that is not text.
 
     Example:
         >>> from rankselect.metrics.judge.replies import ReplyCache
@@ -151,7 +148,7 @@ def ask_all(
     """
     found = {prompt: reply for prompt, request in requests.items() if (reply := cache.get(request)) is not None}
     missing = {prompt: request for prompt, request in requests.items() if prompt not in found}
-    logger.info("Judging: %d calls to make, %d replies known.", len(missing), len(found))
+    logger.info("Judging: %d calls to make, %d replies stored.", len(missing), len(found))
     stopped = threading.Event()
     call = replace(complete, wait=stopped.wait) if isinstance(complete, Endpoint) else complete
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="judge")
@@ -162,7 +159,7 @@ def ask_all(
     except EndpointError as error:
         pool.shutdown(cancel_futures=True)
         kept = sum(cache.get(request) is not None for request in requests.values())
-        place = cache.folder or "memory, as long as this judge lives; cache= keeps them on disk"
+        place = cache.folder or "memory, as long as this judge exists; cache= keeps them on disk"
         remedy = f"{error.remedy} {kept} of {len(requests)} replies are kept in {place}."
         raise EndpointError(error.expected, error.got, remedy) from None
     finally:
@@ -175,13 +172,13 @@ def _ask(
     call: Callable[[list[dict[str, str]]], str], request: dict[str, Any], cache: ReplyCache, stopped: threading.Event
 ) -> str:
     if stopped.is_set():
-        return ""  # nobody reads it: the run ends with what stopped it
+        return ""  # not used: the run ends with the error that stopped it
     try:
         return _kept_reply(call, request, cache)
     except NoReplyError as error:
         return f"No reply: {error.got}"
     except BaseException:
-        stopped.set()  # here, before this thread takes up the next call
+        stopped.set()  # here, before this thread starts the next call
         raise
 
 
@@ -189,6 +186,6 @@ def _kept_reply(call: Callable[[list[dict[str, str]]], str], request: dict[str, 
     reply = call(request["messages"])
     if not isinstance(reply, str):
         raise MetricError("text from complete()", type(reply).__name__, "Return the model's reply.")
-    reply = reply.encode("utf-8", "replace").decode()  # half a surrogate pair cannot be written
+    reply = reply.encode("utf-8", "replace").decode()  # unpaired surrogates cannot be written
     cache.put(request, reply)
     return reply

@@ -1,4 +1,4 @@
-"""What a judge found: the ranking, who beat whom, and how far its verdicts can be trusted."""
+"""The result of a judge: the ranking, the wins of each pair of arms, and how consistent the verdicts are."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ __all__ = ["JudgeResult", "PairRecord"]
 @final
 @dataclass(frozen=True)
 class PairRecord:
-    """How two arms fared against each other, in questions.
+    """The record of two arms against each other: numbers of questions.
 
     Attributes:
         first: One arm.
         second: The other.
         first_wins: The first was preferred in both orders.
-        second_wins: The second was.
-        ties: Neither was in either order, or the answers are the same text.
+        second_wins: The second was preferred in both orders.
+        ties: Neither was preferred in either order, or the answers are the same text.
         disagreements: The preference changed with the order: counted as ties.
-        abstentions: A verdict abstained: left out.
+        abstentions: At least one verdict is an abstention: left out.
 
     Example:
         >>> PairRecord("x", "y", 3, 1, 0, 2, 0).wins
@@ -45,7 +45,7 @@ class PairRecord:
 
     @property
     def wins(self) -> tuple[float, float]:
-        """The wins of both as Bradley-Terry sees them, ties and disagreements as half wins."""
+        """The wins of both for the Bradley-Terry model; ties and disagreements are half wins."""
         halves = (self.ties + self.disagreements) / 2
         return self.first_wins + halves, self.second_wins + halves
 
@@ -53,11 +53,11 @@ class PairRecord:
 @final
 @dataclass(frozen=True)
 class JudgeResult:
-    """What a judge found. Printed, it is a table.
+    """The result of a judge. It prints as tables.
 
     Attributes:
-        judge: The judge, as Python would write it (without its key).
-        arms: The arms, as they were given.
+        judge: The repr of the judge (without its key).
+        arms: The arms, in the order in which they were given.
         ranking: The arms, the best first; empty if the verdicts do not rank them.
         unranked: Why there is no ranking; empty if there is one.
         confidence: The level of the intervals.
@@ -85,7 +85,7 @@ class JudgeResult:
 
     @property
     def n_abstentions(self) -> int:
-        """How many verdicts abstained."""
+        """How many verdicts are abstentions."""
         return sum(verdict.choice == "abstained" for verdict in self.verdicts)
 
     @property
@@ -100,7 +100,7 @@ class JudgeResult:
 
     @property
     def n_first_preferred(self) -> int:
-        """How many verdicts preferred the answer shown first; half of `n_preferences` for a judge without a bias."""
+        """How many verdicts preferred the answer shown first: about half of `n_preferences` without position bias."""
         return sum(verdict.choice == "first" for verdict in self.verdicts)
 
     @property
@@ -148,7 +148,7 @@ def _record(counts: Counter[tuple[frozenset[str], Outcome, str | None]], first: 
 
 
 def _as_text(result: JudgeResult) -> str:
-    """The ranking, the record of each pair, and what there is to know about the verdicts."""
+    """Format the ranking, the record of each pair, and the counts of the verdicts."""
     parts = [_ranking(result), _pairs(result), _verdicts(result)]
     return "\n\n".join(parts)
 

@@ -1,4 +1,4 @@
-"""QuestEval: scores by questions asked and answered, with parts that can be replaced."""
+"""QuestEval: scores from generated questions and their answers, with replaceable parts."""
 
 from rankselect.metrics.questeval.cloze import ClozeAnswerer, ClozeGenerator, QuestEvalCloze
 from rankselect.metrics.questeval.content_spans import ContentSpans

@@ -1,4 +1,4 @@
-"""Questions and answers by rule: a gap in the text, filled by the span that stands among the same words."""
+"""Rule-based questions and answers: a gap in one text is filled with the span in the most similar context."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["ClozeAnswerer", "ClozeGenerator", "QuestEvalCloze"]
 
 _GAP = "_____"
-_REACH = 12  # words that a question shows on each side of its gap
-_WINDOW = 240  # characters in which they are looked for
-_DECAY = 0.8  # a content word further away counts so much less
-_BEYOND = 0.3  # so does what stands in another sentence
+_REACH = 12  # words of context on each side of a gap
+_WINDOW = 240  # characters in which these words are searched
+_DECAY = 0.8  # factor of a word's weight for each content word between it and the gap
+_BEYOND = 0.3  # factor of its weight for each end of a sentence in between
 _TOKEN = re.compile(r"\w+|[.!?](?=\s|$)")
 _ENDS = frozenset(".!?")
 _SUFFIX = re.compile(r"(?<=\w{3})(?:ies|ing|ed|es|s|y|e)$")
@@ -32,7 +32,7 @@ _SUFFIX = re.compile(r"(?<=\w{3})(?:ies|ing|ed|es|s|y|e)$")
 @final
 @dataclass(frozen=True)
 class ClozeGenerator(QuestionGenerator):
-    """Cuts the answer out of the text: the question is a gap with twelve words on each side.
+    """Removes the answer from the text: the question is the gap with twelve words on each side.
 
     References:
         Taylor, "Cloze Procedure: A New Tool for Measuring Readability", Journalism Quarterly 30(4), 1953,
@@ -44,7 +44,7 @@ class ClozeGenerator(QuestionGenerator):
     """
 
     def generate(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
-        """A gap in place of the first such span; the gap alone if the text does not hold the answer."""
+        """Put a gap in place of the first span with the answer; only a gap if the text does not contain the answer."""
         places: dict[str, dict[str, Span]] = {}
         questions = []
         for answer, text in pairs:
@@ -60,10 +60,10 @@ class ClozeGenerator(QuestionGenerator):
 @final
 @dataclass(frozen=True)
 class ClozeAnswerer(QuestionAnswerer):
-    """Fills a gap with that span of the text whose own surroundings are most like those of the gap.
+    """Fills a gap with the span whose context in the text is most similar to the context of the gap.
 
-    Surroundings are compared by the cosine between their content words: near ones count more than distant ones, and
-    than those of other sentences; words on the same side of both gaps count more than on different ones. The best
+    Contexts are compared by the cosine similarity of their content words. Near words count more than distant words and
+    words in other sentences; words on the same side of both gaps count more than words on different sides. The highest
     cosine is the answerability. Without a common word there is no answer.
 
     Example:
@@ -82,22 +82,22 @@ class ClozeAnswerer(QuestionAnswerer):
 
 @final
 class _Fillers:
-    """The spans of a text, to be found by the words around them."""
+    """The spans of a text, indexed by the words around them."""
 
     def __init__(self, text: str) -> None:
         spans = content_spans(text)
         self._texts = [text[start:end] for start, end in spans]
         self._index: dict[str, list[tuple[int, float]]] = defaultdict(list)
         for number, span in enumerate(spans):
-            for feature, weight in _surroundings(_question(text, span)).items():
+            for feature, weight in _context(_question(text, span)).items():
                 self._index[feature].append((number, weight))
 
     def best(self, question: str) -> FoundAnswer:
-        surroundings = _surroundings(question)
-        if not surroundings and self._texts:  # a text that is nothing but the answer
+        context = _context(question)
+        if not context and self._texts:  # the text consists of the answer only
             return FoundAnswer(self._texts[0], 0.0)
         cosines: dict[int, float] = defaultdict(float)
-        for feature, weight in surroundings.items():
+        for feature, weight in context.items():
             for number, other in self._index.get(feature, ()):
                 cosines[number] += weight * other
         if not cosines:
@@ -115,8 +115,8 @@ def _question(text: str, place: Span) -> str:
     return f"{before}{_GAP}{after}"
 
 
-def _surroundings(question: str) -> dict[str, float]:
-    """The content words around the gap (all words if there are none) with weights of Euclidean length 1."""
+def _context(question: str) -> dict[str, float]:
+    """Return the content words around the gap (all words if there are none); the weights have Euclidean length 1."""
     left, _, right = question.lower().partition(_GAP)
     sides = {"<": _TOKEN.findall(left)[::-1], ">": _TOKEN.findall(right)}
     if all(token in FUNCTION_WORDS or token in _ENDS for tokens in sides.values() for token in tokens):
@@ -141,9 +141,9 @@ def _surroundings(question: str) -> dict[str, float]:
 @final
 @dataclass(frozen=True, kw_only=True)
 class QuestEvalCloze(QuestionMetric):
-    """QuestEval with gaps for questions: content words are cut out of one text and looked for in the other.
+    """QuestEval with cloze questions: content words are removed from one text and searched in the other.
 
-    It rewards the same words among the same words. It knows no synonyms and no meaning, and its scores cannot be
+    It rewards the same words in the same context. It does not recognise synonyms or meaning, and its scores cannot be
     compared with those of `QuestEval`, published or not.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Noun-like spans by rule: runs of content words, names kept apart from the words before them."""
+"""Rule-based noun-like spans: runs of content words, with names separated from the words before them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 
 
 class Span(NamedTuple):
-    """A stretch of a text: ``text[start:end]``."""
+    """A part of a text: ``text[start:end]``."""
 
     start: int
     end: int
@@ -52,10 +52,10 @@ class Span(NamedTuple):
 @final
 @dataclass(frozen=True)
 class ContentSpans(AnswerSelector):
-    """Selects noun-like spans of a whole text: up to three content words in a row, each distinct span once.
+    """Selects noun-like spans of a text: up to three content words in a row, each distinct span once.
 
-    A span ends at punctuation, at a function word or frequent verb, before a capitalised word that follows one in
-    small letters, and after three words. A text without content words ("Yes, it is.") is selected whole.
+    A span ends at punctuation, at a function word or frequent verb, before a capitalised word that follows a lower-case
+    word, and after three words. If a text has no content words ("Yes, it is."), the complete text is selected.
 
     Example:
         >>> ContentSpans().select(["The doctor gave Marie Curie 20 mg of insulin."])
@@ -63,12 +63,12 @@ class ContentSpans(AnswerSelector):
     """
 
     def select(self, texts: Sequence[str]) -> list[list[str]]:
-        """The distinct spans of each text, in its order."""
+        """Return the distinct spans of each text, in the order of the text."""
         return [list(dict.fromkeys(text[start:end] for start, end in content_spans(text))) for text in texts]
 
 
 def content_spans(text: str) -> list[Span]:
-    """All spans of a text, in its order."""
+    """Return all spans of a text, in the order of the text."""
     tokens = [(match.group(), Span(*match.span())) for match in _TOKEN.finditer(text)]
     words = [place for token, place in tokens if _is_word(token)]
     if not words:

@@ -1,4 +1,4 @@
-"""The parts of QuestEval that are models: T5 writes questions, T5 answers them, BERTScore compares answers."""
+"""The model-based parts of QuestEval: T5 generates questions, T5 answers them, BERTScore compares answers."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ __all__ = ["BertSimilarity", "T5QuestionAnswerer", "T5QuestionGenerator"]
 @final
 @dataclass(frozen=True)
 class T5QuestionGenerator(QuestionGenerator):
-    """Questions from a T5 model.
+    """Generates questions with a T5 model.
 
     Args:
         model: Its hub name, or a folder with its weights and ``spiece.model``. It is loaded at first use.
         revision: The branch, tag or commit on the hub.
-        prefix: What the input begins with; an empty one is left out, with its separator.
-        max_new_tokens: A question is cut after so many tokens.
-        batch_size: Inputs generated for at once.
+        prefix: The beginning of the input; if empty, it is left out with its separator.
+        max_new_tokens: The maximum number of tokens in a question.
+        batch_size: Questions per batch.
         device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda:1"``, …
 
     Raises:
@@ -81,17 +81,17 @@ class T5QuestionGenerator(QuestionGenerator):
 @final
 @dataclass(frozen=True)
 class T5QuestionAnswerer(QuestionAnswerer):
-    """Answers from a T5 model that says "unanswerable" where a text has no answer.
+    """Answers questions with a T5 model that returns "unanswerable" if a text has no answer.
 
-    The answerability is 1 minus the probability that the first token is the one with which "unanswerable" begins.
+    The answerability is 1 minus the probability that the first token is the first token of "unanswerable".
 
     Args:
         model: Its hub name, or a folder with its weights and ``spiece.model``. It is loaded at first use.
         revision: The branch, tag or commit on the hub.
-        unanswerable_id: The id with which the answer "unanswerable" begins; None to look it up in the vocabulary
-            (73 in T5's own).
-        max_new_tokens: An answer is cut after so many tokens.
-        batch_size: Questions answered at once.
+        unanswerable_id: The id of the first token of "unanswerable"; None to look it up in the vocabulary (73 in T5's
+            own).
+        max_new_tokens: The maximum number of tokens in an answer.
+        batch_size: Questions per batch.
         device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda:1"``, …
 
     Raises:
@@ -141,7 +141,7 @@ class BertSimilarity(AnswerSimilarity):
     Args:
         model: The hub name or folder of the encoder. It is loaded at first use.
         layer: The layer whose hidden states are compared.
-        batch_size: Answers encoded at once.
+        batch_size: Answers per batch.
         device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda:1"``, …
 
     Raises:
@@ -167,7 +167,7 @@ class BertSimilarity(AnswerSimilarity):
         return f"BertSimilarity {weights_identity(self.model)} {self.layer} bert-score {version}{prefix}"
 
     def compare(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """The F1 of each (found answer, wanted answer); 0 where one is blank."""
+        """Return the F1 of each (found answer, expected answer); 0 if one of them is blank."""
         return f1_scores(self._scorer, pairs)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The parts of QuestEval that can be replaced: who selects answers, asks, answers, and compares two answers."""
+"""The replaceable parts of QuestEval, which select answers, generate questions, answer them, and compare answers."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ __all__ = [
     "weights_identity",
 ]
 
-_SMALL = 1 << 20  # bytes; larger files are identified by size and time of change
+_SMALL = 1 << 20  # bytes; larger files are identified by size and modification time
 
 
 class FoundAnswer(NamedTuple):
-    """What a text answers to a question.
+    """An answer to a question from a text.
 
     Attributes:
-        text: The answer, in words; it may be empty.
-        answerability: How sure it is that the text answers the question at all, from 0 to 1.
+        text: The answer; it may be empty.
+        answerability: The confidence that the text answers the question at all, from 0 to 1.
 
     Example:
         >>> FoundAnswer("Paris", 0.98).text
@@ -43,15 +43,15 @@ class FoundAnswer(NamedTuple):
 
 
 class Part:
-    """The base of every part. A part should be a frozen dataclass: its repr then says what it does."""
+    """The base class of all parts. A part should be a frozen dataclass, so that its repr describes it."""
 
     def identity(self) -> str:
-        """Everything that its results depend on, as text: cached results are found again under it.
+        """Return everything that the results depend on, as text: it is part of the key of cached results.
 
-        The repr, unless a part says otherwise. A part that reads a file or a model must add what identifies that.
+        The default is the repr. A part that reads a file or a model must add something that identifies it.
 
         Raises:
-            ArgumentError: If the part has no repr of its own, and so nothing that identifies it.
+            ArgumentError: If the part has no repr of its own that could identify it.
         """
         if type(self).__repr__ is object.__repr__:
             raise ArgumentError(
@@ -63,7 +63,7 @@ class Part:
 
 
 class AnswerSelector(Part, ABC):
-    """Chooses what is asked about in a text.
+    """Selects the answers in a text for which questions are generated.
 
     Example:
         >>> class Numbers(AnswerSelector):
@@ -75,11 +75,11 @@ class AnswerSelector(Part, ABC):
 
     @abstractmethod
     def select(self, texts: Sequence[str]) -> Sequence[Sequence[str]]:
-        """For each text, the answers that questions are made for. An answer given twice counts twice."""
+        """Return, for each text, the answers to generate questions for. An answer returned twice counts twice."""
 
 
 class QuestionGenerator(Part, ABC):
-    """Asks for an answer.
+    """Generates a question for an answer.
 
     Example:
         >>> class Definition(QuestionGenerator):
@@ -91,7 +91,7 @@ class QuestionGenerator(Part, ABC):
 
     @abstractmethod
     def generate(self, pairs: Sequence[tuple[str, str]]) -> Sequence[str]:
-        """For each (answer, text), a question that the text answers with that answer."""
+        """Return, for each (answer, text), a question to which the text gives that answer."""
 
 
 class QuestionAnswerer(Part, ABC):
@@ -107,27 +107,27 @@ class QuestionAnswerer(Part, ABC):
 
     @abstractmethod
     def answer(self, pairs: Sequence[tuple[str, str]]) -> Sequence[FoundAnswer]:
-        """For each (question, text), what the text answers."""
+        """Return, for each (question, text), the answer from the text."""
 
 
 class AnswerSimilarity(Part, ABC):
-    """Compares answers; the score named ``"bertscore"``.
+    """Compares answers, for the score named ``"bertscore"``.
 
     Example:
         >>> class SameText(AnswerSimilarity):
         ...     def compare(self, pairs):
-        ...         return [float(found == wanted) for found, wanted in pairs]
+        ...         return [float(found == expected) for found, expected in pairs]
         >>> SameText().compare([("Paris", "Paris"), ("Rome", "Paris")])
         [1.0, 0.0]
     """
 
     @abstractmethod
     def compare(self, pairs: Sequence[tuple[str, str]]) -> Sequence[float]:
-        """For each (found answer, wanted answer), their similarity; it is clipped to [0, 1] in the score."""
+        """Return, for each (found answer, expected answer), their similarity; the score clips it to [0, 1]."""
 
 
 def weights_identity(name: str, revision: str = "main") -> str:
-    """What identifies the weights of a model, and the library that runs them; no weights are loaded.
+    """Return text that identifies the weights of a model and the library that runs them; no weights are loaded.
 
     Args:
         name: A hub name or a folder.
@@ -148,12 +148,12 @@ def weights_identity(name: str, revision: str = "main") -> str:
 
 
 def missing_model(name: str, error: BaseException) -> ModelError:
-    """The error about a model that cannot be loaded."""
+    """Return the error for a model that cannot be loaded."""
     return ModelError(
         f"the model {name}",
         f"none that can be loaded ({first_sentence(error)})",
-        "Download it while online, or give a folder that holds it. The metric questeval-cloze needs no model; its "
-        "scores are on another scale.",
+        "Download it while online, or give a folder that contains it. The metric questeval-cloze needs no model; its "
+        "scores are on a different scale.",
     )
 
 

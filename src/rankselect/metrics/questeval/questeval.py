@@ -1,4 +1,4 @@
-"""QuestEval: a text is good if it answers the questions of the texts it should agree with, and they answer its own."""
+"""QuestEval: compares two texts by answering questions about each text from the other one."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ __all__ = ["QuestEval"]
 class QuestEval(QuestionMetric):
     r"""QuestEval 0.2.4 for text: questions generated, answered and compared by models.
 
-    Answers are selected in each text (named entities and noun chunks), and a question is generated for each. The
-    hypothesis' questions are asked on the text it is compared with (precision), that text's on the hypothesis
-    (recall). Each question scores by its answerability, by the BERTScore and by the token F1 of the answer found
-    with the answer wanted; all these scores are averaged. The comparison's score is the arithmetic mean of precision
-    and recall, an example's the best of its comparisons.
+    Answers are selected in each text (named entities and noun chunks), and a question is generated for each answer.
+    The questions about the hypothesis are answered from the text it is compared with (precision), and the questions
+    about that text from the hypothesis (recall). Each question has three scores: its answerability, and the BERTScore
+    and token F1 between the found answer and the expected answer; all these scores are averaged. The score of a
+    comparison is the arithmetic mean of precision and recall; the score of an example is the best of its comparisons.
 
-    Making one loads nothing: models are loaded at first use.
+    Creating the metric loads nothing: models are loaded at first use.
 
     Attributes:
-        answerer: Who answers questions: a part, or a T5 model's hub name or folder.
-        generator: Who asks: a part, or a T5 model's hub name or folder.
-        selector: Who selects answers.
-        similarity: Who compares answers, for the score ``"bertscore"``.
+        answerer: Answers questions: a part, or a T5 model's hub name or folder.
+        generator: Generates questions: a part, or a T5 model's hub name or folder.
+        selector: Selects answers.
+        similarity: Compares answers, for the score ``"bertscore"``.
 
     Raises:
         ArgumentError: If no score is chosen.
@@ -70,6 +70,6 @@ class QuestEval(QuestionMetric):
             object.__setattr__(self, "generator", T5QuestionGenerator(self.generator))
 
     def parts(self) -> tuple[AnswerSelector, QuestionGenerator, QuestionAnswerer, AnswerSimilarity | None]:
-        """The parts as they were given; the similarity only if it is scored."""
+        """Return the parts that were given; the similarity only if a score needs it."""
         generator, answerer = cast("QuestionGenerator", self.generator), cast("QuestionAnswerer", self.answerer)
         return self.selector, generator, answerer, self.similarity if "bertscore" in self.scores else None

@@ -1,4 +1,4 @@
-"""The base of metrics that ask questions: settings, the full call, its result, and the identity of a score."""
+"""The base class of metrics that ask questions: settings, scoring, the result, and the signature of scores."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class QuestEvalResult:
     """The scores of a set of hypotheses.
 
     Attributes:
-        metric: The name of the metric: scores of different names cannot be compared.
+        metric: The name of the metric: scores of metrics with different names cannot be compared.
         examples: One entry for each hypothesis.
-        scored_by: The metric itself; its `signature()` names all settings and parts.
+        scored_by: The metric object; its `signature()` names all settings and parts.
 
     Example:
         >>> from rankselect.metrics.questeval import QuestEvalCloze
@@ -76,14 +76,14 @@ class QuestEvalResult:
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionMetric(Metric):
-    """The base of metrics that score a text by questions and answers.
+    """The base class of metrics that score a text by questions and answers.
 
     Attributes:
-        scores: Which scores of a question are pooled: of ``"answerability"``, ``"bertscore"`` and ``"f1"``.
-        consistency: Whether a question counts only as far as its own text answers it rightly (token F1).
-        reduction: Over the comparisons of an example: ``"max"``, ``"mean"`` or ``"min"``.
-        cache: A folder in which the parts' results are kept between runs; None for none.
-        progress: Whether long work shows progress bars.
+        scores: The scores of a question that are pooled, out of ``"answerability"``, ``"bertscore"`` and ``"f1"``.
+        consistency: Whether a question is weighted by the token F1 of the answer from its own text.
+        reduction: The reduction over the comparisons of an example: ``"max"``, ``"mean"`` or ``"min"``.
+        cache: A folder in which the parts' results are stored between runs; None for no cache.
+        progress: Whether to show progress bars for long computations.
     """
 
     scores: tuple[str, ...] = SCORES
@@ -95,7 +95,7 @@ class QuestionMetric(Metric):
 
     def __post_init__(self) -> None:
         if isinstance(self.scores, str) or not self.scores:
-            raise ArgumentError("a tuple of scores", repr(self.scores), f"Choose of {', '.join(self.known_scores)}.")
+            raise ArgumentError("a tuple of scores", repr(self.scores), f"Choose from {', '.join(self.known_scores)}.")
         for score in self.scores:
             if score not in self.known_scores:
                 raise UnknownNameError("score of a question", str(score), self.known_scores)
@@ -105,15 +105,18 @@ class QuestionMetric(Metric):
 
     @abstractmethod
     def parts(self) -> tuple[AnswerSelector, QuestionGenerator, QuestionAnswerer, AnswerSimilarity | None]:
-        """Who selects answers, who asks, who answers, and who compares answers (None: no score needs it)."""
+        """Return the parts that select answers, generate questions, answer them, and compare answers.
+
+        The last one is None if no score needs it.
+        """
 
     @final
     def signature(self) -> str:
-        """Everything that the scores depend on, as text; scores of different signatures cannot be compared.
+        """Return everything that the scores depend on, as text; scores with different signatures cannot be compared.
 
         Raises:
-            ArgumentError: If a part has nothing that identifies it.
-            ModelError: If a model is missing whose weights identify a part.
+            ArgumentError: If a part has no identity.
+            ModelError: If a model whose weights identify a part is missing.
         """
         settings = f"scores={self.scores} consistency={self.consistency} reduction={self.reduction}"
         parts: list[Part] = [part for part in self.parts() if part is not None]
@@ -131,12 +134,12 @@ class QuestionMetric(Metric):
 
         Args:
             hypotheses: n texts to score, or answers of `generate_answers`; an empty text scores 0.
-            sources: n texts they were made from.
-            references: n rows of right texts, all rows of the same length.
+            sources: n texts that the hypotheses were created from.
+            references: n rows of reference texts, all rows of the same length.
 
         Raises:
             MetricError: If there are no hypotheses, nothing to compare them with, lengths differ, something is not
-                text, or a part returns something else than it should.
+                text, or a part returns an invalid result.
             ModelError: If a part needs a model that cannot be loaded.
             MissingExtraError: If a part needs a package that is not installed.
             SaveError: If the cache cannot be written.
@@ -149,5 +152,5 @@ class QuestionMetric(Metric):
 
     @final
     def values(self, answers: MetricInput) -> NDArray[np.float64]:
-        """The score of each answer against its reference, from 0 to 1."""
+        """Return the score of each answer against its reference, from 0 to 1."""
         return self.score(answers.predictions, references=[[each] for each in answers.references]).values

@@ -1,4 +1,4 @@
-"""Which texts are compared, and every question of each, asked on the texts that it is compared with."""
+"""The texts that are compared, and the questions about each text, answered from the texts it is compared with."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Example:
 
     Attributes:
         hypothesis: The text to be scored.
-        source: The text it was made from, if given.
-        references: Right texts, as many for every example.
+        source: The text it was created from, if given.
+        references: Reference texts, the same number for every example.
     """
 
     hypothesis: str
@@ -42,7 +42,7 @@ class Example:
     references: tuple[str, ...]
 
     def compared(self) -> list[tuple[str, str]]:
-        """(name, text) of the source, if there is one, and of each reference."""
+        """Return (name, text) of the source, if there is one, and of each reference."""
         source = [] if self.source is None else [("source", self.source)]
         return source + [(f"reference {number}", text) for number, text in enumerate(self.references, start=1)]
 
@@ -52,7 +52,7 @@ def checked_examples(
     sources: Iterable[str] | None,
     references: Iterable[Iterable[str]] | None,
 ) -> list[Example]:
-    """What was given, example by example, or one precise error.
+    """Check the input and return it as examples.
 
     Raises:
         MetricError: If there is no example, nothing to compare with, lengths or numbers of references differ, or
@@ -60,7 +60,7 @@ def checked_examples(
     """
     found = checked_predictions(hypotheses, "hypotheses")
     if not found:
-        raise MetricError("at least one hypothesis", "none", "A mean over nothing is not a number.")
+        raise MetricError("at least one hypothesis", "none", "Pass the texts to score.")
     if sources is None and references is None:
         raise MetricError("sources, references, or both", "neither", "Give something to compare the hypotheses with.")
     origins = [None] * len(found) if sources is None else checked_texts(sources, "sources")
@@ -95,13 +95,13 @@ def _rows(references: Iterable[Iterable[str]]) -> list[tuple[str, ...]]:
 @final
 @dataclass(frozen=True)
 class QuestionAnswers:
-    """All questions and what was answered.
+    """All questions and their answers.
 
     Attributes:
-        questions: For each text, (question, wanted answer) in the order in which the answers were selected.
-        answers: For each (question, text), what the text answers.
-        similarities: For each (found answer, wanted answer), their similarity, if it is scored.
-        consistency: Whether a question counts only as far as its own text answers it rightly.
+        questions: For each text, (question, expected answer) in the order in which the answers were selected.
+        answers: For each (question, text), the answer from the text.
+        similarities: For each (found answer, expected answer), their similarity, if a score needs it.
+        consistency: Whether a question is weighted by the token F1 of the answer from its own text.
     """
 
     questions: Mapping[str, Sequence[tuple[str, str]]]
@@ -110,25 +110,25 @@ class QuestionAnswers:
     consistency: bool
 
     def weights(self, text: str) -> list[float]:
-        """One weight for each question of a text: 1, or its consistency."""
+        """Return one weight for each question about a text: 1, or its consistency."""
         if not self.consistency:
             return [1.0] * len(self.questions[text])
-        return [token_f1(self.answers[question, text].text, wanted) for question, wanted in self.questions[text]]
+        return [token_f1(self.answers[question, text].text, expected) for question, expected in self.questions[text]]
 
 
 @final
 @dataclass(frozen=True)
 class QuestionPipeline:
-    """The parts in a row: answers are selected, questions generated, answered and, if need be, compared.
+    """Runs the parts in order: select answers, generate questions, answer them and, if needed, compare the answers.
 
     Attributes:
-        selector: Chooses what is asked about.
-        generator: Asks.
-        answerer: Answers.
+        selector: Selects answers.
+        generator: Generates questions.
+        answerer: Answers questions.
         similarity: Compares answers; None if no score needs it.
-        consistency: Whether questions are put to their own texts too.
-        cache: Where results are kept between runs, if anywhere.
-        progress: Whether long work shows progress bars.
+        consistency: Whether questions are also answered from their own texts.
+        cache: The cache of results between runs, or None.
+        progress: Whether to show progress bars for long computations.
     """
 
     selector: AnswerSelector
@@ -140,7 +140,7 @@ class QuestionPipeline:
     progress: bool
 
     def run(self, examples: Sequence[Example]) -> QuestionAnswers:
-        """Ask every question of every text where it has to be answered; the same thing is never asked twice."""
+        """Answer every question from every text that it is needed for; equal inputs are computed once."""
         directions = _directions(examples)
         questions = self._questions(list(dict.fromkeys(source for source, _ in directions)))
         asked = [(question, target) for source, target in directions for question, _ in questions[source]]
@@ -150,22 +150,22 @@ class QuestionPipeline:
         similarities = {}
         if self.similarity is not None:
             pairs = [
-                (answers[question, target].text, wanted)
+                (answers[question, target].text, expected)
                 for source, target in directions
-                for question, wanted in questions[source]
+                for question, expected in questions[source]
             ]
             similarities = comparing(self.similarity).results(pairs, self.cache, progress=self.progress)
         return QuestionAnswers(questions, answers, similarities, self.consistency)
 
     def _questions(self, texts: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
         selected = selecting(self.selector).results(texts, self.cache, progress=self.progress)
-        wanted = [(answer, text) for text in texts for answer in selected[text]]
-        generated = generating(self.generator).results(wanted, self.cache, progress=self.progress)
+        pairs = [(answer, text) for text in texts for answer in selected[text]]
+        generated = generating(self.generator).results(pairs, self.cache, progress=self.progress)
         return {text: [(generated[answer, text], answer) for answer in selected[text]] for text in texts}
 
 
 def _directions(examples: Sequence[Example]) -> list[tuple[str, str]]:
-    """(text whose questions are asked, text that answers): both directions of each comparison of non-empty texts."""
+    """Return (text of the questions, text of the answers): both directions of each comparison of non-empty texts."""
     found: dict[tuple[str, str], None] = {}
     for example in examples:
         for _, text in example.compared():

@@ -1,4 +1,4 @@
-"""Results of earlier runs on disk, each under everything that it depends on."""
+"""A cache of results on disk, keyed by everything that they depend on."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ __all__ = ["ResultCache", "open_cache"]
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 1  # of the layout: a change makes old entries unreachable
-_WAIT_S = 60.0  # for another process that is writing
+_VERSION = 1  # of the layout: a new version ignores old entries
+_WAIT_S = 60.0  # seconds to wait while another process is writing
 
 Input = TypeVar("Input", str, tuple[str, str])
 Output = TypeVar("Output")
@@ -30,11 +30,11 @@ Output = TypeVar("Output")
 
 @final
 class ResultCache:
-    """Results under the SHA-256 of the stage, the part's identity and the input; values are JSON.
+    """Results keyed by the SHA-256 of the stage, the part's identity and the input; values are JSON.
 
     Args:
-        path: An SQLite database, made if need be. Several processes may share it. A file that is no database any more
-            is removed, with a warning, and begun anew.
+        path: An SQLite database, created if needed. Several processes may share it. A damaged file is removed, with a
+            warning, and created again.
 
     Raises:
         SaveError: If the file or its folder cannot be written; `read` and `write` raise it too.
@@ -44,12 +44,12 @@ class ResultCache:
         self._path = path
         with self._reporting():
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = _sound(path)
+            self._connection = _opened(path)
 
     def read(
         self, stage: str, identity: str, inputs: Sequence[Input], checked: Callable[[Any], Output]
     ) -> dict[Input, Output]:
-        """What is known of these inputs; an entry that is damaged counts as unknown."""
+        """Return the stored results for these inputs; a damaged entry counts as missing."""
         found: dict[Input, Output] = {}
         for each in inputs:
             with self._reporting():
@@ -60,11 +60,11 @@ class ResultCache:
             try:
                 found[each] = checked(_intact(*row))
             except (ValueError, TypeError):
-                logger.warning("An entry of the cache %s is damaged; it is made again.", self._path)
+                logger.warning("An entry of the cache %s is damaged; it is computed again.", self._path)
         return found
 
     def write(self, stage: str, identity: str, results: Mapping[Input, Any]) -> None:
-        """Keep results: all of them or, if this is interrupted, none."""
+        """Store results: all of them or, if this is interrupted, none."""
         values = [json.dumps(result).encode("ascii") for result in results.values()]
         keys = [_key(stage, identity, each) for each in results]
         rows = [(key, value, zlib.crc32(value)) for key, value in zip(keys, values, strict=True)]
@@ -72,7 +72,7 @@ class ResultCache:
             self._connection.executemany("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", rows)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._connection.close()
 
     @contextmanager
@@ -89,7 +89,7 @@ class ResultCache:
 
 @contextmanager
 def open_cache(folder: str | os.PathLike[str] | None) -> Iterator[ResultCache | None]:
-    """The cache in a folder while the block runs; None without a folder."""
+    """Open the cache in a folder for a block; None without a folder."""
     if folder is None:
         yield None
         return
@@ -97,13 +97,13 @@ def open_cache(folder: str | os.PathLike[str] | None) -> Iterator[ResultCache | 
         yield cache
 
 
-def _sound(path: Path) -> sqlite3.Connection:
+def _opened(path: Path) -> sqlite3.Connection:
     try:
         return _connected(path)
-    except sqlite3.OperationalError:  # locked, full, not to be open_cache: not the file's fault
+    except sqlite3.OperationalError:  # locked, disk full, or cannot be opened: the file is not damaged
         raise
     except sqlite3.DatabaseError as error:
-        logger.warning("%s is damaged (%s); it is begun anew.", path, error)
+        logger.warning("%s is damaged (%s); it is created again.", path, error)
         path.unlink()
         return _connected(path)
 
@@ -133,5 +133,5 @@ def _key(stage: str, identity: str, each: str | tuple[str, str]) -> bytes:
 
 def _intact(value: Any, checksum: Any) -> Any:
     if not isinstance(value, bytes) or zlib.crc32(value) != checksum:
-        raise ValueError("another checksum")
+        raise ValueError("the checksum does not match")
     return json.loads(value)

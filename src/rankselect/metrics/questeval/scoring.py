@@ -1,4 +1,4 @@
-"""From questions and their answers to a score; pure arithmetic, in the original's order of operations."""
+"""Scores from questions and their answers: pure arithmetic, in the same order of operations as the original."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class TextComparison:
 
     Attributes:
         against: ``"source"``, or ``"reference 1"``, ``"reference 2"``, …
-        recall: How well the hypothesis answers the questions of the other text, from 0 to 1.
-        precision: How well the other text answers the questions of the hypothesis.
+        recall: How well the hypothesis answers the questions about the other text, from 0 to 1.
+        precision: How well the other text answers the questions about the hypothesis.
         score: The arithmetic mean of both; 0 if either text is empty.
-        n_recall_questions: How many questions `recall` rests on; without any it is 0.
-        n_precision_questions: How many `precision` rests on.
+        n_recall_questions: The number of questions behind `recall`; without any, `recall` is 0.
+        n_precision_questions: The number of questions behind `precision`; likewise.
     """
 
     against: str
@@ -45,12 +45,12 @@ class TextComparison:
 @final
 @dataclass(frozen=True)
 class ExampleScore:
-    """One hypothesis against all that it was compared with.
+    """One hypothesis against all texts that it was compared with.
 
     Attributes:
-        score: The comparisons' scores, reduced (by default, the best of them).
-        recall: The recall that goes with it: that of the chosen comparison, or the mean.
-        precision: The precision that goes with it.
+        score: The reduced score of the comparisons (by default, the best one).
+        recall: The recall of the comparison with that score, or the mean.
+        precision: The precision of the comparison with that score, or the mean.
         comparisons: The source first, if there is one, then the references in their order.
     """
 
@@ -61,11 +61,11 @@ class ExampleScore:
 
 
 def example_score(example: Example, asked: QuestionAnswers, scores: Sequence[str], reduction: str) -> ExampleScore:
-    """The score of one example.
+    """Score one example.
 
     Args:
         example: The hypothesis and the texts it is compared with.
-        asked: The questions of all texts, and what was answered.
+        asked: The questions about all texts, and their answers.
         scores: Which scores of a question are pooled.
         reduction: ``"max"``, ``"mean"`` or ``"min"`` over the comparisons.
     """
@@ -90,20 +90,20 @@ def _comparison(name: str, hypothesis: str, text: str, asked: QuestionAnswers, s
 
 
 def _side_score(source: str, target: str, asked: QuestionAnswers, scores: Sequence[str]) -> float:
-    """How well the text `target` answers the questions of the text `source`."""
+    """Return how well the text `target` answers the questions about the text `source`."""
     questions = asked.questions[source]
     if not questions:
         return 0.0
     weights = asked.weights(source)
     pooled: list[float] = []
     for score in scores:
-        for (question, wanted), weight in zip(questions, weights, strict=True):
+        for (question, expected), weight in zip(questions, weights, strict=True):
             found = asked.answers[question, target]
             if score == "answerability":
                 value = found.answerability
             elif score == "f1":
-                value = token_f1(found.text, wanted)
+                value = token_f1(found.text, expected)
             else:
-                value = asked.similarities[found.text, wanted]
+                value = asked.similarities[found.text, expected]
             pooled.append(min(max(value, 0.0), 1.0) * weight)
     return float(np.average(pooled))

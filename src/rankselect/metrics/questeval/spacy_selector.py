@@ -1,4 +1,4 @@
-"""Answers selected by spaCy: named entities and noun chunks of the first sentences."""
+"""Selection of answers with spaCy: named entities and noun chunks of the first sentences."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["SpacySelector", "first_sentences", "pseudo_sentences"]
 
 
 def pseudo_sentences(doc: Doc) -> Iterator[str]:
-    """The pseudo-sentences of a tokenised text.
+    """Yield the pseudo-sentences of a tokenised text.
 
-    A sentence ends before the first token that is not punctuation after a token ".", "!" or "?". So closing quotes
-    stay with the sentence they close (opening brackets too), "..." and line ends do not end one, and white space
-    beyond one space begins the next.
+    After a token ".", "!" or "?", the next sentence starts at the first token that is not punctuation. So closing
+    quotes (but also opening brackets) belong to the sentence before them, "..." and line breaks do not end a sentence,
+    and additional white space starts the next one.
     """
     start, ended = 0, False
     for token in doc:
@@ -36,7 +36,7 @@ def pseudo_sentences(doc: Doc) -> Iterator[str]:
 
 
 def first_sentences(doc: Doc, limit: int | None) -> str:
-    """The first pseudo-sentences of a text, joined by one space; the text as it is without a limit."""
+    """Return the first pseudo-sentences of a text, joined by one space; without a limit, the unchanged text."""
     if limit is None:
         return doc.text
     return " ".join(list(pseudo_sentences(doc))[:limit])
@@ -45,12 +45,12 @@ def first_sentences(doc: Doc, limit: int | None) -> str:
 @final
 @dataclass(frozen=True)
 class SpacySelector(AnswerSelector):
-    """QuestEval's own selection of answers.
+    """The answer selection of the original QuestEval.
 
     Args:
         pipeline: A spaCy pipeline with named entities and noun chunks. It is loaded at first use.
-        answer_types: ``"NER"`` for named entities, ``"NOUN"`` for noun chunks. What both find counts twice.
-        limit_sentences: Answers come from the first so many sentences; None for all.
+        answer_types: ``"NER"`` for named entities, ``"NOUN"`` for noun chunks. A span found by both counts twice.
+        limit_sentences: Use only this many sentences at the start of a text; None for all.
 
     Raises:
         ArgumentError: If the limit is negative or no answer type is given.
@@ -108,7 +108,7 @@ class SpacySelector(AnswerSelector):
                 f"the spaCy pipeline {self.pipeline}",
                 "none installed",
                 f"Run: python -m spacy download {self.pipeline}. "
-                "Or use the metric questeval-cloze, which needs none; its scores are on another scale.",
+                "Or use the metric questeval-cloze, which needs none; its scores are on a different scale.",
             ) from error
         return pipeline
 

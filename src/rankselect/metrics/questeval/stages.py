@@ -1,4 +1,4 @@
-"""One stage of QuestEval: distinct inputs through one part, in chunks, with a cache and a check of what comes out."""
+"""One stage of QuestEval: a part runs on distinct inputs in chunks, with a cache and checked results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Stage", "answering", "comparing", "generating", "selecting"]
 
-_CHUNK = 144  # a multiple of both batch sizes, 36 and 48; what is done is kept chunk by chunk
+_CHUNK = 144  # a multiple of both batch sizes, 36 and 48; results are stored chunk by chunk
 
 Input = TypeVar("Input", str, tuple[str, str])
 Output = TypeVar("Output")
@@ -37,11 +37,11 @@ class Stage(Generic[Input, Output]):
     """A part and how its results are checked.
 
     Attributes:
-        name: What it makes, for progress bars, messages and the cache.
+        name: The name of its results, for progress bars, messages and the cache.
         part: The part.
         run: The part's method.
-        checked: One result, checked, from what the part or the cache says; raises ValueError or TypeError
-            if it is none.
+        checked: Checks one result of the part or the cache and returns it; raises ValueError or TypeError if it is
+            invalid.
     """
 
     name: str
@@ -50,13 +50,13 @@ class Stage(Generic[Input, Output]):
     checked: Callable[[Any], Output]
 
     def results(self, inputs: Iterable[Input], cache: ResultCache | None, *, progress: bool) -> dict[Input, Output]:
-        """The part's result for each distinct input."""
-        wanted = list(dict.fromkeys(inputs))
-        if not wanted:
+        """Return the part's result for each distinct input."""
+        distinct = list(dict.fromkeys(inputs))
+        if not distinct:
             return {}
         identity = "" if cache is None else self.part.identity()
-        found = {} if cache is None else cache.read(self.name, identity, wanted, self.checked)
-        missing = [each for each in wanted if each not in found]
+        found = {} if cache is None else cache.read(self.name, identity, distinct, self.checked)
+        missing = [each for each in distinct if each not in found]
         hidden = not progress or len(missing) <= _CHUNK
         with tqdm(total=len(missing), desc=f"QuestEval {self.name}", disable=hidden) as bar:
             for start in range(0, len(missing), _CHUNK):
@@ -86,22 +86,22 @@ class Stage(Generic[Input, Output]):
 
 
 def selecting(part: AnswerSelector) -> Stage[str, tuple[str, ...]]:
-    """The stage in which answers are selected."""
+    """The stage that selects answers."""
     return Stage("answers to ask for", part, part.select, _texts)
 
 
 def generating(part: QuestionGenerator) -> Stage[tuple[str, str], str]:
-    """The stage in which questions are generated."""
+    """The stage that generates questions."""
     return Stage("questions", part, part.generate, _text)
 
 
 def answering(part: QuestionAnswerer) -> Stage[tuple[str, str], FoundAnswer]:
-    """The stage in which questions are answered."""
+    """The stage that answers questions."""
     return Stage("answers", part, part.answer, _found_answer)
 
 
 def comparing(part: AnswerSimilarity) -> Stage[tuple[str, str], float]:
-    """The stage in which found answers are compared with those wanted."""
+    """The stage that compares found answers with expected answers."""
     return Stage("similarities", part, part.compare, _finite)
 
 

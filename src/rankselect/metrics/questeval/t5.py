@@ -1,4 +1,4 @@
-"""A T5 model that turns texts into texts: greedy, in float32, as QuestEval's original wrapper did."""
+"""Text generation with T5: greedy, in float32, like QuestEval's original wrapper."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _DETACHED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're"
 class T5Vocabulary:
     """T5's sentencepiece vocabulary, used as QuestEval's original tokenizer (transformers 4.8.1) used it.
 
-    Newer tokenizers differ from one another around ``</s>``, in texts that end in it, and at unknown pieces; here
-    the vocabulary file is read directly, so that ids do not depend on the version of another library.
+    Newer tokenizers differ from one another around ``</s>``, in texts that end in it, and at unknown tokens. Here the
+    vocabulary file is read directly, so the ids do not depend on the version of another library.
 
     Attributes:
         processor: The vocabulary, a ``sentencepiece.SentencePieceProcessor``.
@@ -40,7 +40,7 @@ class T5Vocabulary:
 
         Raises:
             MissingExtraError: If sentencepiece is not installed.
-            ModelError: If the file is not one of T5.
+            ModelError: If the file is not a T5 vocabulary.
         """
         try:
             from sentencepiece import SentencePieceProcessor  # optional
@@ -58,7 +58,7 @@ class T5Vocabulary:
         return cls(processor)
 
     def encode(self, text: str, max_length: int) -> list[int]:
-        """The ids of a text, always with an end; ``</s>`` within it is one id, and what is too long loses its tail."""
+        """Return the ids of a text, always with an end id; ``</s>`` in the text is one id, and long texts are cut."""
         ids: list[int] = []
         for index, part in enumerate(text.split("</s>")):
             ids += [_END] * (index > 0) + self.processor.encode(part.strip())
@@ -66,18 +66,18 @@ class T5Vocabulary:
         return ids if ids[-1:] == [_END] else [*ids, _END]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids, without special ids, and with punctuation and clitics joined to the word before."""
-        size = len(self.processor)  # ids from there on are T5's sentinels
+        """Return the text of ids without special ids, with punctuation and clitics joined to the word before."""
+        size = len(self.processor)  # ids from here on are T5's sentinels
         text: str = self.processor.decode([each for each in ids if _UNKNOWN < each < size]).strip()
         for each in _DETACHED:
             text = text.replace(each, each.strip())
         return text
 
     def unanswerable(self) -> int:
-        """The id with which the answer "unanswerable" begins.
+        """Return the id of the first token of "unanswerable".
 
         Raises:
-            ModelError: If a vocabulary of T5's size does not begin it with T5's id, 73.
+            ModelError: If the vocabulary has T5's size, but this id is not T5's id, 73.
         """
         first: int = self.processor.encode("unanswerable")[0]
         if len(self.processor) == _STOCK_SIZE and first != _STOCK_UNANSWERABLE:
@@ -107,9 +107,9 @@ class T5:
         """Load a model by its hub name or from a folder.
 
         Raises:
-            ModelError: If there is no such model, or no network to fetch it with.
+            ModelError: If there is no such model, or no network to download it.
             MissingExtraError: If sentencepiece is not installed.
-            ArgumentError: If the device is missing or too small.
+            ArgumentError: If the device does not exist or has too little memory.
         """
         import torch
         from transformers import T5ForConditionalGeneration
@@ -130,7 +130,7 @@ class T5:
             raise ArgumentError("a device that can hold the model", got, 'Set device="cpu".') from error
 
     def texts(self, inputs: Sequence[str], *, batch_size: int, max_new_tokens: int) -> list[str]:
-        """What the model writes for each input."""
+        """Generate a text for each input."""
         found = [""] * len(inputs)
         for rows, output in self._batches(inputs, batch_size, max_new_tokens, output_logits=False):
             for row, ids in zip(rows, output.sequences.tolist(), strict=True):
@@ -140,7 +140,7 @@ class T5:
     def texts_unless(
         self, inputs: Sequence[str], first_id: int, *, batch_size: int, max_new_tokens: int
     ) -> list[tuple[str, float]]:
-        """What the model writes for each input, and the probability that it does not begin with `first_id`."""
+        """Generate a text for each input, and return the probability that it does not begin with `first_id`."""
         found = [("", 0.0)] * len(inputs)
         for rows, output in self._batches(inputs, batch_size, max_new_tokens, output_logits=True):
             others = 1 - output.logits[0].softmax(dim=-1)[:, first_id]
@@ -151,7 +151,7 @@ class T5:
     def _batches(
         self, inputs: Sequence[str], batch_size: int, max_new_tokens: int, *, output_logits: bool
     ) -> Iterator[tuple[list[int], Any]]:
-        """(rows of the batch, what was generated for them), inputs of similar length together."""
+        """Yield (rows of the batch, model output); inputs of similar length are in the same batch."""
         import torch
 
         encoded = [self.vocabulary.encode(text, _MAX_INPUT) for text in inputs]
@@ -165,7 +165,7 @@ class T5:
                 output = self.model.generate(
                     input_ids=ids.to(self.model.device),
                     attention_mask=mask.long().to(self.model.device),
-                    max_length=max_new_tokens + 1,  # the decoder's start counts
+                    max_length=max_new_tokens + 1,  # the decoder's start token counts
                     do_sample=False,
                     num_beams=1,
                     return_dict_in_generate=True,
