@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+import rankselect as rs
 from rankselect.data.medical_qa import medical_qa
+from rankselect.data.overlap import comparable
 from rankselect.errors import DataError
 from rankselect.study import folder
 from rankselect.study.arm import Arm
@@ -56,7 +58,8 @@ def test_a_tenth_of_the_questions_is_held_out_each_with_all_its_rows(tmp_path):
     held_out = {row.question for row in rows.test}
     assert (len(held_out), len(rows.test)) == (2, 6)
     assert not held_out & {row.question for row in (*rows.train, *rows.validation)}
-    assert (len(rows.train), len(rows.validation)) == (49, 5)
+    assert (len(rows.train), len(rows.validation)) == (48, 6)
+    assert not {row.question for row in rows.train} & {row.question for row in rows.validation}
     assert [row.answer for row in rows.test] == sorted(
         (row.answer for row in rows.test), key=lambda each: int(each.split()[-1])
     )
@@ -67,7 +70,7 @@ def test_at_least_one_question_is_held_out_and_one_row_chosen_on(tmp_path):
     assert (len(rows.train), len(rows.validation), len(rows.test)) == (1, 1, 1)
     with pytest.raises(DataError, match="at least 2 different questions, to hold one out, got 1"):
         study_rows(config(written(tmp_path / "one.jsonl", ["a", "a"]), None))
-    with pytest.raises(DataError, match="at least 2 rows to train and choose on, got 1"):
+    with pytest.raises(DataError, match="at least 2 different questions to train and choose on, got 1"):
         study_rows(config(written(tmp_path / "two.jsonl", ["a", "b"]), None))
 
 
@@ -92,3 +95,35 @@ def test_the_gpus_of_a_machine_are_named(monkeypatch):
     for n, said in ((0, "no GPU"), (1, "GPU 0"), (2, "GPU 0, GPU 1")):
         monkeypatch.setattr(torch.cuda, "device_count", lambda n=n: n)
         assert folder._gpus() == said
+
+
+FORMS = (str, str.upper, lambda text: f"  {text}  ", lambda text: f"{text}?", lambda text: text.replace(" ", "\n"))
+
+
+@pytest.mark.parametrize("change", FORMS)
+def test_no_question_stands_on_two_sides_in_whatever_form(tmp_path, change):
+    questions = [f"why caf\u00e9 {index}" for index in range(50)]
+    rows = study_rows(config(written(tmp_path / "rows.jsonl", [*questions, *map(change, questions)]), None))
+    sides = [{comparable(row.question) for row in side} for side in (rows.train, rows.validation, rows.test)]
+    assert [len(side) for side in sides] == [40, 5, 5]
+    assert len(set.union(*sides)) == 50
+
+
+@pytest.mark.parametrize("change", FORMS)
+def test_questions_of_the_test_leave_the_training_rows(tmp_path, change):
+    questions = [f"why {index}" for index in range(50)]
+    train, test = written(tmp_path / "train.jsonl", questions), tmp_path / "test.jsonl"
+    given = config(train, written(test, [change(each) for each in questions[:10]]))
+    with pytest.warns(rs.RankSelectWarning, match="10 of 10 evaluation questions"):
+        rows = study_rows(given)
+    assert len(rows.train) + len(rows.validation) == 40
+    assert not {comparable(row.question) for row in (*rows.train, *rows.validation)} & {
+        comparable(q) for q in questions[:10]
+    }
+    with (
+        pytest.warns(rs.RankSelectWarning, match="50 of 50"),
+        pytest.raises(
+            DataError, match="questions are not in the test, got 50 rows, all of them with a question of the test"
+        ),
+    ):
+        study_rows(config(train, train))

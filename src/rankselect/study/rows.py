@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, final
 
 import numpy as np
 
 from rankselect.data.medical_qa import medical_qa
-from rankselect.data.overlap import warn_of_overlap
+from rankselect.data.overlap import comparable, warn_of_overlap
 from rankselect.data.prompts import PromptTemplate
 from rankselect.data.rows import load_rows
 from rankselect.data.sources import EMBEDDED
@@ -57,7 +58,7 @@ def study_rows(config: StudyConfig) -> StudyRows:
         DataError: If there are too few to split, or the files are not what `load_rows` reads.
 
     Warns:
-        RankSelectWarning: If test questions stand in the training rows too.
+        RankSelectWarning: If test questions are among the training rows too; they are left out of the training.
 
     Example:
         >>> from rankselect.study.arm import Arm
@@ -68,31 +69,58 @@ def study_rows(config: StudyConfig) -> StudyRows:
     """
     template = PromptTemplate(config.template)
     known, test = _known_and_test(config, template)
-    known, test = _sample(known, config.n_train), _sample(test, config.n_test)
+    test = _sample(test, config.n_test)
+    known = _sample(_without_questions_of(test, known), config.n_train)
     n_validation = max(1, round(config.validation_share * len(known)))
-    if n_validation >= len(known):
+    chosen = _chosen_questions(known, n_validation)
+    train = [row for row in known if comparable(row.question) not in chosen]
+    if not train:
+        n = len({comparable(row.question) for row in known})
         raise DataError(
-            "at least 2 rows to train and choose on", str(len(known)), "Give more, or a smaller validation_share."
+            "at least 2 different questions to train and choose on", str(n), "Give more, or a smaller validation_share."
         )
+    return StudyRows(train, [row for row in known if comparable(row.question) in chosen], test)
+
+
+def _without_questions_of(test: list[QuestionAnswer], known: list[QuestionAnswer]) -> list[QuestionAnswer]:
+    """The rows whose questions are not in the test."""
     warn_of_overlap(known, test)
-    order = np.random.default_rng(_SEED).permutation(len(known)).tolist()
-    validation, train = sorted(order[:n_validation]), sorted(order[n_validation:])
-    return StudyRows([known[index] for index in train], [known[index] for index in validation], test)
+    asked = {comparable(row.question) for row in test}
+    kept = [row for row in known if comparable(row.question) not in asked]
+    if known and not kept:
+        raise DataError(
+            "training rows whose questions are not in the test",
+            f"{len(known)} rows, all of them with a question of the test",
+            "Give other test rows, or none: then a tenth of the questions is held out.",
+        )
+    return kept
+
+
+def _chosen_questions(rows: list[QuestionAnswer], n: int) -> set[str]:
+    """Questions drawn at random until they have n rows: all rows of a question are on the same side."""
+    forms = [comparable(row.question) for row in rows]
+    rows_of = Counter(forms)
+    chosen: dict[str, int] = {}
+    for index in np.random.default_rng(_SEED).permutation(len(rows)).tolist():
+        if sum(chosen.values()) >= n:
+            break
+        chosen[forms[index]] = rows_of[forms[index]]
+    return set(chosen)
 
 
 def _known_and_test(config: StudyConfig, template: PromptTemplate) -> tuple[list[QuestionAnswer], list[QuestionAnswer]]:
     known = _load(config.train, template, held_out=False)
     if config.test is not None or config.train == EMBEDDED:
         return known, _load(config.test or EMBEDDED, template, held_out=True)
-    questions = sorted({row.question for row in known})
+    questions = list(dict.fromkeys(comparable(question) for question in sorted({row.question for row in known})))
     n_test = max(1, round(TEST_SHARE * len(questions)))
     if n_test >= len(questions):
         raise DataError("at least 2 different questions, to hold one out", str(len(questions)), "Give more, or a test.")
     chosen = np.random.default_rng(_SEED).permutation(len(questions))[:n_test]
     held_out = {questions[index] for index in chosen.tolist()}
     return (
-        [row for row in known if row.question not in held_out],
-        [row for row in known if row.question in held_out],
+        [row for row in known if comparable(row.question) not in held_out],
+        [row for row in known if comparable(row.question) in held_out],
     )
 
 
