@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 warnings.filterwarnings("ignore", category=DeprecationWarning)
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # its messages about missing kernels would appear in the gallery
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # no messages about missing kernels in the gallery
 
 project = "rankselect"
 author = "the rankselect developers"
@@ -49,7 +49,7 @@ autodoc_typehints_format = "short"
 napoleon_use_rtype = False
 napoleon_use_ivar = True
 
-# The types of other packages have no pages here, and their inventories are not fetched, so that the build works offline.
+# The types of other packages have no pages here. Their inventories are not fetched, so that the build works offline.
 nitpick_ignore_regex = [
     (r"py:.*", r"(np|numpy|torch|nn|peft|transformers|matplotlib|collections|typing|typing_extensions)(\..*)?"),
     (r"py:.*", r"(os|abc|pathlib)(\..*)?"),
@@ -60,8 +60,8 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(Exception|UserWarning|ValueError|LookupError|ImportError|optional|'.*')"),
 ]
 
-# The gallery's pages are scripts. A script runs if it is new or changed; all run if docs/gallery does not exist. A script
-# that fails makes the build fail.
+# The gallery's pages are scripts. A script runs if it is new or changed; all run if docs/gallery does not exist. A
+# script that fails makes the build fail.
 sphinx_gallery_conf = {
     "examples_dirs": "../examples/gallery",
     "gallery_dirs": "gallery",
