@@ -1,9 +1,9 @@
-"""What the estimators answer on manifolds of known dimension, against the number of points.
+"""Estimates of every estimator on manifolds of known dimension, against the number of points.
 
     OMP_NUM_THREADS=1 python benchmarks/estimator_bias.py
 
-It writes a picture (docs/_images/estimator_bias.png) and prints Markdown tables. Each cloud is searched for
-neighbours once; every estimator looks at the same distances.
+Writes a figure (docs/_images/estimator_bias.png) and prints Markdown tables. Neighbours are searched once for each
+cloud; all estimators use the same distances.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-AMBIENT = 128  # dimensions that the manifolds lie in
+AMBIENT = 128  # the dimension of the space around the manifolds
 DIMENSIONS = (2, 5, 10, 20)
 SIZES = (100, 200, 500, 1000, 2000, 5000, 10_000)
-SEEDS, SEEDS_OF_LARGE = 10, 5  # clouds of each kind and size; from 5,000 points on
+SEEDS, SEEDS_OF_LARGE = 10, 5  # clouds of each kind and size; the second from 5,000 points on
 MANIFOLDS = {
     "cube": "cube",
     "ball": "ball",
@@ -45,16 +45,16 @@ Results = dict[tuple[str, int, int, str], "NDArray[np.float64]"]
 
 
 def sample(kind: str, d: int, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """N points, uniform on a manifold of dimension d in AMBIENT dimensions."""
+    """Sample n points uniformly from a manifold of dimension d in AMBIENT dimensions."""
     shape = np.random.default_rng(d)  # the manifold itself: the same for every cloud
-    if kind == "sines":  # a smooth map of the cube, bent in every direction
+    if kind == "sines":  # a smooth map of the cube, curved in every direction
         frequencies, phases = 3 / np.sqrt(d) * shape.standard_normal((d, AMBIENT)), shape.uniform(0, 2 * np.pi, AMBIENT)
         return np.sin(rng.uniform(-1, 1, (n, d)) @ frequencies + phases)
     if kind == "cube":
         latent = rng.uniform(0, 1, (n, d))
     elif kind == "roll":
         latent = rolled(rng.uniform(0, 1, (n, d)))
-    else:  # the sphere of dimension d has an axis more than the ball
+    else:  # the sphere of dimension d has one axis more than the ball
         latent = rng.standard_normal((n, d + (kind == "sphere")))
         latent /= np.linalg.norm(latent, axis=1, keepdims=True)
         if kind == "ball":
@@ -64,7 +64,7 @@ def sample(kind: str, d: int, n: int, rng: np.random.Generator) -> NDArray[np.fl
 
 
 def rolled(cube: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The first axis rolled up, evenly along its length; the others, 21 wide, stay straight."""
+    """Roll up the first axis, with uniform density along its length; the others, 21 wide, stay straight."""
     angles = np.linspace(1.5 * np.pi, 4.5 * np.pi, 10_000)
     lengths = (angles * np.sqrt(1 + angles**2) + np.arcsinh(angles)) / 2
     angle = np.interp(cube[:, 0], (lengths - lengths[0]) / (lengths[-1] - lengths[0]), angles)
@@ -72,7 +72,7 @@ def rolled(cube: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def measure() -> Results:
-    """``{(manifold, dimension, points, estimator): estimates over the seeds}``."""
+    """Return ``{(manifold, dimension, points, estimator): estimates over the seeds}``."""
     results: Results = {}
     for number, kind in enumerate(MANIFOLDS):
         for d in DIMENSIONS:
@@ -88,7 +88,7 @@ def measure() -> Results:
 
 
 def draw(results: Results) -> Figure:
-    """One panel for each manifold and dimension: the estimate as a share of the true dimension."""
+    """Draw one panel for each manifold and dimension: the estimate divided by the true dimension."""
     figure = Figure(figsize=(10.5, 11), layout="constrained")
     panels = figure.subplots(len(MANIFOLDS), len(DIMENSIONS), sharex=True, sharey=True)
     for row, (kind, title) in zip(panels, MANIFOLDS.items(), strict=True):
@@ -105,7 +105,7 @@ def draw(results: Results) -> Figure:
 
 
 def draw_panel(panel: Axes, results: Results, kind: str, d: int) -> None:
-    """Mean ± standard deviation of every estimator over the seeds."""
+    """Draw the mean ± standard deviation of every estimator over the seeds."""
     panel.axhline(1, color="black", lw=1)
     for name, (_, colour, marker) in ESTIMATORS.items():
         shares = [results[kind, d, n, name] / d for n in SIZES]
@@ -122,7 +122,7 @@ def draw_panel(panel: Axes, results: Results, kind: str, d: int) -> None:
 
 
 def tables(results: Results) -> str:
-    """The manifolds on which all answers are too low together, and the bent one, on which they are not, by itself."""
+    """Return two tables: the manifolds on which all estimates are too low, pooled, and the strongly curved one."""
     straight = [kind for kind in MANIFOLDS if kind != "sines"]
     names = [MANIFOLDS[kind] for kind in straight]
     return "\n".join(
@@ -139,7 +139,7 @@ def tables(results: Results) -> str:
 
 
 def table(results: Results, kinds: list[str]) -> list[str]:
-    """The lines of one Markdown table; standard deviations are pooled over the manifolds."""
+    """Return the lines of one Markdown table; standard deviations are pooled over the manifolds."""
     lines = [
         "| dimension | points | " + " | ".join(ESTIMATORS) + " |",
         "|---:|---:" + "|---:" * len(ESTIMATORS) + "|",
@@ -155,7 +155,7 @@ def table(results: Results, kinds: list[str]) -> list[str]:
 def main() -> None:
     """Measure, draw, and print the tables."""
     parser = argparse.ArgumentParser(description="Bias of the estimators against the number of points.")
-    parser.add_argument("--out", type=Path, default=Path("docs/_images/estimator_bias.png"), help="the picture")
+    parser.add_argument("--out", type=Path, default=Path("docs/_images/estimator_bias.png"), help="the figure")
     arguments = parser.parse_args()
     results = measure()
     draw(results).savefig(arguments.out, dpi=110)

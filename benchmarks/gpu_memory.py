@@ -1,12 +1,12 @@
-"""Predicted against measured peak memory, and seconds per step, of Phi-2 in NF4 on a GPU.
+"""Predicted and measured peak memory, and seconds per step, of Phi-2 in NF4 on a GPU.
 
     python benchmarks/gpu_memory.py
     python benchmarks/gpu_memory.py --tiny --device cpu    # the same code on a small model, to try it without a GPU
 
-The model has Phi-2's configuration and random weights: memory and time do not depend on their values. It is made in
-bfloat16 on the host and quantised layer by layer, so that the GPU never holds more than one layer unquantised. The
-prediction is made before, from the configuration alone. Measured is `torch.cuda.max_memory_allocated` over steps after
-the first; on a CPU, what the profiler saw allocated.
+The model has Phi-2's configuration and random weights: memory and time do not depend on their values. It is built in
+bfloat16 on the host and quantised layer by layer, so that the GPU never holds more than one unquantised layer. The
+prediction is computed first, from the configuration alone. The measurement is `torch.cuda.max_memory_allocated` over
+steps after the first; on a CPU, it is the peak of the profiler's allocations.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ TINY["num_attention_heads"] = 4
 
 
 def quantised(config: tf.PhiConfig, device: str) -> Any:
-    """A random model in NF4, ready for training."""
+    """Build a random model in NF4, prepared for training."""
     import bitsandbytes as bnb  # optional
 
     model = tf.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
@@ -61,12 +61,12 @@ def quantised(config: tf.PhiConfig, device: str) -> Any:
             layer.weight = bnb.nn.Params4bit(module.weight.data, requires_grad=False, quant_type="nf4", module=layer)
             layer.bias = module.bias
             model.set_submodule(name, layer.to(device))  # moving it quantises it
-    model.is_loaded_in_4bit = True  # what PEFT asks
+    model.is_loaded_in_4bit = True  # PEFT reads this attribute
     return prepare_model_for_kbit_training(model.to(device), use_gradient_checkpointing=False)
 
 
 def predicted(config: tf.PhiConfig, rank: int, settings: dict[str, Any]) -> MemoryEstimate:
-    """The prediction, from the configuration alone."""
+    """Predict the peak memory from the configuration alone."""
     with torch.device("meta"):
         model = tf.AutoModelForCausalLM.from_config(config)
     plan = rs.Fixed(rank).plan(model, target_modules=TARGETS, alpha_ratio=ALPHA_RATIO)
@@ -76,7 +76,7 @@ def predicted(config: tf.PhiConfig, rank: int, settings: dict[str, Any]) -> Memo
 def measured(
     adapted: Any, settings: dict[str, Any], device: str, n_steps: int, n_warm_up: int = 1
 ) -> tuple[int, float]:
-    """Peak bytes and seconds per step, after first steps that are not counted."""
+    """Measure peak bytes and seconds per step, after warm-up steps."""
     if settings["gradient_checkpointing"]:
         adapted.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     else:
@@ -116,7 +116,7 @@ def measured(
 
 
 def rows(config: tf.PhiConfig, shapes: list[tuple[int, int]], device: str, n_steps: int) -> Any:
-    """The cells of the table, one setting after the other."""
+    """Yield the values of each row of the table."""
     base = quantised(config, device)
     for rank in RANKS:
         plan = rs.Fixed(rank).plan(base, target_modules=TARGETS, alpha_ratio=ALPHA_RATIO)
@@ -137,7 +137,7 @@ def rows(config: tf.PhiConfig, shapes: list[tuple[int, int]], device: str, n_ste
                 peak, seconds = measured(adapted, settings, device, n_steps)
             except torch.cuda.OutOfMemoryError:
                 peak, seconds = 0, 0.0
-            adapted.get_base_model().disable_input_require_grads()  # or later settings compute gradients of inputs
+            adapted.get_base_model().disable_input_require_grads()  # for the next setting
             gc.collect()
             if device == "cuda":
                 torch.cuda.empty_cache()
@@ -146,7 +146,7 @@ def rows(config: tf.PhiConfig, shapes: list[tuple[int, int]], device: str, n_ste
 
 
 def device_parser(description: str) -> argparse.ArgumentParser:
-    """A parser that knows where to run, and whether on the small model."""
+    """Return a parser with the options for the device and the small model."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tiny", action="store_true", help="a model of 4 layers of width 128")
@@ -154,11 +154,11 @@ def device_parser(description: str) -> argparse.ArgumentParser:
 
 
 def require_device(arguments: argparse.Namespace) -> str:
-    """The name of the device; ends the program if it is not there, or too slow for the whole model."""
+    """Return the name of the device; exit if it is missing, or too slow for the full model."""
     if arguments.device == "cuda" and not torch.cuda.is_available():
         sys.exit("No CUDA GPU here. To try the script without one: --tiny --device cpu.")
     if arguments.device == "cpu" and not arguments.tiny:
-        sys.exit("On a CPU a step of the whole Phi-2 takes minutes. Add --tiny.")
+        sys.exit("On a CPU a step of the full Phi-2 takes minutes. Add --tiny.")
     return torch.cuda.get_device_name() if arguments.device == "cuda" else "no GPU"
 
 

@@ -1,25 +1,25 @@
-"""What a LoRA rank costs on Phi-2 in NF4 on a GPU, and what it costs to choose ranks by intrinsic dimension (ID).
+"""Cost of a LoRA rank on Phi-2 in NF4 on a GPU, and cost of choosing ranks by intrinsic dimension (ID).
 
     python benchmarks/gpu_study.py
     python benchmarks/gpu_study.py --tiny --device cpu    # the same code on a small model, to try it without a GPU
 
-The model has Phi-2's configuration and random weights. Times and memory do not depend on their values; IDs do, so that
-those measured here mean nothing. They matter in one row only: what `PerLayerID` costs depends on the mean of the ranks
-that it chose, which stands there.
+The model has Phi-2's configuration and random weights. Times and memory do not depend on their values; IDs do, so the
+IDs measured here are meaningless. They matter in one row only: the cost of `PerLayerID` depends on the mean of the
+ranks that it chose, which that row shows.
 
-Selection: `id_profile` and the plan, on the model as `load_model` prepares it for training. There is no tokenizer of
-Phi-2 without a download, so the embedded medical questions and answers go through that of `small_phi`, whose ids are
-below 1,500. They are joined in random order until each text is longer than `--length`, and `id_profile` cuts it there:
-1,000 texts have as many tokens as 1,000 rows of training. A first profile of few texts is not counted.
+Selection: `id_profile` and the plan, on the model as `load_model` prepares it for training. Phi-2's tokenizer needs a
+download, so the embedded medical questions and answers are tokenised with that of `small_phi`, whose ids are
+below 1,500. They are joined in random order until each text is longer than `--length`, and `id_profile` truncates it:
+1,000 texts have as many tokens as 1,000 training rows. A first profile of few texts is a warm-up and not counted.
 
-Training: in every round, in an order drawn anew, each adapter is attached to the same base model, takes two steps that
-are not counted and `--steps` that are timed as a block, and is taken off. The clock of a GPU wanders, and rank 1 and 64
-may differ by a few percent only: so times are divided by those of rank 1 in the same round, and the interval is
-Student's, of the mean of the ratios' logarithms over the rounds. Peak memory is the most of all rounds, measured as in
-gpu_memory.py (on a CPU by a profiler, which slows the one step that is timed).
+Training: in every round, in a new random order, each adapter is attached to the same base model, takes two warm-up
+steps and `--steps` steps that are timed as a block, and is removed. The clock of a GPU varies, and ranks 1 and 64
+may differ by only a few percent: so times are divided by those of rank 1 in the same round, and the interval is
+Student's, for the mean of the ratios' logarithms over the rounds. Peak memory is the maximum over all rounds, measured
+as in gpu_memory.py (on a CPU by a profiler, which slows the timed step).
 
-Batches are 8 x 512 random tokens under autocast to bfloat16, with gradient checkpointing so as to need less memory:
-see `--help`. A rank that runs out of memory says so in its row, and the others go on.
+Batches are 8 x 512 random tokens under autocast to bfloat16, with gradient checkpointing to save memory:
+see `--help`. If a rank runs out of memory, its row shows this, and the other ranks continue.
 """
 
 from __future__ import annotations
@@ -63,24 +63,24 @@ NUMBERS = {  # flag: (what it counts, default, default with --tiny, least, most)
 
 
 def read_arguments() -> argparse.Namespace:
-    """The flags, with the defaults of the model that was asked for."""
+    """Parse the options, with the defaults for the full or the small model."""
     parser = device_parser(__doc__.splitlines()[0])
     for name, (what, full, tiny, *_) in NUMBERS.items():
         parser.add_argument(f"--{name}", type=int, help=f"{what}: {full}, with --tiny {tiny}")
     parser.add_argument("--checkpointing", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--seed", type=int, default=0, help="of texts, weights and the order in each round")
+    parser.add_argument("--seed", type=int, default=0, help="seed of texts, weights and the order in each round")
     arguments = parser.parse_args()
     for name, (_, full, tiny, least, most) in NUMBERS.items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, tiny if arguments.tiny else full)
         if not least <= getattr(arguments, name) <= most:
             parser.error(f"expected --{name} from {least} to {most}, got {getattr(arguments, name)}")
-    arguments.steps = arguments.steps if arguments.device == "cuda" else 1  # which the profiler records
+    arguments.steps = arguments.steps if arguments.device == "cuda" else 1  # the one step that the profiler records
     return arguments
 
 
 def long_texts(n: int, tokenizer: Any, length: int, seed: int) -> list[str]:
-    """Texts of more than `length` tokens: embedded questions and answers in random order, joined."""
+    """Join embedded questions and answers in random order to texts of more than `length` tokens."""
     pairs = [pair.text for pair in medical_qa()]
     n_tokens = np.array([len(ids) for ids in tokenizer(pairs)["input_ids"]])
     rng = np.random.default_rng(seed)
@@ -92,7 +92,7 @@ def long_texts(n: int, tokenizer: Any, length: int, seed: int) -> list[str]:
 
 
 def selected(base: Any, arguments: argparse.Namespace) -> list[Choice]:
-    """The same ranks chosen several times, with the seconds that each took."""
+    """Choose the same ranks several times, to measure the seconds."""
     tokenizer = small_phi(steps=0, progress=False)[1]
     tokenizer.model_max_length = arguments.length
     texts = long_texts(arguments.texts, tokenizer, arguments.length, arguments.seed)
@@ -106,7 +106,7 @@ def selected(base: Any, arguments: argparse.Namespace) -> list[Choice]:
 
 
 def trained(base: Any, plan: rs.RankPlan, arguments: argparse.Namespace) -> tuple[int, float] | None:
-    """Peak bytes and seconds per step of an adapter that is taken off again; None if out of memory."""
+    """Measure peak bytes and seconds per step of an adapter, then remove it; None if out of memory."""
     gc.collect()
     torch.cuda.empty_cache()  # nothing to do without a GPU
     settings = {"batch_size": arguments.batch, "length": arguments.length, "autocast": "bfloat16"}
@@ -118,12 +118,12 @@ def trained(base: Any, plan: rs.RankPlan, arguments: argparse.Namespace) -> tupl
     except torch.cuda.OutOfMemoryError:
         found = None
     adapted.unload()
-    base.disable_input_require_grads()  # else each adapter with checkpointing leaves a hook on the embedding
+    base.disable_input_require_grads()  # otherwise each adapter with checkpointing leaves a hook on the embedding
     return found
 
 
 def compared(base: Any, plans: dict[str, rs.RankPlan], arguments: argparse.Namespace) -> dict[str, Rounds]:
-    """For each rank, the measurements of every round; a rank that ever ran out of memory is left out."""
+    """Return the measurements of every round for each rank, without ranks that ran out of memory."""
     found: dict[str, Rounds] = {label: [] for label in plans}
     rng = np.random.default_rng(arguments.seed)
     for number in range(arguments.rounds):
@@ -138,16 +138,18 @@ def compared(base: Any, plans: dict[str, rs.RankPlan], arguments: argparse.Names
 
 
 def mean_ratio(seconds: np.ndarray, reference: np.ndarray) -> tuple[float, float, float]:
-    """The geometric mean of the ratios round by round, and its 95 % interval."""
+    """Return the geometric mean of the ratios in each round, and its 95 % interval."""
     logs = np.log(seconds / reference)
     half = student.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / len(logs) ** 0.5
     return np.exp(logs.mean()), np.exp(logs.mean() - half), np.exp(logs.mean() + half)
 
 
 def report(found: dict[str, Rounds], plans: dict[str, rs.RankPlan]) -> None:
-    """The table, a row for each rank."""
+    """Print the table, with a row for each rank."""
     times = {label: np.array([seconds for _, seconds in rounds]) for label, rounds in found.items()}
-    print("| rank | trainable parameters | s per step, median | least to most | to rank 1 | 95 % interval | peak GiB |")
+    print(
+        "| rank | trainable parameters | s per step, median | min to max | ratio to rank 1 | 95 % interval | peak GiB |"
+    )
     print("|---|---:|---:|---:|---:|---:|---:|")
     for label, plan in plans.items():
         ranks = list(plan.ranks.values())
@@ -164,7 +166,7 @@ def report(found: dict[str, Rounds], plans: dict[str, rs.RankPlan]) -> None:
 
 
 def report_selection(choices: list[Choice], per_layer: Rounds, batch: int) -> None:
-    """What choosing cost, as a share of training with the ranks that it chose."""
+    """Print the time of the selection as a share of training with the selected ranks."""
     how, costs = choices[0].profile.measurement, [choice.seconds for choice in choices]
     cost, n_steps = statistics.median(costs), -(-EPOCH_ROWS // batch)
     print(f"\nSelection: {cost:.2f} s for {how.n_texts} distinct texts of {how.max_length} tokens", end=" ")
@@ -173,11 +175,11 @@ def report_selection(choices: list[Choice], per_layer: Rounds, batch: int) -> No
         epoch = n_steps * statistics.median(seconds for _, seconds in per_layer)
         print(f"Training on {EPOCH_ROWS:,} rows with the ranks it chose: {n_steps} steps, {epoch:.1f} s;", end=" ")
         print(f"selection is {100 * cost / epoch:.1f} % of it.")
-    print("\nThe weights are random: IDs mean nothing; times and memory depend on them in the row of per-layer only.")
+    print("\nThe weights are random, so IDs are meaningless; times and memory depend on them only in per-layer.")
 
 
 def main() -> None:
-    """Choose ranks, train in turn, print the table."""
+    """Choose ranks, train with each, and print the table."""
     arguments = read_arguments()
     where = require_device(arguments)
     warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""How long `import rankselect` takes, and that it does not load torch.
+"""Time of `import rankselect`, and whether it loads torch.
 
 python benchmarks/import_time.py
 """

@@ -1,9 +1,9 @@
-"""How often the half-sample interval of an ID holds what it promises, on fresh samples of known manifolds.
+"""Coverage of the half-sample interval of an ID, on new samples of known manifolds.
 
     python benchmarks/interval_coverage.py
 
-An interval is to hold the value that the estimator has on average over samples of this size. Whether that value is
-the true dimension is another question, answered in the column "bias".
+An interval should contain the mean of the estimator over samples of this size. The column "mean ID" shows how far that
+mean is from the true dimension.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TRIALS = 300
 
 
 def sample(kind: str, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """N points of a manifold of dimension 8 in 64 dimensions."""
+    """Sample n points of a manifold of dimension 8 in 64 dimensions."""
     latent = rng.standard_normal((n, 9))
     if kind == "gaussian":
         latent = latent[:, :8]

@@ -1,4 +1,4 @@
-"""Names the machine and the versions under a benchmark's table."""
+"""Description of the machine and the versions, for a benchmark's table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 def describe(*packages: str) -> str:
-    """One line: processor, threads, Python, and the versions of some packages."""
+    """Return one line with processor, threads, Python, and the versions of some packages."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())

@@ -1,9 +1,9 @@
-"""The study on a real model and real questions: every strategy and every control, three seeds, a grid for each arm.
+"""A study on a real model and real questions: every strategy and every control, three seeds, a grid for each arm.
 
     OMP_NUM_THREADS=1 python benchmarks/medquad_study.py --model stories260k --data medquad --out medquad_study
 
-The model has 260,000 parameters and writes children's stories; the questions are those of MedQuAD, 1,000 to learn from
-and 200 about other diseases to answer. Stopped at any moment, the same command goes on.
+The model has 260,000 parameters and writes children's stories; the data is MedQuAD, with 1,000 questions for
+training and 200 about other diseases for the test. After an interruption, the same command resumes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ARMS = {
 
 
 def study_config(model: str, data: Path) -> rs.StudyConfig:
-    """The same for every run of the script, which is how a stopped one goes on."""
+    """Return the config; it is the same in every call of the script, so that an interrupted study resumes."""
     return rs.StudyConfig(
         model,
         str(data / "train.jsonl"),
@@ -54,16 +54,16 @@ def study_config(model: str, data: Path) -> rs.StudyConfig:
 
 
 def main() -> None:
-    """Run what is missing, and write the report."""
+    """Run the missing parts and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--data", required=True, type=Path, help="the folder of train.jsonl and eval.jsonl")
+    parser.add_argument("--data", required=True, type=Path, help="the folder with train.jsonl and eval.jsonl")
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--share", type=Path, help="a folder for a report without questions and answers")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     warnings.simplefilter("ignore", rs.RankSelectWarning)
-    torch.set_num_threads(1)  # sums in another order would be other numbers
+    torch.set_num_threads(1)  # the order of summation changes the last digits
     rs.Study(study_config(arguments.model, arguments.data), arguments.out).run()
     results = rs.StudyResults.load(arguments.out)
     results.write(arguments.out)

@@ -1,10 +1,10 @@
-"""Peak memory of a merge above what is resident before it, against PEFT's own (Linux only).
+"""Peak memory of a merge above the resident memory before it, compared with PEFT (Linux only).
 
     python benchmarks/merge_memory.py
 
-A random Llama in bfloat16 is written in shards, with an adapter of all its linear layers. Each way of merging runs in a
-process of its own, on one thread; the kernel's high-water mark of the resident set is reset after everything has been
-imported and a small model has been merged, and pages of mapped files count as resident.
+A random Llama in bfloat16 is saved in shards, with an adapter for all its linear layers. Each way of merging runs in
+its own process, on one thread. The kernel's high-water mark of the resident set is reset after all imports and a first
+merge of a small model. Pages of mapped files count as resident.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ WAYS = {
 
 
 def resident(field: str) -> int:
-    """Bytes: ``VmRSS`` now, or ``VmHWM``, the most since the mark was reset."""
+    """Return bytes: ``VmRSS`` is the current value, ``VmHWM`` the maximum since the mark was reset."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
     return int(line.split()[1]) * 1024
 
@@ -70,7 +70,7 @@ def write(folder: Path, shards: int) -> dict[str, float]:
 
 
 def with_peft(folder: Path, quantization: str, max_shard_size: int) -> None:
-    """What one does without rankselect."""
+    """Merge without rankselect."""
     arguments = {}
     if quantization == "nf4":
         arguments["quantization_config"] = BitsAndBytesConfig(
@@ -84,7 +84,7 @@ def with_peft(folder: Path, quantization: str, max_shard_size: int) -> None:
 
 
 def measure(folder: Path, way: str, max_shard_size: int) -> dict[str, float]:
-    """Peak bytes of one merge above what was resident before it, and its seconds."""
+    """Measure the seconds of one merge, and its peak bytes above the resident memory before it."""
     warnings.simplefilter("ignore")
     quantization, onto, logits = WAYS[way]
     with tempfile.TemporaryDirectory() as small:  # loads the libraries
@@ -93,7 +93,7 @@ def measure(folder: Path, way: str, max_shard_size: int) -> dict[str, float]:
         settings = {"quantization": quantization, "base": f"{small}/base", "progress": False}
         merge_adapter(f"{small}/adapter", f"{small}/out", **settings)
     before = resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # from here on the high-water mark counts
+    Path("/proc/self/clear_refs").write_text("5")  # reset the high-water mark
     start = time.perf_counter()
     if onto:
         settings = {"quantization": quantization, "onto": onto, "measure": logits, "progress": False}
@@ -125,7 +125,7 @@ def main() -> None:
             end="",
         )
         print(f"one layer {mib['layer']:.0f} MiB: together {one / MIB:.0f} MiB; {describe('torch', 'peft')}\n")
-        print("| | peak above the start | to one shard and one layer | to the model | seconds |")
+        print("| | peak above the start | relative to one shard and one layer | relative to the model | seconds |")
         print("|---|---:|---:|---:|---:|")
         for way in WAYS:
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -1,13 +1,12 @@
-"""Measures the tests: mutmut plants small faults in a room, and the tests of that room have to notice them.
+"""Mutation testing: mutmut introduces small faults into a room (subpackage), and the tests of that room must fail.
 
-A fault ("mutant") that no test notices is a survivor. All rooms take hours; to run some of them:
+A fault ("mutant") that no test detects is a survivor. All rooms take hours; to run some of them:
 
     python benchmarks/mutants.py estimators plan
 
-The survivors, with what they change, are written to build/mutants/ROOM.txt. With `--survivors`, only the survivors
-of the last run, and what it did not come to, are planted, against all tests of the files that reach them: this is how
-to try new tests. With `--sample N`, N faults
-drawn at random stand for a room whose tests are too slow for all of them.
+The survivors and their diffs are written to build/mutants/ROOM.txt. `--survivors` runs only the survivors of the last
+run and the mutants that it did not reach, against all tests of the files that reach them: use it to try new tests.
+`--sample N` runs a random sample of N mutants, for a room whose tests are too slow for all of them.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ DONE = ("killed", "timeout")
 
 @dataclass(frozen=True)
 class Room:
-    """A folder of sources, and the tests that have to notice the faults in it."""
+    """A folder of sources, and the tests that must detect the faults in it."""
 
     sources: tuple[str, ...]
     tests: tuple[str, ...]
     left_out: tuple[str, ...] = ()
 
     def files(self) -> list[str]:
-        """The source files that get faults."""
+        """Return the source files to mutate."""
         found = [path for pattern in self.sources for path in sorted(ROOT.glob(f"src/rankselect/{pattern}"))]
         return [str(path.relative_to(ROOT)) for path in found if path.name not in self.left_out]
 
@@ -52,7 +51,7 @@ ROOMS = {
     "strategies": Room(("strategies/*.py",), ("tests/strategies",)),
     "plan": Room(("plan/*.py",), ("tests/plan",)),
     "data": Room(("data/*.py",), ("tests/data",)),
-    # Of the degenerate studies, those tests that write no report: pages and figures take most of the time.
+    # Only those tests of degenerate studies that write no report: reports and figures take most of the time.
     "study/analysis": Room(
         ("study/analysis/*.py",),
         ("tests/study/analysis",
@@ -70,12 +69,12 @@ ROOMS = {
 
 
 class _WithoutWords(ast.NodeTransformer):
-    """Takes out of a function what only a reader sees: the words of errors, warnings and logs, and its docstring."""
+    """Remove the text from a function: messages of errors, warnings and logs, and its docstring."""
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         called = ast.unparse(node.func)
         self.generic_visit(node)
-        if called == "warnings.warn":  # the class of the warning stays; stacklevel only says which line is shown
+        if called == "warnings.warn":  # keep the class of the warning; stacklevel only sets the line that is shown
             category = [value for value in node.args[1:] if not isinstance(value, ast.Constant)]
             return ast.Call(node.func, category, [])
         if called.startswith("logger.") or called.rpartition(".")[2].endswith("Error"):
@@ -100,7 +99,7 @@ def _words_only(name: str, path: str) -> bool:
 
 
 def _prepare(room: Room, folder: Path) -> None:
-    """A copy of the project whose pyproject.toml names the room's sources and tests."""
+    """Copy the project, with the room's sources and tests in pyproject.toml."""
     for part in ("src", "tests"):
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / part, folder / part, dirs_exist_ok=True, ignore=ignore)
@@ -114,7 +113,7 @@ def _prepare(room: Room, folder: Path) -> None:
 
 
 def _codes(room: Room, folder: Path) -> dict[str, tuple[str, int | None]]:
-    """Each mutant with the file it is in and the exit code of its tests."""
+    """Return the file of each mutant and the exit code of its tests."""
     found = {}
     for path in room.files():
         meta = folder / "mutants" / f"{path}.meta"
@@ -124,7 +123,7 @@ def _codes(room: Room, folder: Path) -> dict[str, tuple[str, int | None]]:
 
 
 def _mutmut(folder: Path, mutants: list[str]) -> int:
-    """Plants these faults, or all of them; the exit status."""
+    """Run these mutants, or all of them; return the exit status."""
     environment = {**os.environ, "HYPOTHESIS_PROFILE": "mutants", "OMP_NUM_THREADS": "1"}
     command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", "1", *mutants]
     with (folder / "mutmut.log").open("w") as log:
@@ -133,10 +132,10 @@ def _mutmut(folder: Path, mutants: list[str]) -> int:
 
 
 def _widen(folder: Path) -> None:
-    """Counts a function for all tests of a file that reaches it.
+    """Assign a function to all tests of a file that reaches it.
 
-    What a module's fixture runs is counted by mutmut for the first test that uses the fixture, while the others look
-    at what it did.
+    mutmut attributes the code that a module's fixture runs only to the first test that uses the fixture, although the
+    other tests check its results too.
     """
     path = folder / "mutants" / "mutmut-stats.json"
     stats = json.loads(path.read_text())
@@ -150,14 +149,14 @@ def _widen(folder: Path) -> None:
 
 
 def _drawn(room: Room, folder: Path, n: int) -> list[str]:
-    """Some of a room's faults, drawn at random; mutmut names them all before it looks for those it is asked for."""
+    """Return a random sample of a room's mutants; mutmut lists all of them before it looks up the requested ones."""
     _mutmut(folder, ["rankselect.no_such_fault"])
     names = sorted(_codes(room, folder))
     return random.Random(0).sample(names, min(n, len(names)))
 
 
 def _run(name: str, *, only_survivors: bool, sample: int | None) -> dict[str, object]:
-    """Plants the faults of one room; the counts for the table."""
+    """Run the mutants of one room; return the counts for the table."""
     room, folder = ROOMS[name], WORK / name.replace("/", "-")
     again: list[str] = []
     if only_survivors:
@@ -173,7 +172,7 @@ def _run(name: str, *, only_survivors: bool, sample: int | None) -> dict[str, ob
         sys.exit(f"mutmut ended with {status}: see {folder / 'mutmut.log'}")
     counts: Counter[str] = Counter()
     survivors = []
-    os.chdir(folder)  # mutmut reads what it wrote from the current folder
+    os.chdir(folder)  # mutmut reads its results from the current folder
     for mutant, (path, code) in _codes(room, folder).items():
         status = status_by_exit_code[code]
         if status in ("survived", "no tests"):
@@ -197,11 +196,11 @@ def _run(name: str, *, only_survivors: bool, sample: int | None) -> dict[str, ob
 
 
 def main() -> None:
-    """Runs the rooms one after another and prints a table."""
+    """Run the rooms in turn and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rooms", nargs="*", metavar="ROOM", help=f"some of {', '.join(ROOMS)} (all)")
-    parser.add_argument("--survivors", action="store_true", help="plant what the last run left")
-    parser.add_argument("--sample", type=int, metavar="N", help="plant N faults drawn at random")
+    parser.add_argument("--survivors", action="store_true", help="run only the survivors of the last run")
+    parser.add_argument("--sample", type=int, metavar="N", help="run a random sample of N mutants")
     options = parser.parse_args()
     if unknown := set(options.rooms) - set(ROOMS):
         parser.error(f"expected rooms among {', '.join(ROOMS)}, got {', '.join(sorted(unknown))}")

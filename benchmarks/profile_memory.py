@@ -1,9 +1,9 @@
-"""Peak memory of `id_profile` above the model, at three numbers of texts (Linux only).
+"""Peak memory of `id_profile` above that of the model, for three numbers of texts (Linux only).
 
     python benchmarks/profile_memory.py
 
-The bound: 1.3 x layers x texts x width x 4 bytes, plus what one batch takes. Each number of texts is measured in a
-process of its own: the kernel's high-water mark of the resident set is reset after the model has run one batch.
+The bound: 1.3 x layers x texts x width x 4 bytes, plus the memory of one batch. Each number of texts is measured in
+its own process: the kernel's high-water mark of the resident set is reset after the model has run one batch.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ LAYERS, WIDTH = 12, 768
 
 
 def resident(field: str) -> int:
-    """Bytes: ``VmRSS`` now, or ``VmHWM``, the most since the mark was reset."""
+    """Return bytes: ``VmRSS`` is the current value, ``VmHWM`` the maximum since the mark was reset."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
     return int(line.split()[1]) * 1024
 
 
 def reset_high_water_mark() -> None:
-    """Start counting the peak from what is resident now."""
+    """Set the peak to the current resident memory."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def measure(n: int, batch_size: int) -> dict[str, float]:
-    """Peak bytes of one batch and of a profile of n texts, above what was resident before each."""
+    """Measure the peak bytes of one batch and of a profile of n texts, each above the resident memory before it."""
     warnings.simplefilter("ignore")
     config = BertConfig(
         vocab_size=32, hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=12, intermediate_size=WIDTH
@@ -50,7 +50,7 @@ def measure(n: int, batch_size: int) -> dict[str, float]:
     batches = [batch for _, batch in padded_batches(samples, np.arange(64), batch_size, 0)]
     rs.id_profile(
         model, tokenizer, texts[:64], batch_size=batch_size, progress=False
-    )  # loads libraries, fills the allocator's pools
+    )  # warm-up: loads libraries, fills the allocator's pools
     before = resident("VmRSS")
     reset_high_water_mark()
     with evaluating(model):

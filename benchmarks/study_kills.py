@@ -1,12 +1,12 @@
-"""A study that is killed twenty times in a row, against the same study left alone.
+"""A study that is killed twenty times, compared with the same study without interruption.
 
     OMP_NUM_THREADS=1 python benchmarks/study_kills.py
 
-A process works on the study until a random moment, is killed (SIGKILL: it cannot tidy up), and the next one goes on
-with what is there. A study that ends before its last kill is begun once more, in a new folder. At the end every file,
-and the table that is made of them, is held against that of an uninterrupted study: every number and text that does not
-depend on the clock. The model is tiny, so
-that loading, profiling, choosing and saving, which must survive too, weigh as much as training. Linux and macOS only.
+A process executes the study until it is killed at a random time (SIGKILL: no cleanup is possible), and the next process
+resumes in the same folder. When a study is complete before the last kill, a new one starts in a new folder. At the end,
+every file and the table of results are compared with those of an uninterrupted study: all numbers and texts except
+times and memory. The model is tiny, so that loading, profiling, selection and saving, which must also survive a kill,
+take as much time as training. Linux and macOS only.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ if TYPE_CHECKING:
 
 BY_CLOCK = {"seconds", "selection_seconds", "tokens_per_second", "peak_memory_bytes"}
 LOG = "begun.txt"
-LONGEST = 0.4  # a process is killed after at most this part of the time that the whole study takes
+LONGEST = 0.4  # a process is killed after at most this fraction of the time of the complete study
 
 
 @final
-class Noting(Executor):
-    """One run after the other, each noted in a file as it begins."""
+class LoggingExecutor(Executor):
+    """Sequential execution that logs each run to a file when it starts."""
 
     def __init__(self, log: Path) -> None:
         self.log = log
 
     def run(self, work: Callable[[Run], RunResult], runs: Sequence[Run]) -> Iterator[RunResult]:
-        """Do all runs in their order."""
+        """Execute all runs in order."""
         for run in runs:
             with self.log.open("a", encoding="utf-8") as file:
                 file.write(f"{run.id}\n")
@@ -70,7 +70,7 @@ def prepare(folder: Path) -> None:
 
 
 def work_on(source: Path, folder: Path) -> None:
-    """Begin the study, or go on with it, to the end."""
+    """Start or resume the study and complete it."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
@@ -97,11 +97,11 @@ def work_on(source: Path, folder: Path) -> None:
         lora_dropout=0.1,
     )
     folder.mkdir(exist_ok=True)
-    Study(config, folder).run(executor=Noting(folder / LOG), progress=False)
+    Study(config, folder).run(executor=LoggingExecutor(folder / LOG), progress=False)
 
 
 def killed_after(context: Any, seconds: float | None, *folders: Path) -> tuple[bool, float]:
-    """Whether a process that works on a study was killed, after so many seconds or not at all; and how long it ran."""
+    """Run a study in a process and kill it after some seconds or never; return whether it was killed, and when."""
     process = context.Process(target=work_on, args=folders)
     began = time.perf_counter()
     process.start()
@@ -116,31 +116,31 @@ def killed_after(context: Any, seconds: float | None, *folders: Path) -> tuple[b
 
 
 def state(folder: Path) -> tuple[list[str], int]:
-    """The units that were begun, in order, and how many are done."""
+    """Return the runs that were started, in order, and the number of completed runs."""
     log = folder / LOG
     begun = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     return begun, len(list((folder / "units").glob("[!.]*.json")))
 
 
 def at_work_on(folder: Path, begun_before: int) -> str:
-    """What a process was doing when it was killed."""
+    """Return what a process was doing when it was killed."""
     begun, _ = state(folder)
     if len(begun) == begun_before:
         steps = {"config.json": "checking config and rows", "profile.json": "measuring the profile"}
-        return next((doing for file, doing in steps.items() if not (folder / file).exists()), "reading what is there")
-    return begun[-1] if not (folder / "units" / f"{begun[-1]}.json").exists() else f"between units, {begun[-1]} saved"
+        return next((step for file, step in steps.items() if not (folder / file).exists()), "reading existing results")
+    return begun[-1] if not (folder / "units" / f"{begun[-1]}.json").exists() else f"between runs, {begun[-1]} saved"
 
 
 def numbers(folder: Path) -> dict[str, Any]:
-    """Every file of a study, without what depends on the clock."""
-    files = ["profile.json", "chosen.json", "test_rows.json", *(f"units/{path.name}" for path in _units(folder))]
+    """Return the contents of every file of a study, without times and memory."""
+    files = ["profile.json", "chosen.json", "test_rows.json", *(f"units/{path.name}" for path in _run_files(folder))]
     found = {name: _without_clock(json.loads((folder / name).read_text(encoding="utf-8"))) for name in files}
     table = StudyResults.load(folder).table
     found["table"] = table[~table["unit"].isin(["s", "1/s", "B"])].to_csv(index=False).splitlines()
     return found
 
 
-def _units(folder: Path) -> list[Path]:
+def _run_files(folder: Path) -> list[Path]:
     return sorted((folder / "units").glob("[!.]*.json"))
 
 
@@ -151,7 +151,7 @@ def _without_clock(value: Any) -> Any:
 
 
 def count(value: Any) -> int:
-    """How many numbers and texts there are to compare."""
+    """Return the number of numbers and texts to compare."""
     if isinstance(value, dict | list):
         return sum(map(count, value.values() if isinstance(value, dict) else value))
     return 1
@@ -166,30 +166,30 @@ def main() -> None:
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as temporary:
         here = Path(temporary)
-        os.environ["TMPDIR"] = temporary  # what killed processes leave there goes with it
+        os.environ["TMPDIR"] = temporary  # also removes temporary files of killed processes
         prepare(here)
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["rankselect.study.study", "rankselect.testing", "study_kills"])
         killed_after(context, None, here, here / "warm-up")
-        _, whole = killed_after(context, None, here, here / "alone")
-        report(here, context, arguments, whole)
+        _, seconds = killed_after(context, None, here, here / "alone")
+        report(here, context, arguments, seconds)
 
 
-def report(here: Path, context: Any, arguments: argparse.Namespace, whole: float) -> None:
-    """Kill, go on, and print."""
+def report(here: Path, context: Any, arguments: argparse.Namespace, seconds: float) -> None:
+    """Kill and resume the study, compare, and print."""
     rng = np.random.default_rng(arguments.seed)
     alone = numbers(here / "alone")
-    units = len(_units(here / "alone"))
-    print(f"{units} units, {whole:.1f} s if left alone; {describe('rankselect', 'torch', 'transformers', 'peft')}\n")
-    print("| kill | study | after s | units done | killed while |\n|---:|---:|---:|---:|---|")
+    n_runs = len(_run_files(here / "alone"))
+    print(f"{n_runs} runs, {seconds:.1f} s without kills; {describe('rankselect', 'torch', 'transformers', 'peft')}\n")
+    print("| kill | study | after s | runs done | killed during |\n|---:|---:|---:|---:|---|")
     number, ended, where = 0, [], here / "study-1"
     while number < arguments.kills:
         before = len(state(where)[0])
-        killed, took = killed_after(context, float(rng.uniform(0, LONGEST * whole)), here, where)
+        killed, took = killed_after(context, float(rng.uniform(0, LONGEST * seconds)), here, where)
         if killed:
             number += 1
             doing = at_work_on(where, before)
-            print(f"| {number} | {len(ended) + 1} | {took:.2f} | {state(where)[1]} of {units} | {doing} |", flush=True)
+            print(f"| {number} | {len(ended) + 1} | {took:.2f} | {state(where)[1]} of {n_runs} | {doing} |", flush=True)
         else:
             ended.append(where)
             where = here / f"study-{len(ended) + 1}"
@@ -199,11 +199,11 @@ def report(here: Path, context: Any, arguments: argparse.Namespace, whole: float
         begun, _ = state(folder)
         found = numbers(folder)
         leftovers = [path.name for path in folder.rglob(".*") if path.name != ".lock"]
-        again = ", ".join(sorted({unit for unit in begun if begun.count(unit) > 1})) or "none"
+        again = ", ".join(sorted({run for run in begun if begun.count(run) > 1})) or "none"
         print(
-            f"Study {index}: {len(begun) - units} units begun again ({again}); {count(found)} numbers and texts, "
+            f"Study {index}: {len(begun) - n_runs} runs started again ({again}); {count(found)} numbers and texts, "
             f"equal to those of the uninterrupted study: {'yes' if found == alone else 'NO'}; "
-            f"half-written files left: {len(leftovers)}.\n"
+            f"partly written files left: {len(leftovers)}.\n"
         )
 
 

@@ -1,10 +1,10 @@
-"""`RankSelectTrainer` against a plain `transformers.Trainer` with the same adapter, data and arguments.
+"""Time of `RankSelectTrainer` and a plain `transformers.Trainer` with the same adapter, data and arguments.
 
     python benchmarks/trainer_overhead.py
 
-The embedded small Phi model (2 million parameters, so the overhead weighs far more than on a model worth training) on
-the embedded questions and answers. Both train in turn, in alternating order, on one thread; the ratio of processor
-times is taken round by round.
+The model is the embedded small Phi (2 million parameters, so the overhead is a much larger share than on a real
+model), trained on the embedded questions and answers. Both trainers run in every round, in alternating order, on one
+thread; the ratio of processor times is computed for each round.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ STEPS, BATCH, LENGTH = 25, 8, 128
 
 
 def arguments() -> TrainingArguments:
-    """The same for both."""
+    """Return the arguments for both trainers."""
     return TrainingArguments(
         tempfile.mkdtemp(),
         max_steps=STEPS,
@@ -43,7 +43,7 @@ def arguments() -> TrainingArguments:
 
 
 def ours(rows: list[rs.QuestionAnswer]) -> Trainer:
-    """The trainer of this library, with ranks that need no measurement."""
+    """Return the trainer of this library, with ranks that need no measurement."""
     model, tokenizer = small_phi(steps=0, progress=False)
     return rs.RankSelectTrainer(
         model, arguments(), strategy=rs.Fixed(8), train_dataset=rows, processing_class=tokenizer, max_length=LENGTH
@@ -51,7 +51,7 @@ def ours(rows: list[rs.QuestionAnswer]) -> Trainer:
 
 
 def plain(rows: list[rs.QuestionAnswer]) -> Trainer:
-    """Transformers' own, with the same config of PEFT."""
+    """Return the trainer of transformers, with the same PEFT config."""
     model, tokenizer = small_phi(steps=0, progress=False)
     config = rs.Fixed(8).plan(model).to_lora_config(task_type="CAUSAL_LM")
     return Trainer(
@@ -63,7 +63,7 @@ def plain(rows: list[rs.QuestionAnswer]) -> Trainer:
 
 
 def seconds_of(trainer: Trainer) -> float:
-    """The processor time of training, which other work on the machine disturbs less than the clock."""
+    """Return the processor time of training, which depends less on the load of the machine than wall-clock time."""
     trainer.remove_callback(PrinterCallback)
     gc.collect()
     began = time.process_time()

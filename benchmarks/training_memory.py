@@ -1,10 +1,10 @@
-"""Predicted against measured peak memory of training steps on a CPU.
+"""Predicted and measured peak memory of training steps on a CPU.
 
     python benchmarks/training_memory.py [--assets FOLDER]
 
-The prediction runs a copy without weights on the meta device. The measurement shares nothing with it: a real model is
-adapted by PEFT and trained for a second step under `torch.profiler`, whose record of every allocation and release is
-summed up; what lay there before the step is added from the tensors themselves.
+The prediction runs a copy of the model without weights on the meta device. The measurement is independent of it: a real
+model gets a PEFT adapter and is trained for a second step under `torch.profiler`. The peak is the sum of all recorded
+allocations and releases, plus the size of the tensors that existed before the step.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ SHAPES = [(1, 64), (4, 128), (2, 512)]
 
 
 def measured_peak(model: torch.nn.Module, plan: rs.RankPlan, step: TrainingStep) -> int:
-    """Bytes in use at the worst moment of the second step of a real training."""
+    """Measure the peak bytes in the second step of real training."""
     real = as_loaded(model, step)
     adapted = get_peft_model(real, plan.to_lora_config(lora_dropout=step.lora_dropout)).train()
     if step.gradient_checkpointing:
@@ -86,7 +86,7 @@ def measured_peak(model: torch.nn.Module, plan: rs.RankPlan, step: TrainingStep)
 
 
 def held_bytes(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Bytes of all weights, gradients, scales of quantised layers, and optimizer states; shared storages count once."""
+    """Return the bytes of weights, gradients, scales of quantised layers and optimizer states; shared storages once."""
     tensors = [*model.parameters(), *model.buffers()]
     tensors += [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     tensors += [value for state in optimizer.state.values() for value in state.values()]
@@ -100,7 +100,7 @@ def held_bytes(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
 
 
 def highest_sum(record: Any) -> int:
-    """The greatest running sum of what a profile saw allocated and released."""
+    """Return the maximum of the running sum of allocations and releases in a profile."""
     events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
     total = highest = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
@@ -110,7 +110,7 @@ def highest_sum(record: Any) -> int:
 
 
 def as_loaded(model: Any, step: TrainingStep) -> Any:
-    """A model of its own to train, in the step's types."""
+    """Return a separate model for training, with the dtypes of the step."""
     dtype = getattr(torch, str(step.dtype)) if step.dtype else model.dtype
     if step.quantization == "none":
         return copy.deepcopy(model).to(dtype)
@@ -131,7 +131,7 @@ def as_loaded(model: Any, step: TrainingStep) -> Any:
 
 
 def models(assets: Path | None) -> dict[str, Callable[[], Any]]:
-    """The models, by name."""
+    """Return the models by name."""
     found: dict[str, Callable[[], Any]] = {
         "small Phi, 2 M parameters": lambda: small_phi(steps=0, progress=False)[0],
         "GPT-2 small, 124 M, random": lambda: tf.GPT2LMHeadModel(tf.GPT2Config()),

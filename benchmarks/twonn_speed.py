@@ -1,12 +1,12 @@
-"""How fast TwoNN is on 10,000 points in 2,560 dimensions, beside other implementations and a bare matrix product.
+"""Time of TwoNN on 10,000 points in 2,560 dimensions, with other implementations and a bare matrix product.
 
-Run it with nothing else on the machine:
+Run it on an otherwise idle machine:
 
     python benchmarks/twonn_speed.py
     python benchmarks/twonn_speed.py --dadapy-python /path/to/an/environment/with/dadapy/bin/python
 
-DADApy needs numpy < 2, so it runs in its own environment, on the same points. All contenders run once to warm up and
-then take turns, and the table shows medians.
+DADApy needs numpy < 2, so it runs in its own environment, on the same points. All implementations run once to warm up
+and then alternate; the table shows medians.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ print(time.perf_counter() - start, value)
 
 
 def curved_points(n: int, d: int, seed: int = 0) -> NDArray[np.float32]:
-    """Points on a curved manifold of about 12 dimensions, plus a little noise in all directions."""
+    """Return points on a curved manifold of about 12 dimensions, with a little noise in all directions."""
     rng = np.random.default_rng(seed)
     latent = rng.standard_normal((n, 12))
     curved = np.tanh(latent @ rng.standard_normal((12, 64)) / np.sqrt(12))
@@ -54,22 +54,22 @@ def curved_points(n: int, d: int, seed: int = 0) -> NDArray[np.float32]:
 
 
 def bare_product(points: torch.Tensor) -> None:
-    """The product of the points with themselves, block by block: what any blocked search at least computes."""
+    """Multiply the points with themselves, block by block: the minimum that any blocked search computes."""
     for start in range(0, len(points), BLOCK):
         points[start : start + BLOCK] @ points.T
 
 
 def timed(run: Callable[[], float]) -> tuple[float, float]:
-    """Seconds and result of one run."""
+    """Return the seconds and the result of one run."""
     start = time.perf_counter()
     value = run()
     return time.perf_counter() - start, value
 
 
-def contenders(
+def implementations(
     points: NDArray[np.float32], dadapy_python: str | None, saved: Path
 ) -> dict[str, Callable[[], tuple[float, float]]]:
-    """What takes turns: name to a function that returns seconds and the intrinsic dimension (NaN for the product)."""
+    """Return, by name, functions that return seconds and the intrinsic dimension (NaN for the product)."""
     tensor = torch.from_numpy(points)
 
     def product() -> float:
@@ -94,7 +94,7 @@ def contenders(
 
 
 def machine() -> str:
-    """The processor, the number of threads and the versions."""
+    """Return the processor, the number of threads and the versions."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     versions = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "scikit-dimension")}
@@ -108,13 +108,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=10_000, help="number of points")
     parser.add_argument("--d", type=int, default=2_560, help="number of dimensions")
-    parser.add_argument("--repeats", type=int, default=5, help="timed runs of each contender")
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs of each implementation")
     parser.add_argument("--dadapy-python", help="a Python interpreter whose environment has DADApy")
     arguments = parser.parse_args()
 
     points = curved_points(arguments.n, arguments.d)
     with tempfile.TemporaryDirectory() as folder:
-        runs = contenders(points, arguments.dadapy_python, Path(folder) / "points.npy")
+        runs = implementations(points, arguments.dadapy_python, Path(folder) / "points.npy")
         results: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
         for repeat in range(arguments.repeats + 1):
             for name, run in runs.items():
@@ -127,7 +127,7 @@ def main() -> None:
     value = results["rankselect TwoNN()"][0][1]
     print(f"{arguments.n:,} points in {arguments.d:,} dimensions, float32; medians of {arguments.repeats} runs.\n")
     print(f"{machine()}\n")
-    print("| | seconds | to the product | to rankselect | ID | differs by |")
+    print("| | seconds | relative to the product | relative to rankselect | ID | relative difference |")
     print("|---|---:|---:|---:|---:|---:|")
     for name, median in seconds.items():
         answer = results[name][0][1]

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 warnings.filterwarnings("ignore", category=DeprecationWarning)
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # its news of missing kernels would stand in the gallery
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # no messages about missing kernels in the gallery
 
 project = "rankselect"
 author = "the rankselect developers"
-copyright = "the rankselect developers"  # noqa: A001  (Sphinx wants this name)
+copyright = "the rankselect developers"  # noqa: A001  (Sphinx requires this name)
 release = __version__
 
 extensions = [
@@ -41,7 +41,7 @@ exclude_patterns = ["_build"]
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 default_role = "code"
-smartquotes_action = "qe"  # no dashes: options begin with two hyphens
+smartquotes_action = "qe"  # no dashes: command-line options begin with two hyphens
 
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
@@ -49,7 +49,7 @@ autodoc_typehints_format = "short"
 napoleon_use_rtype = False
 napoleon_use_ivar = True
 
-# The types of other packages have no pages here, and their inventories are not fetched: the build works offline.
+# The types of other packages have no pages here. Their inventories are not fetched, so that the build works offline.
 nitpick_ignore_regex = [
     (r"py:.*", r"(np|numpy|torch|nn|peft|transformers|matplotlib|collections|typing|typing_extensions)(\..*)?"),
     (r"py:.*", r"(os|abc|pathlib)(\..*)?"),
@@ -60,8 +60,8 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(Exception|UserWarning|ValueError|LookupError|ImportError|optional|'.*')"),
 ]
 
-# The gallery's pages are scripts. Each runs when it is new or changed, all of them if docs/gallery is not there; one
-# that fails, fails the build.
+# The gallery's pages are scripts. A script runs if it is new or changed; all run if docs/gallery does not exist. A
+# script that fails makes the build fail.
 sphinx_gallery_conf = {
     "examples_dirs": "../examples/gallery",
     "gallery_dirs": "gallery",
@@ -72,16 +72,16 @@ sphinx_gallery_conf = {
     "nested_sections": False,
     "plot_gallery": True,
     "abort_on_example_error": True,
-    "capture_repr": (),  # what a page shows, it prints or draws
+    "capture_repr": (),  # pages show only what they print or draw
     "remove_config_comments": True,
     "download_all_examples": False,
     "show_memory": False,
     "show_signature": False,
     "write_computation_times": False,
-    "min_reported_time": 3600,  # seconds are of the machine that built the pages
+    "min_reported_time": 3600,  # running times depend on the machine that builds the pages
 }
 
-# The pages' own examples run here; those in docstrings run in their modules, by pytest --doctest-modules.
+# Only the examples of the pages run here; pytest --doctest-modules runs those in docstrings.
 doctest_test_doctest_blocks = ""
 doctest_global_setup = """
 import logging, os, warnings
@@ -92,7 +92,7 @@ import rankselect as rs
 
 
 def write_command_line_reference(_: object) -> None:
-    """Write every command with its options, as the commands themselves describe them, into a page."""
+    """Generate the page of all commands and options from their help texts."""
     command = [sys.executable, "-m", "typer", "rankselect.cli.app", "utils", "docs", "--name", "rankselect"]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
     page = Path(__file__).with_name("command_line_reference.md")
@@ -101,5 +101,5 @@ def write_command_line_reference(_: object) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Run it before every build."""
+    """Generate the command-line reference before every build."""
     app.connect("builder-inited", write_command_line_reference)

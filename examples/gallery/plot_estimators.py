@@ -1,9 +1,9 @@
-"""What an intrinsic dimension tells
-=================================
+"""How to interpret an intrinsic dimension
+=======================================
 
-An estimator reads the dimension of a cloud of points from the distances between neighbours. On clouds whose dimension
-is known, this page shows where it is right, where it is not, what its intervals cover, and how to read an ID in the
-end.
+An estimator computes the dimension of a point cloud from the distances between neighbours. This page applies estimators
+to clouds of known dimension. It shows where they are accurate and where they are not, what their intervals cover, and
+how to interpret an intrinsic dimension (ID).
 """
 
 import matplotlib.pyplot as plt
@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 import rankselect as rs
-from rankselect.estimators.half_samples import half_sample_stderr, half_samples
 
 ESTIMATORS = {
     "TwoNN": rs.TwoNN(),
@@ -24,24 +23,24 @@ Points = NDArray[np.float64]
 # Three surfaces
 # --------------
 #
-# A point on each of these is known by two numbers, so the dimension is 2, though it takes three numbers to write it
-# down.
+# Two numbers determine a point on each of these surfaces, so their dimension is 2, although a point has three
+# coordinates.
 
 
 def flat(n: int, d: int, rng: np.random.Generator) -> Points:
-    """A cube of dimension d, turned into a space of one dimension more."""
+    """Sample a cube of dimension d, rotated in a space of dimension d + 1."""
     turn = np.linalg.qr(rng.normal(size=(d + 1, d)))[0]
     return np.asarray(rng.uniform(-1, 1, (n, d)) @ turn.T)
 
 
 def sphere(n: int, d: int, rng: np.random.Generator) -> Points:
-    """The surface of a ball: of dimension d in a space of one more."""
+    """Sample the surface of a ball: a sphere of dimension d in a space of dimension d + 1."""
     points = rng.normal(size=(n, d + 1))
     return np.asarray(points / np.linalg.norm(points, axis=1, keepdims=True))
 
 
 def swiss_roll(n: int, d: int, rng: np.random.Generator) -> Points:
-    """A cube of dimension d of which one side is rolled up."""
+    """Sample a cube of dimension d with one side rolled up."""
     angle = 1.5 * np.pi * np.sqrt(1 + 8 * rng.uniform(size=n))  # nearly even
     straight = rng.uniform(0, 21, (n, d - 1))
     return np.column_stack([angle * np.cos(angle), angle * np.sin(angle), straight])
@@ -59,15 +58,20 @@ for ax, (name, draw) in zip(panels, MANIFOLDS.items(), strict=True):
 plt.show()
 
 # %%
-# What the estimators read, with 95 % intervals made as those of a profile: the points are split into halves many times,
-# and the halves' estimates tell how far an estimate moves with other points of the same kind.
+# The table shows the estimates with 95 % intervals, computed as in a profile: the points are split into random halves
+# many times, and the differences between the halves show how much an estimate changes with other points of the same
+# kind.
 
 
 def estimate(estimator: rs.Estimator, points: Points) -> tuple[float, float]:
-    """The ID and the half-width of its 95 % interval."""
-    splits = half_samples(len(points), n_splits=50, seed=0)
-    found, halves = estimator.resample(points, splits)
-    return found.value, 1.96 * float(half_sample_stderr(halves))
+    """Return the ID and the half-width of its 95 % interval."""
+    rows = np.tile(np.arange(len(points)), (50, 1))  # 50 random splits
+    order = np.random.default_rng(0).permuted(rows, axis=1)
+    half = len(points) // 2
+    splits = np.stack([order < half, order >= len(points) - half], axis=1)
+    found, values = estimator.resample(points, splits.reshape(100, -1))
+    difference = values[::2] - values[1::2]
+    return found.value, 1.96 * float(np.sqrt(np.mean(difference**2)) / 2)
 
 
 print(f"{'':12}" + "".join(f"{name:>14}" for name in ESTIMATORS))
@@ -81,7 +85,8 @@ for name, draw in MANIFOLDS.items():
 # More dimensions
 # ---------------
 #
-# Now spheres of more dimensions, with more and more points. The black line is the truth, the bars are 95 % intervals.
+# These are spheres of higher dimensions, with increasing numbers of points. The black line is the true dimension, and
+# the bars are 95 % intervals.
 
 DIMENSIONS, SIZES = (2, 5, 10, 20), (200, 500, 1000, 2000)
 
@@ -110,19 +115,19 @@ plt.show()
 
 for d in DIMENSIONS:
     few, *_, many = known[d, "TwoNN"][:, 0]
-    print(f"Dimension {d:2}: TwoNN reads {few:4.1f} from {SIZES[0]} points,", end=" ")
+    print(f"Dimension {d:2}: TwoNN gives {few:4.1f} from {SIZES[0]} points,", end=" ")
     print(f"{many:4.1f} from {SIZES[-1]:,}.")
 
 # %%
-# In many dimensions there is much room, and neighbours are far away: the few points that there are do not look like an
-# even cloud around each of them. That is why high dimensions are read too low, and why more points help little.
+# In high dimensions, neighbours are far apart, and the density around a point is not uniform at the scale of its
+# nearest neighbours. That is why high dimensions are underestimated, and why more points help little.
 #
-# An interval is about spread, not about truth
-# --------------------------------------------
+# An interval shows variance, not bias
+# ------------------------------------
 #
-# The interval tells where the estimate would be with *other points of the same number*. A bias is in all of them alike.
-# To see it, many clouds are drawn. How often does the interval hold the true dimension, and how often the mean of all
-# clouds' estimates?
+# The interval shows how much the estimate would change with *other samples of the same size*. All samples have the same
+# bias. The following code draws many clouds and counts how often the interval contains the true dimension, and how
+# often it contains the mean of all estimates.
 
 CLOUDS, N = 40, 300
 widths: dict[int, tuple[float, float]] = {}
@@ -134,15 +139,15 @@ for d in DIMENSIONS:
     widths[d] = mean, float(halves.mean())
     truth = int((np.abs(values - d) <= halves).sum())
     middle = int((np.abs(values - mean) <= halves).sum())
-    print(f"Dimension {d:2}: of {CLOUDS} intervals, {truth:2} hold it,", end=" ")
-    print(f"and {middle} hold the mean estimate, {mean:.1f}.")
+    print(f"Dimension {d:2}: {truth:2} of {CLOUDS} intervals contain it,", end=" ")
+    print(f"and {middle} contain the mean estimate, {mean:.1f}.")
 
 # %%
-# At which scale?
-# ---------------
+# The dimension depends on the scale
+# ----------------------------------
 #
-# Noise fills all the space there is, but only nearby. ``Gride`` looks at neighbours farther and farther away: small
-# scales see the noise, larger ones the roll, and the largest ones that it is rolled up.
+# Noise fills all dimensions of the space, but only at small scales. ``Gride`` uses neighbours at increasing distances:
+# small scales show the noise, larger scales the two-dimensional surface, and the largest scales that it is rolled up.
 
 figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 for noise, marker in ((0.0, "o"), (0.1, "s"), (0.3, "^")):
@@ -164,16 +169,15 @@ ax.spines[["top", "right"]].set_visible(False)
 plt.show()
 
 # %%
-# How to read an ID
-# -----------------
+# How to use an ID
+# ----------------
 #
-# As a size, not as a count. Compare IDs of one estimator, one pooling and the same number of texts; read an interval as
-# what other texts would change; and do not take a high ID for the number of directions there really are:
+# Treat an ID as a relative size, not as an exact count. Compare only IDs of the same estimator, pooling and number of
+# texts. An interval shows how much other texts would change the ID. A high ID is not the true number of dimensions:
 
 for d, (value, half) in widths.items():
     print(f"An ID of {value:4.1f} ± {half:.1f} from {N} points on a sphere", end=" ")
-    print(f"stands for {d:2} dimensions.")
+    print(f"corresponds to {d:2} dimensions.")
 
 # %%
-# Where points lie on something strongly curved, the bias has the other sign: see :doc:`/estimators` for that, and for
-# more manifolds.
+# On strongly curved manifolds, the bias has the opposite sign: see :doc:`/estimators`, which also shows more manifolds.

@@ -1,8 +1,8 @@
 """All strategies on one profile
 =============================
 
-Each strategy reads the same profile in another way. This page shows the rank that each gives to each layer, what it
-costs in trainable parameters, and the controls that tell whether a strategy deserves the credit.
+Each strategy turns the same profile into different ranks. This page shows the rank of each layer under each strategy,
+the number of trainable parameters, and the controls that test whether a gain is due to the strategy.
 """
 
 import inspect
@@ -12,45 +12,46 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import rankselect as rs
-from rankselect.registry import available, create
 
 # %%
 # One profile for all
 # -------------------
 #
-# A small model is trained for some seconds on the questions and answers that come with the library, and measured on
-# them. What enters the first layer is measured too: ``GeLoRA`` asks how much the intrinsic dimension (ID) grows from
-# layer to layer.
+# A small model is trained for a few seconds on the questions and answers included with the library, and profiled on the
+# same texts. The profile also has the intrinsic dimension (ID) of the first layer's input, because ``GeLoRA`` uses the
+# growth of the ID from layer to layer.
 
 model, tokenizer = rs.small_phi(steps=60, progress=False)
 texts = [pair.text for pair in rs.medical_qa()]
 profile = rs.id_profile(model, tokenizer, texts, progress=False)
 
 entering = list(profile.input_values.values())
-print("ID of what enters the first layer:", *(f"{value:.1f}" for value in entering))
-print("ID of what leaves each layer:", *(f"{value:.1f}" for value in profile.values))
+print("ID of the input of the first layer:", *(f"{value:.1f}" for value in entering))
+print("ID of the output of each layer:", *(f"{value:.1f}" for value in profile.values))
 
 # %%
-# What the strategies are
-# -----------------------
+# The strategies
+# --------------
 #
-# Strategies are found by their names, those of installed plug-ins too. Some need arguments. A control wraps another
-# strategy, here ``per-layer-id``, and rearranges its ranks.
+# ``rs.strategy`` creates a strategy from its name, with arguments after a colon. A control wraps another strategy, here
+# ``per-layer-id``, and rearranges its ranks. ``rankselect strategies`` lists all names, including installed plug-ins.
 
-ARGUMENTS = {
-    "fixed": "rank=8",
-    "same-parameters": "strategy=per-layer-id",
-    "shuffled": "strategy=per-layer-id,seed=1",
-    "tilted": "strategy=per-layer-id,towards=early",
-}
-CONTROLS = (rs.SameParameters, rs.Shuffled, rs.Tilted)
+STRATEGIES = (
+    "fixed:rank=8",
+    "gelora",
+    "intrinsic-max",
+    "intrinsic-mean",
+    "intrinsic-min",
+    "per-layer-id",
+)
+CONTROLS = (
+    "same-parameters:strategy=per-layer-id",
+    "shuffled:strategy=per-layer-id,seed=1",
+    "tilted:strategy=per-layer-id,towards=early",
+)
 
-plain: dict[str, rs.RankStrategy] = {}
-controls: dict[str, rs.RankStrategy] = {}
-for name in available("strategy"):
-    strategy = create("strategy", f"{name}:{ARGUMENTS.get(name, '')}")
-    group = controls if isinstance(strategy, CONTROLS) else plain
-    group[name] = strategy
+plain = {each.partition(":")[0]: rs.strategy(each) for each in STRATEGIES}
+controls = {each.partition(":")[0]: rs.strategy(each) for each in CONTROLS}
 
 for name, strategy in (plain | controls).items():
     meaning = (inspect.getdoc(type(strategy)) or "").split("\n\n")[0].replace("`", "")
@@ -86,8 +87,8 @@ for ax in (left, right):
 plt.show()
 
 # %%
-# Below the line are the controls. Strategies that differ in *how much* they train cannot show *where* it should go:
-# compared with each other, they mostly compare sizes.
+# The controls are below the line. Strategies with different numbers of parameters cannot show *where* rank is useful: a
+# comparison between them mostly compares sizes.
 
 few, *_, many = sorted(plain, key=lambda name: parameters[name])
 times = parameters[many] / parameters[few]
@@ -95,19 +96,19 @@ print(f"{many} trains {times:.1f} times as many parameters as {few}.")
 
 mean = ranks["intrinsic-mean"]
 apart = np.abs(ranks["per-layer-id"] - mean).max()
-print(f"per-layer-id is at most {apart} away from intrinsic-mean, which is {mean[0]}.")
+print(f"per-layer-id differs from intrinsic-mean ({mean[0]}) by at most {apart}.")
 
 grows = int((np.diff([*entering, *profile.values]) > 0).sum())
 print(f"The ID grows across {grows} of {len(profile.layers)} layers.")
 print("Where it does not grow, gelora gives rank 1.")
 
 # %%
-# What a control takes away
-# -------------------------
+# What a control removes
+# ----------------------
 #
-# A control keeps the number of parameters, as nearly as whole ranks allow. ``same-parameters`` takes away the
-# differences between layers, ``shuffled`` which layer has which rank, and ``tilted`` everything but a slope over the
-# depth. A rank for each layer is worth it only if it trains better than these.
+# A control keeps the number of parameters, as closely as integer ranks allow. ``same-parameters`` removes the
+# differences between layers, ``shuffled`` removes the assignment of ranks to layers, and ``tilted`` removes everything
+# except a slope over depth. A rank per layer is useful only if it trains better than these controls.
 
 figure, panels = plt.subplots(1, len(controls), figsize=(9.5, 3.4), sharey=True)
 figure.set_layout_engine("constrained")
@@ -123,8 +124,7 @@ plt.show()
 
 for name in controls:
     more = parameters[name] - parameters["per-layer-id"]
-    print(f"{name:16} {more:+,} parameters against per-layer-id")
+    print(f"{name:16} {more:+,} parameters relative to per-layer-id")
 
 # %%
-# Which strategy to begin with is on the page :doc:`/choosing`; :doc:`a study </gallery/plot_study>` compares them in
-# training.
+# :doc:`/choosing` recommends a first strategy; :doc:`a study </gallery/plot_study>` compares strategies in training.

@@ -1,11 +1,11 @@
-"""A study, small but real
-=======================
+"""A small but complete study
+==========================
 
-Which ranks are worth it is decided by training with them. This page runs a whole study: arms, seeds, answers to
-questions that were held out, differences with intervals, and a verdict in words. It has the size of a demonstration,
-and says so.
+To find out which ranks are best, you have to train with them. This page runs a complete study: arms, seeds, answers to
+held-out questions, differences with intervals, and a verdict in words. It is only large enough for a demonstration.
 """
 
+import json
 import math
 import shutil
 import tempfile
@@ -18,33 +18,39 @@ import torch
 from transformers.utils.logging import disable_progress_bar
 
 import rankselect as rs
-from rankselect.study.rows import embedded_rows
 
 disable_progress_bar()
 torch.set_num_threads(1)  # the matrices are too small to gain from more
 
 # %%
-# The base model
-# --------------
+# The data and the base model
+# ---------------------------
 #
-# Instead of a model that was downloaded: a small one, trained for some seconds on a part of the embedded questions
-# and answers; the adapters will train on another, and the test is a third.
+# The included questions and answers are split by medical condition into three parts: for the base model, for the
+# adapters, and for the test. The base model is a small one that is trained here for a few seconds.
 
 folder = Path(tempfile.mkdtemp())
-template = rs.PromptTemplate()
-known = embedded_rows("base")
-texts = [template.text(row.question, row.answer) for row in known]
+pairs = rs.medical_qa()
+conditions = sorted({pair.condition for pair in pairs})
+known = [name for number, name in enumerate(conditions) if number % 5]
+parts = {"base": known[::2], "train": known[1::2], "test": conditions[::5]}
+for part, names in parts.items():
+    rows = [pair for pair in pairs if pair.condition in names]
+    lines = [json.dumps({"question": row.question, "answer": row.answer}) for row in rows]
+    (folder / f"{part}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+
+texts = [pair.text for pair in pairs if pair.condition in parts["base"]]
 model, tokenizer = rs.small_phi(steps=40, texts=texts, progress=False)
 model.save_pretrained(folder / "model")
 tokenizer.save_pretrained(folder / "model")
 
 # %%
-# What is compared
-# ----------------
+# The arms
+# --------
 #
-# The base model without an adapter, one small rank for all modules, each layer's own intrinsic dimension, and the
-# control of that: as many parameters, in one rank for all. If ``by-layer`` does not beat its control, it is not the
-# layers that matter.
+# The study compares the base model without an adapter, one small rank for all modules, each layer's own intrinsic
+# dimension, and a control for the latter: one rank for all layers with as many parameters. If ``by-layer`` does not
+# beat its control, the study has not shown that the differences between layers matter.
 
 arms = (
     rs.Arm("base"),
@@ -54,13 +60,13 @@ arms = (
 )
 config = rs.StudyConfig(
     model=str(folder / "model"),
-    train="medical-qa",
-    test="medical-qa",
+    train=str(folder / "train.jsonl"),
+    test=str(folder / "test.jsonl"),
     arms=arms,
     seeds=(0, 1),
     metrics=("perplexity", "token-f1"),
     target_modules=("q_proj", "v_proj"),
-    learning_rates=(1e-2,),  # a real study has a grid, and chooses from it for each arm
+    learning_rates=(1e-2,),  # a real study selects from a grid for each arm
     n_train=160,
     n_test=12,
     max_steps=10,
@@ -75,12 +81,12 @@ config = rs.StudyConfig(
 # Run it
 # ------
 #
-# Each training is a run with a file of its own: of each arm with each seed. The test decides nothing, it is for
-# scoring only.
+# The study has one training run for each arm and seed. Each run has its own result file. The test questions are used
+# only for scoring, not for any choice.
 
 
 def run() -> int:
-    """Do what is missing of the study, and count the runs that this took."""
+    """Run the missing parts of the study and return the number of runs."""
     before = written()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -92,32 +98,32 @@ def run() -> int:
 
 
 def written() -> set[tuple[str, int]]:
-    """The runs' files, with the time when each was written."""
+    """Return the result files of the runs with their modification times."""
     files = (folder / "study" / "units").glob("*.json")
     return {(file.name, file.stat().st_mtime_ns) for file in files}
 
 
-print(f"The first call did {run()} runs.")
+print(f"The first call executed {run()} runs.")
 
 # %%
-# It goes on where it stopped
-# ---------------------------
+# Resuming a study
+# ----------------
 #
-# Run again, a study does nothing twice. As if it had been stopped before its end, one run's file is taken away: then
-# this run is done, and no other.
+# A second call does not repeat completed runs. To simulate an interruption, the code deletes the file of one run: then
+# only this run is executed again.
 
-print(f"Called again, it did {run()} runs.")
+print(f"The second call executed {run()} runs.")
 
 last = max((folder / "study" / "units").glob("*.json"))
 last.unlink()
-print(f"Without {last.name}, it did {run()}.")
+print(f"Without {last.name}, the next call executed {run()}.")
 
 # %%
-# What came out
-# -------------
+# Scores
+# ------
 #
-# Each row is the mean over the seeds. Perplexity is better if lower: it says how well the model expects the right
-# answers. Token F1 is better if higher: it says how many words of the answers that the model wrote are right.
+# Each row is the mean over the seeds. Perplexity measures how improbable the reference answers are under the model;
+# lower is better. Token F1 measures the overlap of words between generated and reference answers; higher is better.
 
 results = rs.StudyResults.load(folder / "study")
 columns = ["arm", "rank_mean", "trainable_parameters", *results.metrics]
@@ -139,7 +145,7 @@ for metric, table in tables.items():
     print(table[columns].to_string(index=False, float_format="{:.3g}".format))
 
 # %%
-# An interval that crosses the line shows no difference.
+# An interval that contains zero shows no difference.
 
 figure, panels = plt.subplots(1, len(tables), figsize=(9.5, 3), sharey=True)
 figure.set_layout_engine("constrained")
@@ -158,32 +164,32 @@ plt.show()
 # The verdict
 # -----------
 #
-# The first metric decides. Of all arms that are not shown to be worse than the best one, the verdict names the one
-# with the fewest trainable parameters, and it brings its reasons and caveats along.
+# The first metric decides. Among the arms that are not shown to be worse than the best one, the verdict recommends the
+# one with the fewest trainable parameters. It also lists reasons and caveats.
 
 for line in str(results.verdict()).splitlines():
     print(textwrap.fill(line, 84, subsequent_indent="  "))
 
 # %%
-# What this shows, and what not
-# -----------------------------
+# What this study can show
+# ------------------------
 #
-# It shows the way, and nothing about ranks: for that, seeds, questions and steps are too few. The study says itself
-# what it would have taken:
+# It shows how to run a study, but nothing about ranks: there are too few seeds, questions and steps for that. The
+# results include the smallest difference that a study of this size could show:
 
 print(f"{len(config.training_seeds)} seeds, {len(results.rows)} questions,", end=" ")
 print(f"{config.max_steps} steps of {config.batch_size} rows.")
 for metric, table in tables.items():
     row = table[table["arm"] == "by-layer"].iloc[0]
     print(f"\n{metric} of by-layer against its control: {row['difference']:+.3g}.", end=" ")
-    print(f"Here: {row['outcome']}.")
+    print(f"Result: {row['outcome']}.")
     if math.isfinite(row["detectable"]):
-        print(f"Four of five such studies would show a difference of {row['detectable']:.2g}.")
+        print(f"A difference of {row['detectable']:.2g} would be shown with 80 % power.")
     else:
-        print("No score differs, so what could have been shown is not known.")
+        print("No score differs, so the detectable difference is unknown.")
 
 # %%
-# How to run one of the right size is on the page :doc:`/study`. ``rs.write_report(results)`` writes all of this, and
-# more, as a page to open in a browser.
+# :doc:`/study` describes how to run a study of a useful size. ``rs.write_report(results)`` writes these results, and
+# more, to a page to open in a browser.
 
 shutil.rmtree(folder)
