@@ -74,7 +74,7 @@ def test_the_same_command_repeats_no_run_and_another_one_is_an_error(run, finish
     ("arguments", "said"),
     [
         (["--arm", "rank-8"], "expected an arm as NAME=STRATEGY, or base alone"),
-        (["--arm", "base=fixed:rank=8", "--arm", "base"], "expected arms of different names"),
+        (["--arm", "base=fixed:rank=8", "--arm", "base"], "expected arms with different names"),
         (["--arm", "one=fixd:rank=1"], "Did you mean fixed"),
         (["--arm", "one=fixed:ranks=1"], "expected arguments that fixed takes"),
         (["--arm", "a b=fixed:rank=1"], "expected a name of letters"),

@@ -61,7 +61,7 @@ def test_what_is_read_is_what_was_written():
     assert StudyConfig.from_dict({"model": "m", "train": "t", "arms": [Arm("base").to_dict()]}) == StudyConfig(
         "m", "t", arms=[Arm("base")]
     )
-    with pytest.raises(rs.errors.ArgumentError, match=r"the fields of a StudyConfig, got learning_rat\. Upgrade"):
+    with pytest.raises(rs.errors.ArgumentError, match=r"fields of StudyConfig, got learning_rat\. Upgrade"):
         StudyConfig.from_dict({**CONFIG.to_dict(), "learning_rat": 1})
 
 
@@ -135,15 +135,15 @@ def test_a_strategy_that_is_not_here_is_its_record(text):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"arms": ()}, "a list of arms, at least one, each once"),
+        ({"arms": ()}, "a list of arms, at least one and no duplicates"),
         ({"arms": ARMS[0]}, "a list of arms"),
-        ({"arms": ["base"]}, "arms of the class Arm"),
-        ({"arms": (Arm("a"), Arm("a", "fixed:rank=2"))}, "arms of different names, got a, a"),
-        ({"seeds": (1, 1)}, "a list of seeds, at least one, each once"),
-        ({"seeds": 0}, "seeds as whole numbers of at least 0, or how many, got 0"),
-        ({"seeds": [0, -1]}, r"seeds as whole numbers of at least 0, or how many, got \[0, -1\]"),
+        ({"arms": ["base"]}, "a list of Arm objects"),
+        ({"arms": (Arm("a"), Arm("a", "fixed:rank=2"))}, "arms with different names, got a, a"),
+        ({"seeds": (1, 1)}, "a list of seeds, at least one and no duplicates"),
+        ({"seeds": 0}, "a list of non-negative seeds, or their number, got 0"),
+        ({"seeds": [0, -1]}, r"a list of non-negative seeds, or their number, got \[0, -1\]"),
         ({"seeds": 1.5}, "a list of seeds"),
-        ({"metrics": "token-f1"}, "a list of metrics, at least one, each once, got 'token-f1'"),
+        ({"metrics": "token-f1"}, "a list of metrics, at least one and no duplicates, got 'token-f1'"),
         ({"metrics": [rs.TokenF1]}, "a metric, or the name of one, got the class TokenF1"),
         ({"metrics": [NoRecord()]}, "a NoRecord that can be recorded, got .* Make NoRecord a frozen dataclass"),
         ({"validation_share": 1.0}, "validation_share"),
@@ -151,7 +151,7 @@ def test_a_strategy_that_is_not_here_is_its_record(text):
         ({"learning_rates": (-1e-3,)}, "a list of positive learning rates"),
         ({"learning_rates": 1e-3}, "a list of positive learning rates, got 0.001"),
         ({"learning_rates": []}, "a list of learning_rates, at least one"),
-        ({"alpha_ratios": (8.0, 8.0)}, "a list of alpha_ratios, at least one, each once"),
+        ({"alpha_ratios": (8.0, 8.0)}, "a list of alpha_ratios, at least one and no duplicates"),
         ({"template": "{question}"}, "a template with"),
     ],
 )

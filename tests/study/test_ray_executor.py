@@ -144,7 +144,7 @@ def test_a_study_whose_worker_is_killed_in_mid_run_has_the_results_of_a_sequenti
     first, second = map(int, (tmp_path / name).read_text(encoding="utf-8").split())
     assert [first] == killed
     assert second != first
-    assert f"{name}: its worker died; it is done again (1 of 3)." in caplog.text
+    assert f"{name}: its worker died; the run is repeated (1 of 3)." in caplog.text
     assert len(results) == 3
     alone, ray = results_in(tmp_path / "alone"), results_in(tmp_path / "ray")
     assert all(result.status == "done" for result in alone.values())
@@ -203,7 +203,9 @@ def test_a_folder_that_a_worker_does_not_see_is_said(two_workers, tmp_path):
     descriptor = os.open(tmp_path, os.O_RDONLY)
     try:
         folder = Path(f"/proc/self/fd/{descriptor}")
-        expected = f"expected a study folder that all workers share, got {folder}, which is another folder or none"
+        expected = (
+            f"expected a study folder that all workers share, got {folder}, which is missing or a different folder"
+        )
         with pytest.raises(rs.errors.ArgumentError, match=expected):
             list(RayExecutor().run(partial(work, folder), RUNS))
     finally:
@@ -216,7 +218,9 @@ def test_what_no_machine_has_is_said_instead_of_waited_for(two_workers):
         rs.errors.ArgumentError, match="expected a machine with 2 GPUs and 1 CPU cores for a run, got mach"
     ):
         list(RayExecutor(gpus_per_run=2).run(RunResult, RUNS))
-    with pytest.raises(rs.errors.ArgumentError, match="a machine with 0 GPUs and 3 CPU cores .* machines with 0 and 2"):
+    with pytest.raises(
+        rs.errors.ArgumentError, match="a machine with 0 GPUs and 3 CPU cores .* machines with 0 GPUs and 2"
+    ):
         list(RayExecutor(cpus_per_run=3).run(RunResult, RUNS))
 
 
@@ -224,7 +228,7 @@ def test_arguments_that_mean_nothing_are_refused():
     pytest.importorskip("ray", reason="Ray is not installed")
     for arguments, said in (
         ({"cpus_per_run": -1}, "cpus_per_run of at least 0, got -1"),
-        ({"gpus_per_run": 1.5}, "a part of a GPU or whole ones, got 1.5"),
+        ({"gpus_per_run": 1.5}, "a fraction of one GPU or a whole number of GPUs, got 1.5"),
         ({"max_retries": -1}, "max_retries of at least 0"),
     ):
         with pytest.raises(rs.errors.ArgumentError, match=said):
@@ -319,4 +323,4 @@ def test_an_address_without_a_cluster_is_said_at_once():
     pytest.importorskip("ray", reason="Ray is not installed")
     for address, given in (("127.0.0.1:9", "127.0.0.1:9"), ("127.0.0.1", "127.0.0.1"), ("127.0.0.1:9", "auto")):
         done = run_elsewhere(given, RAY_ADDRESS=address)
-        assert f"ArgumentError: expected the address of a Ray cluster that runs, got {address} (" in done.stderr
+        assert f"ArgumentError: expected the address of a running Ray cluster, got {address} (" in done.stderr

@@ -154,7 +154,7 @@ def test_a_damaged_or_missing_run_is_done_again_and_the_rest_is_kept(finished, c
         again = Study(config, tmp_path / "study").run(progress=False)
     changed = {path.name for path in runs.iterdir() if path.stat().st_mtime_ns != times.get(path.name)}
     assert changed == {"final.rank-2.seed1.json", "final.base.seed0.json"}
-    assert "is damaged, and is done again" in caplog.text
+    assert "is damaged; the run is repeated" in caplog.text
     assert numbers(again) == numbers(finished[1])
 
 
@@ -256,12 +256,12 @@ def hold(folder, ready, release):
 
 def test_a_folder_in_use_or_of_another_config_is_refused(finished, config):
     folder = finished[0]
-    with pytest.raises(rs.errors.ArgumentError, match=r"seeds was \[0, 1\] and is \[0\]"):
+    with pytest.raises(rs.errors.ArgumentError, match=r"seeds was \[0, 1\] and is now \[0\]"):
         Study(replace(config, seeds=(0,)), folder).run(progress=False)
     test = Path(config.test)
     text = test.read_text(encoding="utf-8")
     test.write_text(text.replace("why test 0", "how test 0"), encoding="utf-8")
-    with pytest.raises(rs.errors.ArgumentError, match="expected the rows with which the study began"):
+    with pytest.raises(rs.errors.ArgumentError, match="expected the rows that the study was started with"):
         Study(config, folder).run(progress=False)
     test.write_text(text, encoding="utf-8")
     context = multiprocessing.get_context("fork")
@@ -280,7 +280,7 @@ def test_a_folder_in_use_or_of_another_config_is_refused(finished, config):
 def test_what_cannot_work_is_said_before_anything_is_trained(config, tmp_path):
     for changed, error, said in (
         ({"metrics": ("token-f2",)}, rs.errors.UnknownNameError, "Did you mean token-f1"),
-        ({"metrics": ("questeval",)}, rs.errors.MetricError, "expected metrics that work here, questeval among them"),
+        ({"metrics": ("questeval",)}, rs.errors.MetricError, "expected the metric questeval to work here"),
         ({"test": "none.jsonl"}, rs.errors.DataError, "none.jsonl"),
         ({"max_new_tokens": 128}, rs.errors.DataError, "a context of 128 less max_new_tokens 128"),
     ):

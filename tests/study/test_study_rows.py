@@ -70,7 +70,7 @@ def test_at_least_one_question_is_held_out_and_one_row_chosen_on(tmp_path):
     assert (len(rows.train), len(rows.validation), len(rows.test)) == (1, 1, 1)
     with pytest.raises(DataError, match="at least 2 different questions, to hold one out, got 1"):
         study_rows(config(written(tmp_path / "one.jsonl", ["a", "a"]), None))
-    with pytest.raises(DataError, match="at least 2 different questions to train and choose on, got 1"):
+    with pytest.raises(DataError, match="at least 2 different questions for training and validation, got 1"):
         study_rows(config(written(tmp_path / "two.jsonl", ["a", "b"]), None))
 
 

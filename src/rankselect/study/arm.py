@@ -1,4 +1,4 @@
-"""One way to choose ranks, as it takes part in a study."""
+"""An arm of a study: a name, a strategy that chooses ranks, and the grids of its hyperparameters."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Arm:
 
     Args:
         name: Its name in tables and file names: letters, digits, ``-``, ``_`` and ``+``.
-        strategy: What chooses its ranks: a strategy, its name as the command line takes it (``"fixed:rank=16"``), or
-            None for the base model without an adapter.
-        learning_rates: The grid its learning rate is chosen from, or empty for the study's.
-        alpha_ratios: The grid its alpha ratio is chosen from, or empty for the study's.
+        strategy: The strategy that chooses its ranks: an instance, a name as on the command line
+            (``"fixed:rank=16"``), or None for the base model without an adapter.
+        learning_rates: The grid its learning rate is chosen from; if empty, the study's grid is used.
+        alpha_ratios: The grid its alpha ratio is chosen from; if empty, the study's grid is used.
 
     Raises:
-        UnknownNameError: If there is no strategy of the name.
-        ArgumentError: If the arm's name has other characters, or a grid has values that are not positive.
+        UnknownNameError: If there is no strategy with this name.
+        ArgumentError: If the arm's name contains other characters, or a grid contains a value that is not positive.
 
     Example:
         >>> Arm("rank-16", "fixed:rank=16", learning_rates=[1e-4, 3e-4])
@@ -66,12 +66,12 @@ class Arm:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Arm:
-        """The arm that `to_dict` wrote. Of a strategy that is not installed here, only its record is known."""
+        """Rebuild an arm from `to_dict`. A strategy that is not installed here is kept as its recorded text."""
         text = values["strategy"]
         return cls(**{**values, "strategy": None if text is None else recorded_strategy(text)})
 
     def to_dict(self) -> dict[str, Any]:
-        """The arm in JSON values; a strategy as Python would write it."""
+        """The arm in JSON values; the strategy is written as its repr."""
         return {
             "name": self.name,
             "strategy": None if self.strategy is None else repr(self.strategy),
@@ -81,10 +81,10 @@ class Arm:
 
 
 def grid_from(given: Iterable[float], what: str) -> tuple[float, ...]:
-    """The values from which one is chosen, each positive and finite.
+    """Return a grid of values as a tuple, after checking that each is positive and finite.
 
     Raises:
-        ArgumentError: If they are not.
+        ArgumentError: If a value is not.
 
     Example:
         >>> grid_from([1e-4, 3e-4], "learning rates")

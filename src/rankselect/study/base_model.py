@@ -1,4 +1,4 @@
-"""The base model of a study, loaded afresh for each run, and how its parameters are counted."""
+"""The base model of a study, loaded anew for each run, and the count of its parameters."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 __all__ = ["SMALL_PHI", "prepare_base", "require_room", "stored_parameters", "study_model", "study_tokenizer"]
 
 SMALL_PHI = "small-phi"
-"""The small Phi model that is trained on the spot; a study keeps it in its folder."""
+"""The name of the small Phi model, which a study trains itself and saves in its folder."""
 
 
 def prepare_base(config: StudyConfig, folder: Path, *, progress: bool) -> None:
-    """Train the small model if the study is of it and has none yet; on rows that no adapter meets."""
+    """Train the small model, if the study uses it and has not trained it yet, on rows that no adapter is trained on."""
     if config.model == SMALL_PHI and not StudyFolder(folder).model.exists():
         template = PromptTemplate(config.template)
         texts = [template.text(row.question, row.answer) for row in embedded_rows("base")]
@@ -42,10 +42,10 @@ def prepare_base(config: StudyConfig, folder: Path, *, progress: bool) -> None:
 
 
 def require_room(config: StudyConfig, folder: Path) -> None:
-    """Refuse answers so long that no prompt fits before them, which would come out after the training only.
+    """Check before training that a prompt and `max_new_tokens` fit into the model's context.
 
     Raises:
-        DataError: If the template's own words and `max_new_tokens` are more than the model reads.
+        DataError: If the template's own text and `max_new_tokens` already exceed the context.
     """
     described = nn.Module()
     described.config = AutoConfig.from_pretrained(_name(config, folder))
@@ -55,7 +55,7 @@ def require_room(config: StudyConfig, folder: Path) -> None:
 
 
 def study_model(config: StudyConfig, folder: Path) -> PreTrainedModel:
-    """The base model, as every arm gets it; without a progress bar, as it is loaded once for each run."""
+    """Load the base model of every arm; without a progress bar, because each run loads it."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -68,14 +68,14 @@ def study_model(config: StudyConfig, folder: Path) -> PreTrainedModel:
 
 
 def study_tokenizer(config: StudyConfig, folder: Path) -> PreTrainedTokenizerBase:
-    """Its tokenizer."""
+    """Load the base model's tokenizer."""
     return load_tokenizer(_name(config, folder))
 
 
 def stored_parameters(model: nn.Module) -> int:
-    """Elements in which a model's parameters are stored: bitsandbytes keeps two 4-bit weights in one.
+    """Count the elements in which a model's parameters are stored. bitsandbytes packs two 4-bit weights into one.
 
-    The share of trainable parameters comes out twice as high when it is taken of this number.
+    Relative to this number, the share of trainable parameters of a 4-bit model is about twice as high.
 
     Example:
         >>> from torch import nn

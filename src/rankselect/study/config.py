@@ -1,4 +1,4 @@
-"""Everything that decides the results of a study, in one versioned, hashed file."""
+"""The config of a study: everything that determines its results, with a hash."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _POSITIVE = ("batch_size", "accumulation", "max_new_tokens", "generation_batch_s
 
 @final
 class Hyperparameters(NamedTuple):
-    """What is chosen for each arm from its grid.
+    """The hyperparameters that are chosen for each arm from its grid.
 
     Attributes:
         learning_rate: The peak learning rate; 0 for the base model.
@@ -46,42 +46,42 @@ class Hyperparameters(NamedTuple):
 @final
 @dataclass(frozen=True)
 class StudyConfig:
-    """What a study compares, and how.
+    """The config of a study: what it compares, and how.
 
     Attributes:
-        model: A model's folder or its name on the hub, or ``"small-phi"`` for the small model that is trained on the
-            spot.
-        train: Rows to train on, as `load_rows` takes them (a file or a data set), or ``"medical-qa"``.
-        test: Rows to score on, never used to choose anything; ``"medical-qa"`` holds out a part of its own. None holds
-            out a tenth of the training questions, each with all its rows.
-        arms: What is compared.
-        seeds: The training seeds, or how many: 3 stands for 0, 1 and 2. Each arm is trained once with each.
-        metrics: Metrics, or their names as the command line takes them. The first decides the verdict.
-        n_train: Use so many training rows only; None for all.
-        n_test: Likewise for the test.
-        validation_share: The part of the training rows on which learning rates and alpha ratios are chosen.
-        template: How a row becomes a text.
-        max_length: Tokens in a row; None for 512 or what the model reads.
-        quantization: How the base is stored: ``"none"``, ``"nf4"`` or ``"int8"``.
-        dtype: The base's type, as `load_model` takes it.
-        device_map: Where the weights go.
-        target_modules: As PEFT takes it; None for its choice for the model family.
-        learning_rates: The grid each arm's learning rate is chosen from.
-        alpha_ratios: The grid each arm's alpha ratio is chosen from.
-        epochs: Rounds through the training rows.
-        max_steps: Stop after so many steps instead.
-        batch_size: Rows in one forward pass.
-        accumulation: Forward passes in one step.
-        lora_dropout: Dropout in training.
-        gradient_checkpointing: Compute activations twice instead of keeping them.
-        profile_samples: So many training texts are profiled; None for all.
+        model: A model's folder or its name on the hub, or ``"small-phi"`` for a small model that the study trains
+            itself.
+        train: Training rows: a file or a data set that `load_rows` accepts, or ``"medical-qa"``.
+        test: Test rows, used only for scoring. ``"medical-qa"`` has a test split of its own. None holds out a tenth of
+            the training questions, each with all its rows.
+        arms: The arms to compare.
+        seeds: The training seeds, or their number: 3 means 0, 1 and 2. Each arm is trained once with each seed.
+        metrics: Metrics, or their names as on the command line. The first one decides the verdict.
+        n_train: The number of training rows to use; None for all.
+        n_test: The number of test rows to use; None for all.
+        validation_share: The share of the training rows on which learning rates and alpha ratios are chosen.
+        template: The prompt template that turns a row into a text.
+        max_length: The maximum number of tokens in a row; None for 512 or the model's maximum, if that is smaller.
+        quantization: How the base model is stored: ``"none"``, ``"nf4"`` or ``"int8"``.
+        dtype: The dtype of the base model, as in `load_model`.
+        device_map: The device map of the base model, as in `load_model`.
+        target_modules: As in PEFT; None for PEFT's default for the model family.
+        learning_rates: The grid from which each arm's learning rate is chosen.
+        alpha_ratios: The grid from which each arm's alpha ratio is chosen.
+        epochs: The number of passes over the training rows.
+        max_steps: The number of training steps, instead of `epochs`.
+        batch_size: Rows per forward pass.
+        accumulation: Forward passes per optimizer step.
+        lora_dropout: Dropout of the adapter during training.
+        gradient_checkpointing: Recompute activations in the backward pass instead of storing them.
+        profile_samples: The number of training texts to profile; None for all.
         profile_after: Profile again after training, for every arm and seed.
-        max_new_tokens: The longest answer.
-        generation_batch_size: Answers that are written at once.
-        dropout_too: Generate and score once more with dropout left on.
+        max_new_tokens: The maximum length of an answer in tokens.
+        generation_batch_size: The number of answers that are generated at once.
+        dropout_too: Generate and score the answers a second time with dropout left on.
 
     Raises:
-        ArgumentError: If a value is out of range, a name is there twice, or there is nothing to compare.
+        ArgumentError: If a value is out of range, a name occurs twice, or there are no arms.
 
     Example:
         >>> config = StudyConfig("small-phi", "medical-qa", arms=[Arm("base"), Arm("r8", "fixed:rank=8")], seeds=2)
@@ -122,12 +122,12 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         kept = {name: os.fspath(getattr(self, name)) for name in ("model", "train", "test") if getattr(self, name)}
-        kept["arms"] = _listed("arms", self.arms, "For example arms=[Arm('base'), Arm('rank-8', Fixed(8))].")
+        kept["arms"] = _distinct("arms", self.arms, "For example arms=[Arm('base'), Arm('rank-8', Fixed(8))].")
         kept["seeds"] = _seeds(self.seeds)
-        kept["metrics"] = _listed("metrics", self.metrics, "For example metrics=['token-f1'].")
+        kept["metrics"] = _distinct("metrics", self.metrics, "For example metrics=['token-f1'].")
         for name in ("learning_rates", "alpha_ratios"):
             grid = grid_from(getattr(self, name), name.replace("_", " "))
-            kept[name] = _listed(name, grid, "Give at least one, each once.")
+            kept[name] = _distinct(name, grid, "Give at least one value, and each value only once.")
         if self.target_modules is not None and not isinstance(self.target_modules, str):
             kept["target_modules"] = tuple(self.target_modules)
         for name, value in kept.items():
@@ -136,35 +136,37 @@ class StudyConfig:
 
     def _check(self) -> None:
         if not all(isinstance(arm, Arm) for arm in self.arms):
-            raise ArgumentError("arms of the class Arm", repr(self.arms), "For example Arm('rank-8', 'fixed:rank=8').")
+            raise ArgumentError(
+                "a list of Arm objects", repr(self.arms), "For example [Arm('rank-8', 'fixed:rank=8')]."
+            )
         names = [arm.name for arm in self.arms]
         if len(set(names)) < len(names):
-            raise ArgumentError("arms of different names", ", ".join(names), "Rename one of them.")
+            raise ArgumentError("arms with different names", ", ".join(names), "Rename one of them.")
         for metric in self.metrics:
-            if not isinstance(metric, str):  # a name is looked up when it is needed: it may be of another machine
+            if not isinstance(metric, str):  # names are looked up on use: the metric may be missing on this machine
                 metric_from(metric)
         for name in _POSITIVE:
             if not getattr(self, name) > 0:
-                raise ArgumentError(f"{name} above 0", repr(getattr(self, name)), "Raise it.")
+                raise ArgumentError(f"{name} above 0", repr(getattr(self, name)), "Give a positive number.")
         if not 0 < self.validation_share < 1:
             raise ArgumentError("a validation_share between 0 and 1", repr(self.validation_share), "For example 0.1.")
         PromptTemplate(self.template)
 
     @property
     def training_seeds(self) -> tuple[int, ...]:
-        """The training seeds, also if `seeds` was given as their number."""
+        """The training seeds, also if `seeds` was given as a number."""
         return cast("tuple[int, ...]", self.seeds)
 
     def rates_of(self, arm: Arm) -> Sequence[float]:
-        """The learning rates from which an arm's is chosen: its own, or else the study's."""
+        """The arm's grid of learning rates: its own, or else the study's."""
         return arm.learning_rates or self.learning_rates
 
     def ratios_of(self, arm: Arm) -> Sequence[float]:
-        """The alpha ratios from which an arm's is chosen: its own, or else the study's."""
+        """The arm's grid of alpha ratios: its own, or else the study's."""
         return arm.alpha_ratios or self.alpha_ratios
 
     def grid_of(self, arm: Arm) -> tuple[Hyperparameters, ...]:
-        """The points of an arm's grid; none for the base model."""
+        """All points of an arm's grid; none for the base model."""
         if arm.strategy is None:
             return ()
         rates, ratios = self.rates_of(arm), self.ratios_of(arm)
@@ -172,14 +174,14 @@ class StudyConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> StudyConfig:
-        """The config that `to_dict` wrote; what it does not name has its default.
+        """Rebuild a config from `to_dict`; missing fields get their defaults.
 
         Raises:
-            ArgumentError: If it names something else, or a value is out of range.
+            ArgumentError: If a field is unknown, or a value is out of range.
         """
         unknown = sorted(values.keys() - {each.name for each in fields(cls)})
         if unknown:
-            raise ArgumentError("the fields of a StudyConfig", ", ".join(unknown), "Upgrade rankselect.")
+            raise ArgumentError("fields of StudyConfig", ", ".join(unknown), "Upgrade rankselect, or remove them.")
         return cls(**{**values, "arms": [Arm.from_dict(arm) for arm in values.get("arms", ())]})
 
     def to_dict(self) -> dict[str, Any]:
@@ -192,23 +194,23 @@ class StudyConfig:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the config. Two studies with the same one answer the same question."""
+        """SHA-256 of the config. Studies with the same hash answer the same question."""
         text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _listed(name: str, given: Iterable[Value], remedy: str) -> tuple[Value, ...]:
-    """Values as a tuple, at least one, none twice."""
+def _distinct(name: str, given: Iterable[Value], remedy: str) -> tuple[Value, ...]:
+    """Return the values as a tuple, after checking that there is at least one and no duplicate."""
     listed = isinstance(given, Iterable) and not isinstance(given, str)
     values = tuple(given) if listed else ()
     if not values or len(set(map(repr, values))) < len(values):
-        raise ArgumentError(f"a list of {name}, at least one, each once", repr(given), remedy)
+        raise ArgumentError(f"a list of {name}, at least one and no duplicates", repr(given), remedy)
     return values
 
 
 def _seeds(given: int | Iterable[int]) -> tuple[int, ...]:
-    """Seeds, or the first so many from 0."""
-    seeds = tuple(range(given)) if isinstance(given, int) else _listed("seeds", given, "For example seeds=3.")
+    """Return the given seeds, or 0 to n - 1 for a number n."""
+    seeds = tuple(range(given)) if isinstance(given, int) else _distinct("seeds", given, "For example seeds=3.")
     if not seeds or not all(isinstance(seed, int) and seed >= 0 for seed in seeds):
-        raise ArgumentError("seeds as whole numbers of at least 0, or how many", repr(given), "For example seeds=3.")
+        raise ArgumentError("a list of non-negative seeds, or their number", repr(given), "For example seeds=3.")
     return seeds

@@ -1,4 +1,4 @@
-"""Where the runs of a study are done: here, one after the other; a Ray cluster is in its own file."""
+"""Executors: how a study's runs are executed. The one for Ray is in `ray_executor`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Executor", "Sequential"]
 
 
 class Executor(ABC):
-    """The base of everything that does runs.
+    """The base class of executors, which execute runs.
 
     Example:
         >>> class Reversed(Executor):
@@ -24,14 +24,14 @@ class Executor(ABC):
 
     @abstractmethod
     def run(self, work: Callable[[Run], RunResult], runs: Sequence[Run]) -> Iterator[RunResult]:
-        """Do all runs, in any order.
+        """Execute all runs, in any order.
 
         Args:
-            work: Does a run, saves its result, and returns it; it can be pickled.
-            runs: What to do.
+            work: A function that executes a run, saves its result and returns it. It can be pickled.
+            runs: The runs to execute.
 
         Yields:
-            The results as they come.
+            The results, in the order in which the runs finish.
         """
 
 
@@ -45,5 +45,5 @@ class Sequential(Executor):
     """
 
     def run(self, work: Callable[[Run], RunResult], runs: Sequence[Run]) -> Iterator[RunResult]:
-        """Do all runs in their order."""
+        """Execute all runs in the given order."""
         return map(work, runs)

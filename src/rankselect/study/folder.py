@@ -1,4 +1,4 @@
-"""The folder of a study: the names, formats and contents of all that is kept in it."""
+"""The folder of a study: the names, formats and contents of its files."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ _OF_JUDGE |= dict.fromkeys(_COUNTS_OF_JUDGE, int)
 @final
 @dataclass(frozen=True)
 class StudyFiles:
-    """What a study's folder holds.
+    """The contents of a study's folder.
 
     Attributes:
         config: The study's config.
-        hash: Its hash, as it was written.
-        versions: The versions of the packages with which the study began.
-        machine: Where it began.
+        hash: The config's hash, as recorded.
+        versions: The package versions when the study was started.
+        machine: The machine on which the study was started.
         rows: The test rows.
-        chosen: What each arm's grid chose.
+        chosen: The learning rate and alpha ratio chosen for each arm.
         profile: The profile, if there is one.
         judge: The judge's result in JSON values, if there is one.
-        runs: The runs whose files are whole.
+        runs: The results of all runs whose files are intact.
         damaged: ``{file: what is wrong with it}``.
     """
 
@@ -80,17 +80,17 @@ class StudyFolder:
     """A study on disk.
 
     Attributes:
-        path: ``config.json``, ``profile.json``, ``test_rows.json``, ``chosen.json``, and ``units`` are in it.
+        path: The folder with ``config.json``, ``profile.json``, ``test_rows.json``, ``chosen.json`` and ``units``.
     """
 
     path: Path
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes out while the block runs; the lock of a process that is killed is gone with it.
+        """Lock the folder against other processes while the block runs. A killed process releases its lock.
 
         Raises:
-            ArgumentError: If another process works on the study.
+            ArgumentError: If another process is working on the study.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / ".lock", timeout=0)
@@ -105,11 +105,11 @@ class StudyFolder:
             ) from error
 
     def open(self, config: StudyConfig, rows: StudyRows) -> None:
-        """Begin the study of a config, or go on with it.
+        """Start a study in this folder, or resume it.
 
         Raises:
-            ArgumentError: If the folder holds the study of another config, or of other rows in files of the same
-                names; the message says what differs.
+            ArgumentError: If the folder contains a study with another config, or if the rows in its files have changed.
+                The message says what differs.
             FileFormatError: If its config is damaged.
         """
         (self.path / "units").mkdir(parents=True, exist_ok=True)
@@ -123,27 +123,27 @@ class StudyFolder:
         if before.get("hash") != config.hash:
             then, now = field(before, "config", dict, self.path / "config.json"), config.to_dict()
             names = sorted(name for name in then | now if then.get(name) != now.get(name))
-            changes = "; ".join(f"{name} was {then.get(name)!r} and is {now.get(name)!r}" for name in names)
+            changes = "; ".join(f"{name} was {then.get(name)!r} and is now {now.get(name)!r}" for name in names)
             raise ArgumentError(
-                "the config with which the study began", changes, "Choose another folder, or run the same config."
+                "the config that the study was started with", changes, "Choose another folder, or use the same config."
             )
         if before.get("rows_hash") != rows.hash:
             raise ArgumentError(
-                "the rows with which the study began",
-                f"others from {config.train}{f' and {config.test}' if config.test else ''}",
+                "the rows that the study was started with",
+                f"different rows from {config.train}{f' and {config.test}' if config.test else ''}",
                 "Choose another folder, or restore the files.",
             )
 
     def read(self) -> StudyFiles:
-        """Everything. Runs that are damaged are named; nothing else may be.
+        """Read all files. Damaged run files are listed in the result; any other damaged file is an error.
 
         Raises:
-            FileFormatError: If it is not a study's folder, or one of its files other than a run is damaged.
+            FileFormatError: If this is not a study's folder, or a file other than a run's is damaged.
         """
         head = self._read("config.json")
         if head is None:
             raise FileFormatError(
-                "the folder of a study, with config.json",
+                "a study folder with config.json",
                 str(self.path),
                 "Give the folder in which the study was run.",
             )
@@ -153,7 +153,7 @@ class StudyFolder:
         damaged: dict[str, str] = {}
         for file in self.run_files():
             try:
-                runs.append(self._whole_run(file, config, len(rows)))
+                runs.append(self._complete_run(file, config, len(rows)))
             except (RankSelectError, TypeError, ValueError, AttributeError, KeyError) as error:
                 damaged[file.name] = " ".join(str(error).split())
         return StudyFiles(
@@ -181,46 +181,46 @@ class StudyFolder:
 
     @property
     def model(self) -> Path:
-        """Where the base model is, if the study trains its own."""
+        """The folder of the base model, if the study trains its own."""
         return self.path / "model"
 
     def rows(self) -> tuple[dict[str, str], ...]:
-        """The test rows, ``{"question", "answer"}``; none if they are not there yet."""
+        """The test rows, ``{"question", "answer"}``; empty if they have not been saved yet."""
         document = self._read("test_rows.json")
         return () if document is None else tuple(field(document, "rows", list, self.path / "test_rows.json"))
 
     def keep_rows(self, rows: StudyRows) -> None:
-        """Save the test rows, which the report shows."""
+        """Save the test rows for the report."""
         plain = [{"question": row.question, "answer": row.answer} for row in rows.test]
         self._write("test_rows.json", {"rows": plain})
 
     def profile(self) -> IDProfile | None:
-        """The profile of the base model; None if none was measured."""
+        """The profile of the base model, or None if it was not measured."""
         path = self.path / "profile.json"
         return IDProfile.load(path) if path.exists() else None
 
     def profile_seconds(self) -> float:
-        """How long the profile took."""
+        """The time it took to measure the profile."""
         path = self.path / "profile_seconds.json"
         return float(field(read_document(path, _FORMATS[path.name], _VERSION), "seconds", (int, float), path))
 
     def keep_profile(self, profile: IDProfile, seconds: float) -> None:
-        """Save the profile and how long it took; the profile last, as a study with one does not measure it again."""
+        """Save the profile and its measuring time. The profile is written last: if it exists, it is not measured again."""
         self._write("profile_seconds.json", {"seconds": seconds})
         profile.save(self.path / "profile.json")
 
     def chosen(self) -> dict[str, Hyperparameters]:
-        """What each arm's grid chose; nothing before it did."""
+        """The hyperparameters chosen for each arm; empty before the choice."""
         document = self._read("chosen.json")
         found = {} if document is None else field(document, "chosen", dict, self.path / "chosen.json")
         return {arm: Hyperparameters(each["learning_rate"], each["alpha_ratio"]) for arm, each in found.items()}
 
     def keep_choice(self, chosen: Mapping[str, Hyperparameters]) -> None:
-        """Save what each arm's grid chose."""
+        """Save the hyperparameters chosen for each arm."""
         self._write("chosen.json", {"chosen": {arm: each._asdict() for arm, each in chosen.items()}})
 
     def judge(self) -> dict[str, Any] | None:
-        """The judge's result, as `JudgeResult.to_dict` gives it; None without a judge."""
+        """The judge's result in the form of `JudgeResult.to_dict`, or None without a judge."""
         document = self._read("judge.json")
         if document is not None:
             for name, kind in _OF_JUDGE.items():
@@ -232,57 +232,57 @@ class StudyFolder:
         self._write("judge.json", result.to_dict())
 
     def run_files(self) -> list[Path]:
-        """The files of the runs that are over, by their names."""
+        """The files of all runs that finished or failed, sorted by name."""
         return sorted((self.path / "units").glob("[!.]*.json"))
 
     def result_of(self, run: Run) -> RunResult | None:
-        """What came of a run: None if it has not been done, or its file is damaged, so that it is done again."""
+        """The result of a run, or None if there is none yet or its file is damaged, so that the run is repeated."""
         path = self._run_file(run)
         if not path.exists():
             return None
         try:
             result = RunResult.load(path)
         except (FileFormatError, TypeError) as error:
-            logger.warning("%s is damaged, and is done again (%s).", path, error)
+            logger.warning("%s is damaged; the run is repeated (%s).", path, error)
             return None
         return result if result.run == run else None
 
     def is_done(self, run: Run) -> bool:
-        """Whether a run has been done, and did not fail."""
+        """Whether a run has finished without failing."""
         result = self.result_of(run)
         return result is not None and result.status == "done"
 
     def keep(self, result: RunResult) -> None:
-        """Save what came of a run."""
+        """Save the result of a run."""
         result.save(self._run_file(result.run))
 
     def keep_results(self, table: str, document: Mapping[str, Any]) -> list[Path]:
-        """Write the tidy table, in CSV, and all results, in JSON values.
+        """Write the tidy table as CSV and all results as JSON.
 
         Returns:
-            The two files.
+            The paths of the two files.
         """
         tidy = self.path / "results.csv"
         write_text(tidy, table)
         return [tidy, self._write("results.json", document)]
 
-    def _whole_run(self, file: Path, config: StudyConfig, n_rows: int) -> RunResult:
-        """What came of a run of this study, of which nothing is missing."""
+    def _complete_run(self, file: Path, config: StudyConfig, n_rows: int) -> RunResult:
+        """Load the result of a run, after checking that it is complete and belongs to this study."""
         result = RunResult.load(file)
         if file != self._run_file(result.run) or result.run.arm not in {arm.name for arm in config.arms}:
             raise FileFormatError(
-                "a unit of this study, under its own name",
+                "a run of this study in a file of the same name",
                 f"{result.run.id} in {file.name}",
-                "Run the study again: what is damaged is done anew.",
+                "Run the study again: damaged runs are repeated.",
             )
-        result.require_whole(n_rows, file.name)
+        result.require_complete(n_rows, file.name)
         return result
 
     def _run_file(self, run: Run) -> Path:
         return self.path / "units" / f"{run.id}.json"
 
     def _read(self, name: str) -> dict[str, Any] | None:
-        """The document of a name; None if there is no such file."""
+        """Read the document of this name, or return None if there is no such file."""
         path = self.path / name
         return read_document(path, _FORMATS[name], _VERSION) if path.is_file() else None
 

@@ -1,4 +1,4 @@
-"""Does the runs of a study on the workers of a Ray cluster, or on several workers of one machine."""
+"""Executing a study's runs on the workers of a Ray cluster, or on several workers of one machine."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ _SECONDS_TO_STOP = 10.0
 @final
 @dataclass(frozen=True)
 class RayExecutor(Executor):
-    """Runs side by side, each in a worker process of Ray.
+    """Executes runs in parallel, each in a Ray worker process.
 
-    The study's folder must be shared: every machine of the cluster sees it under the same path, and has this version
-    of rankselect and its packages installed. Paths relative to the directory of the calling process mean the same on
-    a worker that has that directory. A run whose worker dies (killed, out of memory, its machine lost) is done again.
-    Ctrl-C cancels the runs in progress; those that are done stay done.
+    The study's folder must be shared: every machine of the cluster must see it under the same path, and must have the
+    same version of rankselect and its dependencies installed. Workers resolve relative paths against the calling
+    process's working directory, if they have that directory. If a worker dies (killed, out of memory, machine lost),
+    its run is repeated. Ctrl-C cancels the runs in progress; finished runs are kept.
 
     Attributes:
-        address: None to start Ray on this machine; ``"host:port"`` to join a cluster that runs, or ``"auto"`` for the
-            one in ``RAY_ADDRESS`` or on this machine. A connection to Ray that this process has already is used, and
-            left open.
-        gpus_per_run: GPUs for each run, shared between runs if it is below one; None for one if there are any.
-        cpus_per_run: CPU cores for each run; Ray sets its number of threads to this, unless ``OMP_NUM_THREADS`` is
-            set where Ray was started. A machine with 8 cores does 4 runs at once if each takes 2.
-        max_retries: How many times a run is done again after its worker died.
+        address: None starts Ray on this machine, ``"host:port"`` joins a running cluster, and ``"auto"`` joins the
+            cluster given by ``RAY_ADDRESS`` or running on this machine. If this process is already connected to Ray,
+            that connection is used and left open.
+        gpus_per_run: GPUs per run; below 1, several runs share a GPU. None means one if there are any.
+        cpus_per_run: CPU cores per run. Ray also limits a run to this number of threads, unless ``OMP_NUM_THREADS`` is
+            set where Ray was started. With 2, a machine with 8 cores executes 4 runs at a time.
+        max_retries: How often a run is repeated after its worker died.
 
     Raises:
-        ArgumentError: If a number is out of range; in `run`, if there is no cluster at the address, none of its
-            machines has enough for a run, or a worker does not see the study's folder.
+        ArgumentError: If a number is out of range; in `run`, if there is no cluster at the address, no machine has
+            the resources for a run, or a worker does not see the study's folder.
         MissingExtraError: If Ray is not installed.
 
     References:
@@ -75,21 +75,24 @@ class RayExecutor(Executor):
         least = {"gpus_per_run": self.gpus_per_run or 0, "cpus_per_run": self.cpus_per_run}
         for name, value in {**least, "max_retries": self.max_retries}.items():
             if not value >= 0:
-                raise ArgumentError(f"{name} of at least 0", repr(value), "Give a larger one.")
+                raise ArgumentError(f"{name} of at least 0", repr(value), "Give a larger number.")
         if self.gpus_per_run is not None and self.gpus_per_run > 1 and self.gpus_per_run % 1:
-            raise ArgumentError("a part of a GPU or whole ones", repr(self.gpus_per_run), "Round gpus_per_run.")
+            raise ArgumentError(
+                "a fraction of one GPU or a whole number of GPUs", repr(self.gpus_per_run), "Round gpus_per_run."
+            )
         _ray()
 
     def run(self, work: Callable[[Run], RunResult], runs: Sequence[Run]) -> Iterator[RunResult]:
-        """Do all runs, as many at once as there is room for.
+        """Execute all runs, as many at a time as the resources allow.
 
         Args:
-            work: Does a run; it can be pickled. Every `Path` that was given to it with `functools.partial` is a
-                folder that all workers share.
-            runs: What to do.
+            work: A function that executes a run. It can be pickled. Every `Path` bound to it with `functools.partial`
+                must be a folder that all workers share.
+            runs: The runs to execute.
 
         Yields:
-            The results as they come. A run whose worker died once more than `max_retries` has failed.
+            The results, in the order in which the runs finish. A run fails if its worker dies more than `max_retries`
+            times.
         """
         if not runs:
             return
@@ -99,7 +102,7 @@ class RayExecutor(Executor):
             yield from _Queue(ray, partial(do.remote, shared, Path.cwd(), marks), self.max_retries).results(runs)
 
     def _resources(self, ray: Any) -> dict[str, float]:
-        """What a run asks of a machine; Ray would wait for ever for what no machine has."""
+        """The resources of a run, after checking that a machine has them: Ray would wait for them forever."""
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         gpus = self.gpus_per_run
         if gpus is None:
@@ -107,18 +110,18 @@ class RayExecutor(Executor):
         if not any(
             machine.get("GPU", 0) >= gpus and machine.get("CPU", 0) >= self.cpus_per_run for machine in machines
         ):
-            found = "; ".join(f"{machine.get('GPU', 0):g} and {machine.get('CPU', 0):g}" for machine in machines)
+            found = [f"{machine.get('GPU', 0):g} GPUs and {machine.get('CPU', 0):g} cores" for machine in machines]
             raise ArgumentError(
                 f"a machine with {gpus:g} GPUs and {self.cpus_per_run:g} CPU cores for a run",
-                f"machines with {found}",
-                "Lower gpus_per_run or cpus_per_run, or add such a machine to the cluster first.",
+                f"machines with {'; '.join(found)}",
+                "Lower gpus_per_run or cpus_per_run, or add such a machine to the cluster.",
             )
         return {"num_gpus": gpus, "num_cpus": self.cpus_per_run}
 
 
 @final
 class _Queue:
-    """The runs that Ray has, by what it promised for them."""
+    """The runs submitted to Ray, by their object references."""
 
     def __init__(self, ray: Any, submit: Callable[[Run], Any], max_retries: int) -> None:
         self.ray, self.submit, self.max_retries = ray, submit, max_retries
@@ -137,24 +140,24 @@ class _Queue:
             self._cancel(list(self.waiting))
 
     def _result(self, ready: Any, run: Run) -> RunResult | None:
-        """What came of a run, or None if it was handed out again."""
+        """The result of a run, or None if the run was resubmitted."""
         try:
             result: RunResult = self.ray.get(ready)
         except self.ray.exceptions.RayTaskError as error:
-            raise error.cause from error  # what the work itself raised
+            raise error.cause from error  # the error that the work itself raised
         except self.ray.exceptions.RayError as error:
             self.deaths[run.id] += 1
             died = self.deaths[run.id]
             if died > self.max_retries:
                 text = f"its worker died {died} times ({type(error).__name__}: {first_sentence(error)})"
                 return RunResult(run, status="failed", error=text)
-            logger.warning("%s: its worker died; it is done again (%d of %d).", run.id, died, self.max_retries)
+            logger.warning("%s: its worker died; the run is repeated (%d of %d).", run.id, died, self.max_retries)
             self.waiting[self.submit(run)] = run
             return None
         return result
 
     def _cancel(self, running: list[Any]) -> None:
-        """Interrupt what runs, so that it tidies up; kill what does not stop."""
+        """Interrupt the running tasks, so that they can clean up, and kill those that do not stop."""
         if not running:
             return
         for each in running:
@@ -165,22 +168,22 @@ class _Queue:
 
 
 def _do(work: Callable[[Run], RunResult], directory: Path, marks: Sequence[Path], run: Run) -> RunResult:
-    """Do a run on a worker."""
+    """Execute a run on a worker."""
     if directory.is_dir():
         os.chdir(directory)
     for mark in marks:
         if not mark.exists():
             raise ArgumentError(
                 "a study folder that all workers share",
-                f"{mark.parent}, which is another folder or none on the worker {platform.node()}",
-                "Put the study on a file system that every machine of the cluster mounts at the same place.",
+                f"{mark.parent}, which is missing or a different folder on the worker {platform.node()}",
+                "Put the study on a file system that every machine of the cluster mounts at the same path.",
             )
     return work(run)
 
 
 @contextmanager
 def _shared(work: Callable[[Run], RunResult]) -> Iterator[tuple[Callable[[Run], RunResult], list[Path]]]:
-    """The work with absolute paths, and a file in each of its folders by which workers recognise it."""
+    """The work with absolute paths, and a marker file in each of its folders by which workers recognize the folder."""
     if not isinstance(work, partial):
         yield work, []
         return
@@ -201,17 +204,17 @@ def _absolute(value: Any) -> Any:
 
 @contextmanager
 def _connected(address: str | None) -> Iterator[Any]:
-    """Ray, connected; what was started here is stopped."""
+    """Connect to Ray, and shut down the connection, or the local Ray, that was started here."""
     ray = _ray()
     if ray.is_initialized():
         yield ray
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports its use over the network otherwise
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # otherwise Ray sends usage statistics over the network
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         ray.init("local", include_dashboard=False, object_store_memory=_OBJECT_STORE, **quiet)
     else:
-        address = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address  # as Ray reads it
+        address = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address  # like Ray itself
         _reach(address)
         try:
             ray.init(address, **quiet)
@@ -224,7 +227,7 @@ def _connected(address: str | None) -> Iterator[Any]:
 
 
 def _reach(address: str) -> None:
-    """Knock at the door of a cluster: Ray itself tries for minutes, and then ends the process."""
+    """Check that the address accepts connections: Ray itself would retry for minutes and then exit the process."""
     if address == "auto":
         return
     host, _, port = address.rpartition("://")[2].rpartition(":")
@@ -236,10 +239,10 @@ def _reach(address: str) -> None:
 
 def _no_cluster(address: str, error: Exception) -> ArgumentError:
     return ArgumentError(
-        "the address of a Ray cluster that runs",
+        "the address of a running Ray cluster",
         f"{address} ({first_sentence(error)})",
-        "Start one with: ray start --head. If it runs and asks for a token, set RAY_AUTH_MODE=token. Or leave out the "
-        "address for workers on this machine alone.",
+        "Start one with: ray start --head. If the cluster requires a token, set RAY_AUTH_MODE=token. To use this "
+        "machine only, leave out the address.",
     )
 
 

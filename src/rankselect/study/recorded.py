@@ -1,4 +1,4 @@
-"""Strategies and metrics of a study: given as instances or by name, recorded as texts, and made from them again."""
+"""Strategies and metrics of a study: given as instances or names, recorded as text, and rebuilt from that text."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Plugin = TypeVar("Plugin")
 @final
 @dataclass(frozen=True, repr=False)
 class RecordedStrategy(RankStrategy):
-    """A strategy of which only the record is known: the package that it comes from is not installed here.
+    """A placeholder for a recorded strategy whose package is not installed here.
 
     Attributes:
-        text: What Python wrote of it.
+        text: The repr of the strategy.
     """
 
     text: str
@@ -37,20 +37,24 @@ class RecordedStrategy(RankStrategy):
         return self.text
 
     def ranks(self, targets: Sequence[Target], evidence: Any) -> Mapping[str, float]:
-        """No ranks.
+        """Raise an error: the strategy itself is not available.
 
         Raises:
             ArgumentError: Always.
         """
-        raise ArgumentError("a strategy that is installed here", self.text, "Import or install what defines it.")
+        raise ArgumentError(
+            "a strategy that is installed here",
+            self.text,
+            "Install the package, or import the module, that defines it.",
+        )
 
 
 def strategy_from(given: RankStrategy | str) -> RankStrategy:
-    """A strategy from an instance, a name as the command line takes it, or a record.
+    """Return the strategy for an instance, a name as on the command line, or a record.
 
     Raises:
-        UnknownNameError: If there is no strategy of the name.
-        ArgumentError: If it is none of these, or an instance of which no record can be written.
+        UnknownNameError: If there is no strategy with this name.
+        ArgumentError: If `given` is none of these, or an instance that cannot be recorded.
 
     Example:
         >>> strategy_from("fixed:rank=8"), strategy_from("SameParameters(strategy=Fixed(rank=8))").strategy
@@ -61,7 +65,7 @@ def strategy_from(given: RankStrategy | str) -> RankStrategy:
 
 
 def recorded_strategy(text: str) -> RankStrategy:
-    """The strategy of a record, or the record alone if its class is not known here; likewise of what it wraps.
+    """Rebuild a strategy from its record; an unknown class, also of a wrapped strategy, gives a `RecordedStrategy`.
 
     Example:
         >>> recorded_strategy("Fixed(rank=8)"), type(recorded_strategy("Theirs(x=1)")).__name__
@@ -74,11 +78,11 @@ def recorded_strategy(text: str) -> RankStrategy:
 
 
 def metric_from(given: Metric | str) -> Metric:
-    """A metric from an instance, a name as the command line takes it, or a record.
+    """Return the metric for an instance, a name as on the command line, or a record.
 
     Raises:
-        UnknownNameError: If there is no metric of the name, or none here that the record is of.
-        ArgumentError: If it is none of these, or an instance of which no record can be written.
+        UnknownNameError: If there is no metric with this name, or the recorded class is not available here.
+        ArgumentError: If `given` is none of these, or an instance that cannot be recorded.
 
     Example:
         >>> metric_from("token-f1"), metric_from("RougeL(stemming=True)")
@@ -89,7 +93,7 @@ def metric_from(given: Metric | str) -> Metric:
 
 
 def metric_text(given: Metric | str) -> str:
-    """A metric as a config records it: its name if that makes an equal one, or else as Python writes it.
+    """Return the record of a metric: its name if the name alone creates an equal metric, and its repr otherwise.
 
     Example:
         >>> from rankselect.metrics.rouge import RougeL
@@ -103,7 +107,7 @@ def metric_text(given: Metric | str) -> str:
 
 
 def _recordable(given: Plugin) -> Plugin:
-    """An instance whose repr says what it is, and is the same in every process."""
+    """Return an instance, after checking that its class defines a repr, which is then the same in every process."""
     if type(given).__repr__ is object.__repr__:
         kind = type(given).__name__
         raise ArgumentError(f"a {kind} that can be recorded", repr(given), f"Make {kind} a frozen dataclass.")
@@ -111,13 +115,13 @@ def _recordable(given: Plugin) -> Plugin:
 
 
 def _from_record(text: str, base: type[Any], kind: str, unknown: Callable[[str], Any] | None = None) -> Any:
-    """The instance that Python writes like this; None if it is no record.
+    """Rebuild an instance from its repr; return None if the text is not the repr of a suitable instance.
 
     Args:
         text: The record.
-        base: A class of which the instance is one.
-        kind: What the registry calls those.
-        unknown: Makes something of the record of a class that is not known here; None to return None.
+        base: The base class of the instance.
+        kind: The registry's name for this kind of object.
+        unknown: Creates a substitute from the record of an unknown class; without it, the result is None.
     """
     known = {each.__name__: each for each in _subclasses(base)}
     try:
@@ -136,7 +140,7 @@ def _subclasses(base: type) -> Iterator[type]:
 
 
 def _value(node: ast.expr, known: Mapping[str, Any], unknown: Callable[[str], Any] | None) -> Any:
-    """What an expression of literals and known classes stands for. Nothing else is called, whatever the file says."""
+    """Evaluate an expression of literals and known classes. Nothing else is called, even if the file is malicious."""
     if isinstance(node, ast.Tuple | ast.List):
         parts = [_value(each, known, unknown) for each in node.elts]
         return tuple(parts) if isinstance(node, ast.Tuple) else parts
@@ -147,6 +151,6 @@ def _value(node: ast.expr, known: Mapping[str, Any], unknown: Callable[[str], An
         if unknown is None:
             raise ValueError(ast.unparse(node))
         return unknown(ast.unparse(node))
-    inside = {**vars(sys.modules[kind.__module__]), **known}  # the parts of a plug-in are classes that its module names
+    inside = {**vars(sys.modules[kind.__module__]), **known}  # arguments may use classes from the plug-in's module
     arguments = [_value(each, inside, unknown) for each in node.args]
     return kind(*arguments, **{str(each.arg): _value(each.value, inside, unknown) for each in node.keywords})

@@ -1,4 +1,4 @@
-"""The rows of a study: to train on, to choose learning rates on, and to score on."""
+"""The rows of a study: training, validation and test."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["TEST_SHARE", "StudyRows", "embedded_rows", "study_rows"]
 
 TEST_SHARE = 0.1
-"""The part of the questions that is held out from the training rows where a study has no test of its own."""
+"""The share of the training questions that is held out if a study has no test rows of its own."""
 
 _SEED = 0
 
@@ -32,12 +32,12 @@ _SEED = 0
 @final
 @dataclass(frozen=True)
 class StudyRows:
-    """Rows that have nothing in common.
+    """Disjoint rows for training, validation and test.
 
     Attributes:
-        train: To train on, and to profile.
-        validation: To choose learning rates and alpha ratios on.
-        test: To score on.
+        train: The rows that are trained on and profiled.
+        validation: The rows on which learning rates and alpha ratios are chosen.
+        test: The rows on which answers are scored.
     """
 
     train: list[QuestionAnswer]
@@ -46,16 +46,16 @@ class StudyRows:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of all of them, by which a file that was changed is noticed."""
+        """SHA-256 of all rows, used to detect that a file has changed."""
         parts = [[(row.question, row.answer) for row in rows] for rows in (self.train, self.validation, self.test)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def study_rows(config: StudyConfig) -> StudyRows:
-    """Load and split the rows of a study; the same ones each time.
+    """Load and split the rows of a study. The split is deterministic.
 
     Raises:
-        DataError: If there are too few to split, or the files are not what `load_rows` reads.
+        DataError: If there are too few rows to split, or `load_rows` cannot read the files.
 
     Warns:
         RankSelectWarning: If test questions are among the training rows too; they are left out of the training.
@@ -77,7 +77,9 @@ def study_rows(config: StudyConfig) -> StudyRows:
     if not train:
         n = len({comparable(row.question) for row in known})
         raise DataError(
-            "at least 2 different questions to train and choose on", str(n), "Give more, or a smaller validation_share."
+            "at least 2 different questions for training and validation",
+            str(n),
+            "Give more rows, or lower validation_share.",
         )
     return StudyRows(train, [row for row in known if comparable(row.question) in chosen], test)
 
@@ -100,12 +102,14 @@ def _chosen_questions(rows: list[QuestionAnswer], n: int) -> set[str]:
     """Questions drawn at random until they have n rows: all rows of a question are on the same side."""
     forms = [comparable(row.question) for row in rows]
     rows_of = Counter(forms)
-    chosen: dict[str, int] = {}
+    chosen: set[str] = set()
+    n_chosen = 0
     for index in np.random.default_rng(_SEED).permutation(len(rows)).tolist():
-        if sum(chosen.values()) >= n:
+        if n_chosen >= n:
             break
-        chosen[forms[index]] = rows_of[forms[index]]
-    return set(chosen)
+        n_chosen += rows_of[forms[index]] * (forms[index] not in chosen)
+        chosen.add(forms[index])
+    return chosen
 
 
 def _known_and_test(config: StudyConfig, template: PromptTemplate) -> tuple[list[QuestionAnswer], list[QuestionAnswer]]:
@@ -115,7 +119,9 @@ def _known_and_test(config: StudyConfig, template: PromptTemplate) -> tuple[list
     questions = list(dict.fromkeys(comparable(question) for question in sorted({row.question for row in known})))
     n_test = max(1, round(TEST_SHARE * len(questions)))
     if n_test >= len(questions):
-        raise DataError("at least 2 different questions, to hold one out", str(len(questions)), "Give more, or a test.")
+        raise DataError(
+            "at least 2 different questions, to hold one out", str(len(questions)), "Give more questions, or test rows."
+        )
     chosen = np.random.default_rng(_SEED).permutation(len(questions))[:n_test]
     held_out = {questions[index] for index in chosen.tolist()}
     return (
@@ -130,23 +136,23 @@ def _load(source: str, template: PromptTemplate, *, held_out: bool) -> list[Ques
 
 
 def _sample(rows: list[QuestionAnswer], n: int | None) -> list[QuestionAnswer]:
-    """So many of them, drawn with a fixed seed, in their order."""
+    """Draw n rows with a fixed seed and return them in their original order."""
     if n is None or n >= len(rows):
         return rows
     chosen = np.random.default_rng(_SEED).permutation(len(rows))[:n]
     return [rows[index] for index in sorted(chosen.tolist())]
 
 
-_TEST = 5  # every so many conditions
+_TEST = 5  # every 5th condition is for the test
 
 
 def embedded_rows(part: Literal["base", "train", "test"]) -> list[QuestionAnswer]:
-    """The rows about some of the conditions; those of two parts have none in common.
+    """The embedded rows of one part. No two parts share a medical condition.
 
     Args:
-        part: ``"test"`` is every fifth condition, to score on. Of the others, every second is ``"base"``, from which
-            the small model learns, and the rest ``"train"``, for adapters: an adapter that trains on what its base has
-            learned by heart has nothing to learn.
+        part: ``"test"`` is every fifth condition, for scoring. Of the others, every second is ``"base"``, on which the
+            small model is trained, and the rest are ``"train"``, for adapters: an adapter could learn nothing from rows
+            that its base model has memorized.
 
     Example:
         >>> [len(embedded_rows(part)) for part in ("base", "train", "test")]

@@ -1,4 +1,4 @@
-"""One run of a study, a training and its scores, and what came of it: one file each, written whole or not at all."""
+"""A run of a study (one training and its scores) and its result, which is saved atomically in one file."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "RunResult"]
 
-# Files call a run a unit, as the first version did: in this format's name and its field "unit", in the folder "units",
-# and in results.json.
+# File formats still call a run a "unit", as the first version did: in the name of this format, its field "unit", the
+# folder "units", and results.json.
 _FORMAT, _VERSION = "rankselect.study_unit", 1
 _OF_TRAINING: dict[str, Any] = {"seconds": (int, float), "tokens": int, "peak_memory_bytes": int, "losses": list}
 
@@ -24,7 +24,7 @@ _OF_TRAINING: dict[str, Any] = {"seconds": (int, float), "tokens": int, "peak_me
 @final
 @dataclass(frozen=True)
 class Run:
-    """One training: of a point of an arm's grid, or of an arm with what the grid chose.
+    """One training of an arm: with one point of its grid, or with the chosen point.
 
     Attributes:
         kind: ``"grid"`` or ``"final"``.
@@ -48,7 +48,7 @@ class Run:
 
     @property
     def id(self) -> str:
-        """Its name, what it is, and for a point of the grid, which."""
+        """The run's name: kind, arm and seed, and for a grid run also the grid point."""
         name = f"{self.kind}.{self.arm}.seed{self.seed}"
         return name if self.kind == "final" else f"{name}.lr{self.learning_rate:g}.alpha{self.alpha_ratio:g}"
 
@@ -56,24 +56,25 @@ class Run:
 @final
 @dataclass(frozen=True)
 class RunResult:
-    """What came of a run.
+    """The result of a run.
 
     Attributes:
-        run: Which.
+        run: The run.
         status: ``"done"`` or ``"failed"``.
         error: Why it failed, in one line; empty if it did not.
         ranks: ``{module: rank}``; empty for the base model.
         alphas: ``{module: alpha}``.
         trainable_parameters: The number of the adapter's parameters.
-        base_parameters: The number of the base's parameters.
-        stored_parameters: The number of elements in which the base is stored: in 4 bits two weights to an element.
-        selection_seconds: Time to measure what the ranks rest on, and to choose them.
-        training: The training record as `TrainingRecord.to_dict` gives it; None for the base model.
+        base_parameters: The number of the base model's parameters.
+        stored_parameters: The number of elements in which the base model is stored: a 4-bit model packs two weights
+            into one element.
+        selection_seconds: The time to measure the strategy's evidence and to choose the ranks.
+        training: The training record from `TrainingRecord.to_dict`; None for the base model.
         validation_loss: Mean loss on the validation rows, nats per token; None if it was not needed.
-        test_losses: Mean loss of each test answer, nats per token; empty for a point of the grid.
-        answers: For each condition the generated answers: ``{"text", "seconds", "n_tokens", "stopped_by"}``.
-        scores: For each condition ``{metric: [score of each answer]}``; of a metric that combines averages, several
-            such lists.
+        test_losses: Mean loss of each test answer, nats per token; empty for a grid run.
+        answers: For each condition, the generated answers: ``{"text", "seconds", "n_tokens", "stopped_by"}``.
+        scores: For each condition, ``{metric: [score of each answer]}``; a metric that combines several averages has
+            one such list for each of them.
         profile_after: The profile after training: ``{"layers", "values", "stderr"}``, or None.
     """
 
@@ -94,42 +95,42 @@ class RunResult:
     profile_after: dict[str, Any] | None = None
 
     def save(self, path: Path) -> None:
-        """Write it as JSON, whole or not at all."""
+        """Write the result as JSON, atomically."""
         values = asdict(self)
         write_document(path, {"format": _FORMAT, "version": _VERSION, "unit": values.pop("run"), **values})
 
     @classmethod
     def load(cls, path: Path) -> RunResult:
-        """Read what `save` wrote.
+        """Load a result that `save` wrote.
 
         Raises:
-            FileFormatError: If the file is damaged or of a newer version.
+            FileFormatError: If the file is damaged or has a newer version.
         """
         document = read_document(path, _FORMAT, _VERSION)
         run = checked_field(document, "unit", dict[str, Any], path)
         return read_fields({**document, "run": run}, cls, path)
 
-    def require_whole(self, n_questions: int, file: str) -> None:
-        """See that a final run that is done has what results are computed from, of every question.
+    def require_complete(self, n_questions: int, file: str) -> None:
+        """Check that a finished final run has losses, scores and answers for every question.
 
         Args:
-            n_questions: The number of the test's questions.
-            file: Where it was read, for the message.
+            n_questions: The number of test questions.
+            file: The file it was read from, for the message.
 
         Raises:
             FileFormatError: If something is missing or not finite.
         """
         if self.status == "failed" or self.run.kind == "grid":
             return
-        remedy = "Run the study again: what is damaged is done anew."
+        remedy = "Run the study again: damaged runs are repeated."
         columns = [self.test_losses, *(values for scores in self.scores.values() for values in scores.values())]
         for values in columns:
             parts = values if values and isinstance(values[0], list) else [values]
             for part in parts:
                 if len(part) != n_questions or not all(math.isfinite(value) for value in part):
-                    raise FileFormatError(f"{n_questions} finite scores", f"others in {file}", remedy)
+                    raise FileFormatError(f"{n_questions} finite scores", f"a different list in {file}", remedy)
         if any(len(answers) != n_questions for answers in self.answers.values()):
-            raise FileFormatError(f"{n_questions} answers", f"others in {file}", remedy)
+            raise FileFormatError(f"{n_questions} answers", f"a different number in {file}", remedy)
         if self.training is not None:
             for name, kind in _OF_TRAINING.items():
                 checked_field(self.training, name, kind, file)

@@ -1,4 +1,4 @@
-"""Runs a study: what is missing of it, and nothing twice."""
+"""Running a study: executes the runs that are missing, each exactly once."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ logger = logging.getLogger(__name__)
 
 @final
 class Study:
-    """Compares ways of choosing ranks: every arm with every seed, its learning rate chosen from a grid.
+    """A comparison of ways to choose ranks: trains and scores every arm with every seed.
 
-    Each training is a run with a file of its own. A study that was stopped, at any moment, goes on with what is
-    missing; a run that failed is recorded with its error, does not stop the others, and is tried again at the next
-    run. Learning rate and alpha ratio of an arm are those of the least loss on the validation rows, with the first
-    seed; the test rows are for scoring only.
+    Each training is a run, and its result is saved in a file of its own. A study can be stopped at any time; running it
+    again executes only the missing runs. A run that fails is recorded with its error and does not stop the others; the
+    next call of `run` tries it again. The learning rate and alpha ratio of an arm are the grid point with the lowest
+    loss on the validation rows, for the first seed. The test rows are used only for scoring.
 
     Args:
         config: What to compare, and how.
-        folder: Where everything is kept: new, or of the same config.
+        folder: The study's folder: a new one, or one with a study of the same config.
 
     Example:
         >>> from rankselect.study.arm import Arm
@@ -60,7 +60,7 @@ class Study:
         self.folder = StudyFolder(Path(folder))
 
     def grid(self) -> list[Run]:
-        """The runs that choose learning rates and alpha ratios; none for an arm with a grid of one point."""
+        """The runs from which learning rates and alpha ratios are chosen; none for an arm with a grid of one point."""
         seed = self.config.training_seeds[0]
         return [
             Run("grid", arm.name, seed, rate, ratio)
@@ -70,7 +70,7 @@ class Study:
         ]
 
     def final(self, chosen: dict[str, Hyperparameters]) -> list[Run]:
-        """The runs that are scored: every arm that has a choice, with every seed."""
+        """The runs that are scored: every arm in `chosen`, with every seed."""
         return [
             Run("final", arm.name, seed, *chosen[arm.name])
             for seed in self.config.training_seeds
@@ -79,20 +79,22 @@ class Study:
         ]
 
     def run(self, *, executor: Executor | None = None, progress: bool = True) -> list[RunResult]:
-        """Do everything that is missing.
+        """Execute all runs that are missing.
+
+        Errors in the config are raised before anything is trained.
 
         Args:
-            executor: Where; one run after the other in this process if left out.
+            executor: How to execute the runs. By default, one after the other in this process.
             progress: Show progress bars.
 
         Returns:
-            The results of the final runs, those that failed too.
+            The results of the final runs, including failed ones.
 
         Raises:
-            ArgumentError: If the folder is in use, or holds the study of another config.
-            UnknownNameError: If there is no metric of a name.
-            MetricError: If a metric cannot be computed here; said before anything is trained, as all of these are.
-            DataError: If rows cannot be read, or the model has no room for a prompt and `max_new_tokens`.
+            ArgumentError: If the folder is in use, or contains a study with another config.
+            UnknownNameError: If there is no metric with a given name.
+            MetricError: If a metric cannot be computed on this machine.
+            DataError: If rows cannot be read, or a prompt and `max_new_tokens` do not fit into the model's context.
             SaveError: If the folder cannot be written.
         """
         executor = executor or Sequential()
@@ -107,7 +109,7 @@ class Study:
     def _prepare(self, *, progress: bool) -> None:
         _require_metrics(self.config.metrics)
         rows = study_rows(self.config)
-        if self.config.model != SMALL_PHI:  # which is not there yet
+        if self.config.model != SMALL_PHI:  # which is trained later
             require_room(self.config, self.folder.path)
         self.folder.open(self.config, rows)
         self.folder.keep_rows(rows)
@@ -125,12 +127,12 @@ class Study:
             for result in executor.run(work, missing):
                 bar.update()
                 if result.status == "failed":
-                    if self.folder.result_of(result.run) is None:  # its worker died too often to say so itself
+                    if self.folder.result_of(result.run) is None:  # its worker died before it could save the failure
                         self.folder.keep(result)
                     logger.warning("%s failed: %s", result.run.id, result.error)
 
     def _choose(self) -> dict[str, Hyperparameters]:
-        """Learning rate and alpha ratio of each arm; an arm of which no point could be trained has none."""
+        """Choose and save each arm's learning rate and alpha ratio; an arm whose grid runs all failed has none."""
         chosen: dict[str, Hyperparameters] = {}
         for arm in self.config.arms:
             points = self.config.grid_of(arm)
@@ -150,15 +152,15 @@ class Study:
 
 
 def _require_metrics(given: Sequence[Metric | str]) -> None:
-    """Score one answer with each metric, so that one that cannot work here is known before anything is trained."""
+    """Score one answer with each metric, to find metrics that do not work here before anything is trained."""
     metrics = [study_metric(each) for each in given]
     names = [metric.name for metric in metrics]
-    if len(set(names)) < len(names):  # scores are kept by name
-        raise MetricError("metrics of different names", ", ".join(names), "Leave one of them out.")
+    if len(set(names)) < len(names):  # scores are saved by name
+        raise MetricError("metrics with different names", ", ".join(names), "Remove one of them.")
     for metric in metrics:
         try:
             metric.evaluate(["A fever."], ["A fever."], questions=["What is it?"], losses=[1.0], n_resamples=1)
         except RankSelectError as error:
             raise MetricError(
-                f"metrics that work here, {metric.name} among them", str(error), "Or leave it out."
+                f"the metric {metric.name} to work here", str(error), "Or remove it from the study's metrics."
             ) from error

@@ -1,4 +1,4 @@
-"""Does one run of a study: trains an arm, and for its final runs lets it answer and scores the answers."""
+"""Executing one run of a study: train an arm and, in a final run, generate and score its answers."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ logger = logging.getLogger(__name__)
 
 
 def do_run(config: StudyConfig, folder: Path, run: Run, *, progress: bool = False) -> RunResult:
-    """Do a run and save its result; what goes wrong in it becomes part of the result.
+    """Execute a run and save its result. If the run raises an error, the error is saved in the result.
 
     Args:
         config: The study's config.
-        folder: The study's folder, prepared.
-        run: What to do.
-        progress: Show a progress bar of its steps.
+        folder: The study's folder, already prepared.
+        run: The run to execute.
+        progress: Show a progress bar of the training steps.
 
     Raises:
         SaveError: If the result cannot be written.
@@ -72,7 +72,7 @@ def do_run(config: StudyConfig, folder: Path, run: Run, *, progress: bool = Fals
 
 
 def measure_profile(config: StudyConfig, folder: Path, *, progress: bool) -> tuple[IDProfile, float]:
-    """The profile of the base model on the training rows, and the seconds it took."""
+    """Measure the profile of the base model on the training rows; also return the seconds this took."""
     rows = study_rows(config).train
     model, tokenizer = study_model(config, folder), study_tokenizer(config, folder)
     began = time.perf_counter()
@@ -82,7 +82,7 @@ def measure_profile(config: StudyConfig, folder: Path, *, progress: bool) -> tup
 
 @final
 class _RunInProgress:
-    """One run, while it is done."""
+    """The state of a run during its execution."""
 
     def __init__(self, config: StudyConfig, folder: Path, run: Run, *, progress: bool) -> None:
         self.config, self.folder, self.run, self.progress = config, folder, run, progress
@@ -167,7 +167,7 @@ class _RunInProgress:
             batch_size=self.config.generation_batch_size,
         )
         if not np.isfinite(losses).all():
-            raise NonFiniteLossError("finite losses of answers", "others", "Lower the learning rate.")
+            raise NonFiniteLossError("finite answer losses", "NaN or infinity", "Lower the learning rate.")
         return losses
 
     def _answered(self, result: RunResult) -> RunResult:
@@ -206,7 +206,7 @@ class _RunInProgress:
 
 
 def study_metric(given: Metric | str) -> Any:
-    """A metric of a study, without a progress bar of its own."""
+    """A metric of a study, with its own progress bar disabled."""
     metric: Any = metric_from(given)
     return replace(metric, progress=False) if hasattr(metric, "progress") else metric
 

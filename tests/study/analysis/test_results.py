@@ -304,7 +304,7 @@ def test_the_same_scores_with_every_seed_are_no_more_evidence(folder):
 
 
 def test_a_folder_that_is_none(tmp_path):
-    with pytest.raises(FileFormatError, match=r"folder of a study, with config.json, got .*Give the folder in which"):
+    with pytest.raises(FileFormatError, match=r"a study folder with config.json, got .*Give the folder in which"):
         StudyResults.load(tmp_path)
 
 
@@ -331,7 +331,7 @@ def test_without_pandas(folder, monkeypatch):
     ("changed", "said"),
     [
         ({"arms": [{"name": "rank-1"}]}, r"the config of a study, got .*config\.json \(KeyError: 'strategy'\)"),
-        ({"learning_rat": 1}, "the fields of a StudyConfig, got learning_rat"),
+        ({"learning_rat": 1}, "fields of StudyConfig, got learning_rat"),
     ],
 )
 def test_a_config_that_is_not_one_is_fatal(folder, changed, said):
