@@ -25,6 +25,10 @@ TEXTS = st.lists(st.sampled_from(["heart", "Lung.", "the", "", "rare-cell"]), ma
         ("", "heart", 0.0),
         ("well-known", "wellknown", 1.0),
         ("well-known", "well known", 0.0),
+        ("the “liver”", 'the "liver"', 1.0),
+        ("Me\u0301nie\u0300re", "M\u00e9ni\u00e8re", 1.0),
+        ("糖尿病。", "糖尿病", 1.0),
+        ("糖尿病", "尿糖病", 0.0),
     ],
 )
 def test_which_texts_match(prediction, reference, score):
@@ -32,7 +36,9 @@ def test_which_texts_match(prediction, reference, score):
     assert ExactMatch().evaluate([prediction], [reference]).mean == score
 
 
-@pytest.mark.parametrize(("prediction", "reference", "f1", "score"), GOLDEN)
+@pytest.mark.parametrize(
+    ("prediction", "reference", "f1", "score"), [row for row in GOLDEN if set("«“").isdisjoint(row[1])]
+)
 def test_the_numbers_of_torchmetrics(prediction, reference, f1, score):
     assert exact_match(prediction, reference) == score
 

@@ -205,7 +205,7 @@ class StudyFolder:
         return float(field(read_document(path, _FORMATS[path.name], _VERSION), "seconds", (int, float), path))
 
     def keep_profile(self, profile: IDProfile, seconds: float) -> None:
-        """Save the profile and its measuring time. The profile is written last: if it exists, it is not measured again."""
+        """Save the profile and its measuring time; the profile last, since its file says that both are there."""
         self._write("profile_seconds.json", {"seconds": seconds})
         profile.save(self.path / "profile.json")
 

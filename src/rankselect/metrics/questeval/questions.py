@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, final
 from rankselect.errors import MetricError
 from rankselect.metrics.metric_input import checked_predictions, checked_texts
 from rankselect.metrics.questeval.stages import answering, comparing, generating, selecting
-from rankselect.metrics.squad import token_f1
+from rankselect.metrics.squad import squad_f1
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -113,7 +113,7 @@ class QuestionAnswers:
         """Return one weight for each question about a text: 1, or its consistency."""
         if not self.consistency:
             return [1.0] * len(self.questions[text])
-        return [token_f1(self.answers[question, text].text, expected) for question, expected in self.questions[text]]
+        return [squad_f1(self.answers[question, text].text, expected) for question, expected in self.questions[text]]
 
 
 @final

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, final
 
 import numpy as np
 
-from rankselect.metrics.squad import token_f1
+from rankselect.metrics.squad import squad_f1
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,7 +102,7 @@ def _side_score(source: str, target: str, asked: QuestionAnswers, scores: Sequen
             if score == "answerability":
                 value = found.answerability
             elif score == "f1":
-                value = token_f1(found.text, expected)
+                value = squad_f1(found.text, expected)
             else:
                 value = asked.similarities[found.text, expected]
             pooled.append(min(max(value, 0.0), 1.0) * weight)
