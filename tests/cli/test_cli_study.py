@@ -67,7 +67,7 @@ def test_the_same_command_repeats_no_run_and_another_one_is_an_error(run, finish
     assert {path: path.stat().st_mtime_ns for path in (folder / "units").iterdir()} == before
     other = run(*command, "--epochs", "2")
     assert other.exit_code == 2
-    assert "epochs was 1.0 and is 2.0" in other.stderr
+    assert "epochs was 1.0 and is now 2.0" in other.stderr
 
 
 @pytest.mark.parametrize(

@@ -249,7 +249,7 @@ def test_a_run_under_another_name_is_damaged(folder):
     runs = folder / "units"
     (runs / "final.rank-1.seed0.json").rename(runs / "final.rank-1.seed9.json")
     damaged = StudyResults.load(folder).damaged
-    assert "under its own name" in damaged["final.rank-1.seed9.json"]
+    assert "in a file of the same name" in damaged["final.rank-1.seed9.json"]
 
 
 def test_failed_runs_are_listed(folder):
