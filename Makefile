@@ -14,7 +14,7 @@ help:
 	@echo "make test    run the tests in two processes (WORKERS=N); RANKSELECT_ASSETS=FOLDER adds those on real weights and"
 	@echo "             data, HYPOTHESIS_PROFILE=explore draws new examples"
 	@echo "make test-wheel   build the wheel, install it into an empty environment, and run something small in every room"
-	@echo "make test-lowest  the same with the lowest versions that pyproject.toml allows (downloads gigabytes)"
+	@echo "make test-lowest  the same with the lowest versions that pyproject.toml allows, by Python 3.11 (downloads gigabytes)"
 	@echo "make check   ruff, mypy --strict, import-linter"
 	@echo "make docs    build the documentation into docs/_build/html and run its examples"
 	@echo "make mutants plant small faults and count those that the tests notice (hours; ROOMS=\"estimators plan\" takes some)"
@@ -39,7 +39,7 @@ test: $(STAMP) $(if $(RANKSELECT_ASSETS),$(VENV)/.assets)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --durations 15 --cov --doctest-modules src tests
 
 # Something small in every room, from a folder that has no sources to import by mistake.
-SMOKE_EXTRAS := skdim,quantized,cli,metrics,study
+SMOKE_EXTRAS := all,ray
 define smoke
 	rm -rf $(1) build/smoke
 	mkdir -p build/smoke
@@ -47,7 +47,7 @@ define smoke
 	$(1)/bin/python -m pip install --quiet --constraint $(2) torch
 	$(1)/bin/python -m pip install --quiet --constraint $(2) "$$(ls dist/rankselect-*.whl)[$(SMOKE_EXTRAS)]"
 	cp tests/smoke.py build/smoke
-	cd build/smoke && ../../$(1)/bin/python smoke.py --all
+	cd build/smoke && env -u PYTHONPATH ../../$(1)/bin/python smoke.py --all
 endef
 
 WHEEL = rm -rf dist && $(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir dist .
