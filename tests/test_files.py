@@ -33,7 +33,7 @@ def test_older_versions_are_read_and_newer_ones_are_not(tmp_path):
         read_document(path, "a kind", 2)
     assert str(caught.value) == (
         f"expected a a kind file (JSON, version 2 or older), got {path} of version 3. "
-        "Upgrade rankselect, or make the file again with this one."
+        "Upgrade rankselect, or create the file again with this version."
     )
 
 

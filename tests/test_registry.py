@@ -124,10 +124,10 @@ def test_arguments_that_the_plug_in_does_not_take(specification, message):
 
 
 def test_the_plug_ins_own_error_comes_through():
-    with pytest.raises(rs.errors.ArgumentError, match="a whole rank of at least 1, got 0"):
+    with pytest.raises(rs.errors.ArgumentError, match="an integer rank of at least 1, got 0"):
         create("strategy", "fixed:rank=0")
     for typed in ("fixed:rank=many", "fixed:many"):
-        with pytest.raises(rs.errors.ArgumentError, match="a whole rank of at least 1, got 'many'"):
+        with pytest.raises(rs.errors.ArgumentError, match="an integer rank of at least 1, got 'many'"):
             create("strategy", typed)
 
 
@@ -145,7 +145,7 @@ def test_a_class_or_a_plug_in_of_another_kind_is_refused(resolve, made, name):
     kind = resolve.__name__
     wanted = rf"an? {kind}, or the name of one, got"
     with pytest.raises(
-        rs.errors.ArgumentError, match=rf"{wanted} the class {type(made).__name__}\. Make an instance of it"
+        rs.errors.ArgumentError, match=rf"{wanted} the class {type(made).__name__}\. Create an instance"
     ):
         resolve(type(made))
     for _, other, _ in ROOMS:
@@ -168,5 +168,5 @@ def test_a_class_or_a_plug_in_of_another_kind_is_refused(resolve, made, name):
 )
 def test_the_checks_of_contracts_take_names_and_refuse_classes(check, name, kind):
     check(name)
-    with pytest.raises(rs.ArgumentError, match=rf"got the class {kind.__name__}\. Make an instance of it"):
+    with pytest.raises(rs.ArgumentError, match=rf"got the class {kind.__name__}\. Create an instance"):
         check(kind)

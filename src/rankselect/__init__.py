@@ -1,8 +1,8 @@
 """rankselect: which LoRA rank, layer by layer.
 
 Measures the intrinsic dimension of each layer's hidden states on your own texts, turns it into a rank for every
-module, and hands PEFT a config that it builds exactly. Names are loaded when they are first used, so that
-`import rankselect` does not import torch. The same names stand in `__init__.pyi` for type checkers.
+module, and gives PEFT a config that it builds exactly. Names are loaded when they are first used, so that
+`import rankselect` does not import torch. `__init__.pyi` lists the same names for type checkers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Errors that say three things: what was expected, what came instead, and what to do about it."""
+"""Errors. Each says what was expected, what was found, and what to do about it."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class RankSelectError(Exception):
 
     Args:
         expected: What the library needed, as a noun phrase.
-        got: What it was given.
-        remedy: One sentence: what to do.
+        got: What it found.
+        remedy: What to do, in one sentence.
 
     Example:
         >>> raise RankSelectError("a positive rank", "-1", "Give a rank of at least 1.")
@@ -75,7 +75,7 @@ class TextsError(RankSelectError, ValueError):
 
 
 class ModelError(RankSelectError, ValueError):
-    """A model that cannot be loaded, profiled, planned or used as it stands."""
+    """A model that cannot be loaded, profiled, planned or used."""
 
 
 class TargetError(RankSelectError, ValueError):
@@ -87,7 +87,7 @@ class EvidenceError(RankSelectError, ValueError):
 
 
 class PlanMismatchError(RankSelectError):
-    """A PEFT model that is not what the plan says."""
+    """A PEFT model that differs from the plan."""
 
 
 class FileFormatError(RankSelectError, ValueError):
@@ -149,7 +149,7 @@ class IncompatibleVersionError(RankSelectError, ImportError):
     Args:
         package: The library.
         name: The name.
-        known: A release of the library that has it.
+        known: A release of the library that has the name.
         installed: The release that is installed.
         door: The file of rankselect that uses the name.
 
@@ -172,8 +172,8 @@ class UnknownNameError(RankSelectError, LookupError):
     """A name that nothing is registered under; the message offers near matches.
 
     Args:
-        kind: What the name stands for, for example "strategy".
-        name: The name that was asked for.
+        kind: What kind of thing the name refers to, for example "strategy".
+        name: The unknown name.
         known: The names that exist.
 
     Example:
@@ -200,7 +200,7 @@ def with_article(noun: str) -> str:
 
 
 def first_sentence(error: BaseException) -> str:
-    """The beginning of another library's message, short enough to stand inside one of ours.
+    """The beginning of another library's message, short enough to be quoted in one of ours.
 
     Example:
         >>> first_sentence(OSError("No such file. Try another one."))

@@ -1,4 +1,4 @@
-"""Versioned JSON files: written whole or not at all, read with an error that says what is wrong."""
+"""Versioned JSON files. They are written completely or not at all, and checked when they are read."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def write_document(path: str | os.PathLike[str], document: dict[str, Any]) -> No
 
     Args:
         path: Where to write; an existing file is replaced in one step.
-        document: JSON values only, all numbers finite; "format" says what it holds (for example
-            "rankselect.id_profile") and "version" in which layout.
+        document: JSON values only, all numbers finite; "format" names its kind (for example
+            "rankselect.id_profile") and "version" its layout.
     """
     write_text(path, as_json(document))
 
@@ -53,7 +53,7 @@ def as_json(document: dict[str, Any]) -> str:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file beside its place and rename it, so that no reader ever meets half of it."""
+    """Write a text file under a temporary name and rename it, so that no reader sees an incomplete file."""
     target = Path(path)
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
@@ -77,7 +77,7 @@ def read_document(path: str | os.PathLike[str], kind: str, version: int) -> dict
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise FileFormatError(
-            wanted, f"{path}, which is not JSON ({error})", "It is damaged or truncated: make it again."
+            wanted, f"{path}, which is not JSON ({error})", "It is damaged or truncated: create it again."
         ) from error
     if not isinstance(document, dict) or document.get("format") != kind:
         found = document.get("format") if isinstance(document, dict) else type(document).__name__
@@ -85,7 +85,9 @@ def read_document(path: str | os.PathLike[str], kind: str, version: int) -> dict
     found_version = document.get("version")
     if not isinstance(found_version, int) or isinstance(found_version, bool) or not 1 <= found_version <= version:
         raise FileFormatError(
-            wanted, f"{path} of version {found_version!r}", "Upgrade rankselect, or make the file again with this one."
+            wanted,
+            f"{path} of version {found_version!r}",
+            "Upgrade rankselect, or create the file again with this version.",
         )
     return document
 
@@ -96,12 +98,12 @@ def field(document: dict[str, Any], name: str, kind: Any, path: object) -> Any:
     Args:
         document: The document.
         name: The field's name.
-        kind: A type as an annotation says it (``int``, ``float | None``, ``list[str]``, ``tuple[int, float]``, a
+        kind: A type as in an annotation (``int``, ``float | None``, ``list[str]``, ``tuple[int, float]``, a
             literal, a dataclass), or a tuple of alternatives.
         path: The document's file, for the error.
 
     Returns:
-        The value. What JSON cannot say is restored: a tuple where `kind` says so, a float that was written as a whole
+        The value. What JSON cannot express is restored: a tuple if `kind` is one, a float that was written as a whole
         number, a dataclass.
 
     Raises:
@@ -114,20 +116,20 @@ def field(document: dict[str, Any], name: str, kind: Any, path: object) -> Any:
     kind = Union[kind] if isinstance(kind, tuple) else kind  # noqa: UP007  (a tuple of any length)
     wanted = f"a field {name!r} of type {_type_name(kind)}"
     if name not in document:
-        raise FileFormatError(wanted, f"none in {path}", "The file is damaged: make it again.")
+        raise FileFormatError(wanted, f"none in {path}", "The file is damaged: create it again.")
     try:
         return _restored(document[name], kind, path)
     except _OtherTypeError as error:
         got = repr(error.args[0])
         got = got if len(got) <= 120 else f"{got[:119]}…"
-        raise FileFormatError(wanted, f"{got} in {path}", "The file is damaged: make it again.") from None
+        raise FileFormatError(wanted, f"{got} in {path}", "The file is damaged: create it again.") from None
 
 
 def read_fields(document: dict[str, Any], kind: type[T], path: object) -> T:
-    """Make a dataclass of a document that has all of its fields, each of the type that the class says.
+    """Create a dataclass from a document that has all of its fields, each of the annotated type.
 
     Args:
-        document: The document; what else is in it is ignored.
+        document: The document. Other fields in it are ignored.
         kind: The dataclass. Its annotations name types that exist when the program runs.
         path: The document's file, for the error.
 
@@ -146,7 +148,7 @@ def read_fields(document: dict[str, Any], kind: type[T], path: object) -> T:
         Traceback (most recent call last):
             ...
         rankselect.errors.FileFormatError: expected a field 'bytes' of type int, got '3' in size.json. The file is \
-damaged: make it again.
+damaged: create it again.
     """
     hints = get_type_hints(kind)
     return kind(**{each.name: field(document, each.name, hints[each.name], path) for each in fields(kind)})
@@ -157,7 +159,7 @@ class _OtherTypeError(Exception):
 
 
 def _restored(value: Any, kind: Any, path: object) -> Any:
-    """A value from JSON as the type says it."""
+    """Convert a value from JSON to the given type."""
     origin, parts = get_origin(kind), get_args(kind)
     if kind is Any:
         return value
@@ -180,7 +182,7 @@ def _restored(value: Any, kind: Any, path: object) -> Any:
 
 
 def _filled(value: Any, origin: type, parts: Sequence[Any], path: object) -> Any:
-    """A dict, list or tuple whose items are restored."""
+    """Restore the items of a dict, list or tuple."""
     if origin is dict and isinstance(value, dict):
         return {key: _restored(item, parts[1], path) for key, item in value.items()}
     if origin is not dict and isinstance(value, list):
@@ -224,10 +226,10 @@ def package_versions(*packages: str) -> dict[str, str]:
 
 @contextmanager
 def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Fill a folder beside its place and rename it at the end, so that no reader ever meets half of it.
+    """Fill a folder under a temporary name and rename it at the end, so that no reader sees an incomplete one.
 
     Args:
-        path: The folder to make. It must not exist, or be empty.
+        path: The folder to create. It must not exist, or must be empty.
 
     Yields:
         An empty temporary folder in the same place, to write into. It becomes `path` when the block ends, and is
@@ -273,7 +275,7 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _remove_abandoned(target: Path) -> None:
-    """Remove what processes that were killed had begun to write in the place of this folder."""
+    """Remove the temporary folders that killed processes have left behind."""
     import psutil  # not needed to read a plan
 
     pattern = re.compile(rf"\.{re.escape(target.name)}\.(\d+)\.partial")
@@ -284,7 +286,7 @@ def _remove_abandoned(target: Path) -> None:
 
 
 def _open_to_readers(file: Path) -> None:
-    """Give a file the permissions of any new one: mkstemp and safetensors make theirs private."""
+    """Give a file the usual permissions: mkstemp and safetensors create private files."""
     file.chmod(0o666 & ~_umask())
 
 

@@ -1,4 +1,4 @@
-"""Plug-ins by name: entry points of installed packages, ours and third parties' alike."""
+"""Plug-ins by name: the entry points of rankselect and of other installed packages."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def available(kind: str) -> dict[str, EntryPoint]:
 
 
 def create(kind: str, specification: str) -> Any:
-    """Make a plug-in from what a person types: a name, and arguments after a colon.
+    """Create a plug-in from its name, with arguments after a colon, as on the command line.
 
     Args:
         kind: ``"strategy"``, ``"estimator"`` or ``"metric"``.
@@ -67,7 +67,7 @@ def create(kind: str, specification: str) -> Any:
 
 
 def check(kind: str, specification: str) -> None:
-    """Refuse what `create` cannot make because of its name or form, without importing the plug-in.
+    """Raise the error that `create` would raise for an unknown name or a bad form, without importing the plug-in.
 
     Args:
         kind: ``"strategy"``, ``"estimator"`` or ``"metric"``.
@@ -84,7 +84,7 @@ def check(kind: str, specification: str) -> None:
 
 
 def instance(kind: str, given: object, base: type[Any]) -> Any:
-    """A plug-in from what Python code gives: the plug-in itself, or its name as `create` takes it.
+    """Return a plug-in that is given as an instance or by its name.
 
     Args:
         kind: ``"strategy"``, ``"estimator"`` or ``"metric"``.
@@ -104,7 +104,7 @@ def instance(kind: str, given: object, base: type[Any]) -> Any:
     if isinstance(made, base):
         return made
     if isinstance(made, type):
-        got, remedy = f"the class {made.__name__}", f"Make an instance of it: {made.__name__}(…)."
+        got, remedy = f"the class {made.__name__}", f"Create an instance: {made.__name__}(…)."
     else:
         got, remedy = repr(made), f"Known names: {', '.join(available(kind))}."
     raise ArgumentError(f"{with_article(kind)}, or the name of one", got, remedy)

@@ -1,4 +1,4 @@
-"""What the author of a plug-in runs in their own tests: `check_strategy`, `check_estimator` and `check_metric`."""
+"""Checks for the tests of plug-ins: `check_strategy`, `check_estimator` and `check_metric`."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def check_strategy(strategy: RankStrategy | str) -> None:
     """Run a strategy through everything that rankselect and its users rely on.
 
     It plans for small random models of two layouts (Llama's linear layers, GPT-2's transposed ones), on evidence
-    measured from small texts, and holds what PEFT builds against the plan.
+    measured from small texts, and compares what PEFT builds with the plan.
 
     Args:
         strategy: An instance of the strategy, or its name, which tries its entry point too.
@@ -84,7 +84,7 @@ def check_strategy(strategy: RankStrategy | str) -> None:
         _require(sorted(first) == sorted(names), "a rank for every target and no other", sorted(first)[:3])
         _require(all(math.isfinite(rank) for rank in first.values()), "finite ranks", first)
         _require(dict(first) == dict(again), "the same ranks for the same evidence", "others at the second call")
-        _require(not repr(strategy).startswith("<"), "a repr that says how it was made", repr(strategy))
+        _require(not repr(strategy).startswith("<"), "a repr that shows how it was created", repr(strategy))
         _check_plan(strategy, model, evidence)
         same = all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
         _require(same, "a model that is left as it was", "changed weights")
@@ -143,7 +143,7 @@ def check_estimator(estimator: Estimator | str, *, tolerance: float = 1e-6) -> N
     for bad, what in ((np.full((300, 5), np.nan), "NaN points"), (np.ones((300, 5)), "equal points")):
         _require_error(PointsError, partial(estimator.estimate, bad), what)
     _require(estimator.estimate(points) == estimate, "the same answer at the second call", "another")
-    _require(not repr(estimator).startswith("<"), "a repr that says how it was made", repr(estimator))
+    _require(not repr(estimator).startswith("<"), "a repr that shows how it was created", repr(estimator))
 
 
 _PREDICTIONS = (
@@ -193,7 +193,7 @@ def check_metric(metric: Metric | str, *, tolerance: float = 1e-6) -> None:
     metric = metrics.metric(metric)
     _require(isinstance(metric.name, str) and bool(metric.name.strip()), "a name", metric.name)
     _require(set(metric.requires) <= _BESIDE.keys(), f"requires among {sorted(_BESIDE)}", metric.requires)
-    _require(not repr(metric).startswith("<"), "a repr that says how it was made", repr(metric))
+    _require(not repr(metric).startswith("<"), "a repr that shows how it was created", repr(metric))
     everything = range(len(_PREDICTIONS))
     scores = _scores(metric, everything)
     again = _scores(metric, everything)
@@ -209,7 +209,7 @@ def check_metric(metric: Metric | str, *, tolerance: float = 1e-6) -> None:
 
 
 def _scores(metric: Metric, order: Iterable[int], predictions: Sequence[str] = _PREDICTIONS) -> NDArray[np.float64]:
-    """The metric's scores of these answers, given nothing but what it requires."""
+    """The metric's scores of these answers, given only the inputs that it requires."""
     order = list(order)
     beside: dict[str, Any] = {what: [_BESIDE[what][index] for index in order] for what in metric.requires}
     texts = [predictions[index] for index in order], [_REFERENCES[index] for index in order]
@@ -222,7 +222,7 @@ def _scores(metric: Metric, order: Iterable[int], predictions: Sequence[str] = _
 def _check_average(metric: Metric, scores: NDArray[np.float64], tolerance: float) -> None:
     several = metric.aggregate(np.stack([scores, scores[..., ::-1]]))
     one = float(metric.aggregate(scores))
-    expected = "averages over the last axis, whatever the order, of scores with axes before it"
+    expected = "averages over the last axis that do not depend on the order of the answers"
     kept = np.shape(several) == (2,) and np.allclose(several, one, rtol=tolerance, atol=tolerance)
     _require(kept, expected, f"{np.asarray(several).tolist()} instead of {[one, one]}")
     between = scores.min() - tolerance <= one <= scores.max() + tolerance
@@ -260,7 +260,7 @@ def tiny_model(architecture: str = "llama") -> PreTrainedModel:
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerBase:
-    """A tokenizer of whole words for `tiny_model` and `tiny_texts`; like that of Llama, it has no padding token."""
+    """A word tokenizer for `tiny_model` and `tiny_texts`. Like that of Llama, it has no padding token."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -295,4 +295,4 @@ def _require_error(error: type[Exception], call: Callable[[], object], what: str
         call()
     except error:
         return
-    raise ContractError(f"{error.__name__} for {what}", "none", "Raise it instead of answering.")
+    raise ContractError(f"{error.__name__} for {what}", "none", "Raise it instead of returning a result.")

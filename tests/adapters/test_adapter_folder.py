@@ -115,7 +115,7 @@ def test_no_config(folder):
     ):
         read_adapter(folder)
     tiny_model().save_pretrained(folder)
-    with pytest.raises(AdapterError, match="got .*adapter, which holds a whole model"):
+    with pytest.raises(AdapterError, match="got .*adapter, which contains a complete model"):
         read_adapter(folder)
 
 

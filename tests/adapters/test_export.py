@@ -189,9 +189,12 @@ def test_other_files_come_along(adapter, tmp_path):
     ("changes", "message"),
     [
         ({"use_dora": True}, "one with use_dora=True. DoRA also rescales"),
-        ({"bias": "all"}, "one with bias='all'. Trained biases are no low-rank update. Merge the adapter"),
+        ({"bias": "all"}, "one with bias='all'. Trained biases are not a low-rank update. Merge the adapter"),
         ({"bias": "lora_only"}, "one with bias='lora_only'"),
-        ({"modules_to_save": ["lm_head"]}, "one with modules_to_save=.*Whole trained modules are no low-rank update"),
+        (
+            {"modules_to_save": ["lm_head"]},
+            "one with modules_to_save=.*Completely trained modules are not a low-rank update",
+        ),
     ],
 )
 def test_what_no_single_rank_can_hold(changes, message, tmp_path):

@@ -225,9 +225,9 @@ def test_16_bits_are_rounded_once(tmp_path):
 
 def test_the_training_record_says_what_it_was_trained_on(base, tmp_path):
     adapter = save_adapter(tmp_path / "adapter", base)
-    with pytest.warns(RankSelectWarning, match="Nothing says whether .* was trained on a quantized base"):
+    with pytest.warns(RankSelectWarning, match="It is not recorded whether .* was trained on a quantized base"):
         report = merge(adapter, tmp_path / "unknown", quantization=None, measure=False)
-    assert (report.quantization, report.quantization_source) == ("none", "not recorded, taken as not quantized")
+    assert (report.quantization, report.quantization_source) == ("none", "not recorded, assumed not to be quantized")
     record = {"format": "rankselect.training_record", "version": 1, "quantization": "nf4"}
     (adapter / "rankselect.json").write_text(json.dumps(record))
     with warnings.catch_warnings():

@@ -90,7 +90,7 @@ def test_a_wide_tolerance_stops_early_and_a_narrow_one_reads_all():
 
 def test_a_warning_says_when_the_order_is_not_settled(tiny):
     with pytest.warns(
-        rs.RankSelectWarning, match=r"order of the layers by ID is not settled: two halves of the 80 texts"
+        rs.RankSelectWarning, match=r"order of the layers by ID is not reliable: two random halves of the 80 texts"
     ) as caught:
         rs.id_profile(*tiny, progress=False)
     assert [warning.filename for warning in caught] == [__file__]
@@ -103,7 +103,7 @@ def test_the_order_is_settled_from_an_agreement_of_0_8(tiny, monkeypatch, agreem
         warnings.simplefilter("always")
         profile = profiled(*tiny)
     assert profile.measurement.order_agreement == agreement
-    assert any("is not settled" in str(warning.message) for warning in caught) != settled
+    assert any("is not reliable" in str(warning.message) for warning in caught) != settled
 
 
 def test_no_warning_where_layers_really_differ():
@@ -154,7 +154,7 @@ def test_the_input_of_the_first_layer_may_have_no_dimension():
     texts = [f"{text} pain" for text in tiny_texts(60)]
     profile = profiled(tiny_model(), tiny_tokenizer(), texts, pooling="last")
     assert profile.input_values == {}
-    with pytest.raises(rs.errors.EvidenceError, match="ID of what enters model.layers.0"):
+    with pytest.raises(rs.errors.EvidenceError, match="ID of the input of model.layers.0"):
         rs.GeLoRA().plan(tiny_model(), profile)
 
 
@@ -178,7 +178,7 @@ def test_an_estimator_can_be_named(tiny):
     ("estimator", "error", "message"),
     [
         ("two-nn", rs.errors.UnknownNameError, "the name of an estimator, got 'two-nn'. Did you mean twonn?"),
-        (rs.MLE, rs.errors.ArgumentError, r"an estimator, or the name of one, got the class MLE\. Make an instance"),
+        (rs.MLE, rs.errors.ArgumentError, r"an estimator, or the name of one, got the class MLE\. Create an instance"),
         (7, rs.errors.ArgumentError, r"an estimator, or the name of one, got 7\. Known names: .*twonn"),
     ],
 )

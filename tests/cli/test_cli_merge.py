@@ -63,7 +63,7 @@ def test_another_base_and_no_measurement(run, model, adapter, tmp_path):
 def test_a_warning_without_a_training_record(run, adapter, tmp_path):
     result = run("merge", adapter, "--out", tmp_path / "merged", "--no-measure")
     assert result.exit_code == 0, result.output
-    assert "warning: Nothing says whether" in result.stderr
+    assert "warning: It is not recorded whether" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_warning_without_a_training_record(run, adapter, tmp_path):
         (("nowhere", "--out", "{out}"), "error: expected a folder with an adapter (adapter_config.json), got nowhere"),
         (("{adapter}", "--out", "{adapter}"), "error: expected a new or empty folder, got"),
         (("{adapter}", "--out", "{out}", "--base", "nowhere"), "error: expected a model that transformers can load"),
-        (("{adapter}", "--out", "{out}", "--onto", "dequantized"), "Say what the adapter was trained with"),
+        (("{adapter}", "--out", "{out}", "--onto", "dequantized"), "Specify what the adapter was trained with"),
     ],
 )
 def test_errors_are_one_line(run, adapter, tmp_path, arguments, message):

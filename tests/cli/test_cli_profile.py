@@ -51,9 +51,9 @@ def test_options_reach_the_measurement(run, model, texts, tmp_path):
 
 def test_a_warning_is_one_line_on_stderr(run, model, texts, tmp_path):
     result = run("profile", model, "--data", texts, "--field", "answer", "--out", tmp_path / "profile.json")
-    assert "not settled" not in result.stdout
+    assert "not reliable" not in result.stdout
     assert len(result.stderr.splitlines()) == 1
-    assert result.stderr.startswith("warning: The order of the layers by ID is not settled")
+    assert result.stderr.startswith("warning: The order of the layers by ID is not reliable")
 
 
 def test_a_terminal_without_line_drawing_gets_plain_characters(model, texts, tmp_path):

@@ -24,7 +24,7 @@ TOKENS = [{"input_ids": [1, 2], "labels": [1, 2]}]
 def data(train, evaluation=None, tokenizer=TOKENIZER, **values):
     how = {"model": MODEL, "template": TEMPLATE, "max_length": 32, "loss_on": "answer", **values}
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".* lost their end")
+        warnings.filterwarnings("ignore", message=".* were cut at the end")
         return training_data(train, evaluation, tokenizer, **how)
 
 
@@ -63,7 +63,7 @@ def test_what_is_wrong_is_said():
         data(ROWS, tokenizer=None)
     with pytest.raises(ArgumentError, match="max_length of at most 128"):
         data(ROWS, max_length=129)
-    with pytest.warns(RankSelectWarning, match="1 of 3 evaluation questions stand in the training data too"):
+    with pytest.warns(RankSelectWarning, match="1 of 3 evaluation questions are in the training data too"):
         data(ROWS, [*OTHERS, ROWS[3]])
 
 

@@ -79,7 +79,9 @@ def test_the_policy_on_long_rows(question, answer, max_length):
 
 def test_an_answer_is_cut_at_its_end_and_learns_no_stop():
     row = QuestionAnswer("What is acne?", "A disease of the skin. " * 20)
-    with pytest.warns(RankSelectWarning, match="0 questions and 1 answers of 2 rows lost their end: the longest row"):
+    with pytest.warns(
+        RankSelectWarning, match="0 questions and 1 answers of 2 rows were cut at the end: the longest row"
+    ):
         encoded = encode_rows([row, *medical_qa()[:1]], TOKENIZER, max_length=100)
     assert encoded.lengths[0] == 100
     assert END not in encoded[0]["input_ids"]
@@ -182,7 +184,7 @@ def test_one_warning_for_all_rows():
         encoded = encode_rows([LONG] * 5, TOKENIZER, max_length=64)
     assert len(caught) == 1
     assert str(caught[0].message) == (
-        f"5 questions and 5 answers of 5 rows lost their end: the longest row has {encoded.longest} tokens, "
+        f"5 questions and 5 answers of 5 rows were cut at the end: the longest row has {encoded.longest} tokens, "
         "max_length is 64."
     )
 
@@ -202,7 +204,7 @@ def test_the_template_alone_is_too_long():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"max_length": 513}, "max_length of at most 512, which is all that the model reads, got 513. Lower it"),
+        ({"max_length": 513}, "max_length of at most 512, the most that the model reads, got 513. Lower it"),
         ({"max_length": 0}, "max_length of at least 1, got 0"),
         ({"max_length": 200, "model": tiny_model()}, "max_length of at most 128"),
         ({"loss_on": "question"}, "'answer' or 'all' for loss_on, got 'question'"),

@@ -68,7 +68,7 @@ def test_text_of_another_form(text):
 
 
 def test_text_without_the_ending():
-    with pytest.raises(DataError, match="Pass the template that made the text"):
+    with pytest.raises(DataError, match="Pass the template that the text was written with"):
         CHATML.parse("<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb")
 
 
@@ -101,7 +101,7 @@ def test_a_template_without_its_names(template):
 
 @pytest.mark.parametrize("stop", ["### Instruction", ("a", ""), (" ",), (1,)])
 def test_stop_texts_that_are_none(stop):
-    with pytest.raises(ArgumentError, match="a tuple of stop texts, none of them empty"):
+    with pytest.raises(ArgumentError, match="a tuple of stop texts that are not empty"):
         PromptTemplate(stop=stop)
 
 

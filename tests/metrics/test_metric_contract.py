@@ -168,7 +168,7 @@ def test_a_correct_metric_passes(metric):
     ("metric", "broken"),
     [
         (Untitled(), "a name"),
-        (NoRepr(), "a repr that says how it was made"),
+        (NoRepr(), "a repr that shows how it was created"),
         (Greedy(), "requires among .*'losses', 'questions'.*, got .*'sources'"),
         (Secretive(), "5 scores from the metric sound, got shape .*0,"),
         (Moody(), "the same scores at the second call"),
@@ -176,7 +176,7 @@ def test_a_correct_metric_passes(metric):
         (Relative(), "the same scores for an answer alone"),
         (DropsEmpty(), "5 scores from the metric sound, got shape .*4,"),
         (Summing(), "an average between the least and the greatest score"),
-        (FirstOnly(), "averages over the last axis, whatever the order"),
+        (FirstOnly(), "averages over the last axis that do not depend on the order"),
         (Inverted(), "references that score no worse than other texts"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Metric) else "",

@@ -13,8 +13,8 @@ from rankselect.models import quantized_weights as weights
 @pytest.mark.parametrize("shape", [(64, 64), (172, 64), (48, 100), (7, 9), (1, 1)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("piece", [128, 2**20])
-def test_nf4_in_pieces_is_nf4(shape, dtype, piece, monkeypatch):
-    monkeypatch.setattr(weights, "_PIECE", piece)
+def test_nf4_in_chunks_is_nf4(shape, dtype, piece, monkeypatch):
+    monkeypatch.setattr(weights, "_CHUNK", piece)
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
     packed, state = functional.quantize_4bit(weight, blocksize=64, compress_statistics=True, quant_type="nf4")
     expected = {"weight": packed} | {f"weight.{name}": part for name, part in state.as_dict(packed=True).items()}

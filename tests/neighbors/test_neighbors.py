@@ -224,10 +224,10 @@ def test_hashes_of_short_numbers_in_a_long_format_differ():
 def test_tight_clusters_need_the_second_search(monkeypatch, screen_in):
     """bfloat16 cannot tell the members of a cluster apart: the search must notice that, and answer all the same."""
     settled = []
-    original = rankselect.neighbors.nearest._Search._settle
+    original = rankselect.neighbors.nearest._Search._search_exactly
     monkeypatch.setattr(
         rankselect.neighbors.nearest._Search,
-        "_settle",
+        "_search_exactly",
         lambda self, sketch, rows: settled.extend(rows.tolist()) or original(self, sketch, rows),
     )
     screen_in(torch.bfloat16)
@@ -237,7 +237,7 @@ def test_tight_clusters_need_the_second_search(monkeypatch, screen_in):
 
 
 def test_easy_points_do_not_need_the_second_search(monkeypatch, screen_in):
-    monkeypatch.delattr(rankselect.neighbors.nearest._Search, "_settle")
+    monkeypatch.delattr(rankselect.neighbors.nearest._Search, "_search_exactly")
     screen_in(torch.bfloat16)
     points = np.random.default_rng(0).normal(size=(500, 5))
     assert_correct(points, nearest_neighbors(points, 2), 2)

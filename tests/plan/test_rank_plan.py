@@ -211,7 +211,7 @@ class TestAsAValue:
 
     @pytest.mark.parametrize("rank", [0, -1, 17, 2.5, 2.0, True])
     def test_a_rank_outside_the_module_or_not_whole_is_refused(self, rank):
-        with pytest.raises(rs.errors.ArgumentError, match=rf"a whole rank from 1 to 16 for q, got {rank}\. Clip"):
+        with pytest.raises(rs.errors.ArgumentError, match=rf"an integer rank from 1 to 16 for q, got {rank}\. Clip"):
             planned("q", rank, 8.0)
 
     @pytest.mark.parametrize("alpha", [0.0, -1.0, float("nan"), float("inf")])
@@ -264,13 +264,19 @@ class TestFile:
             (lambda d: d["modules"].append(d["modules"][0]), "each module once, got 1 named twice in .*damaged"),
             (lambda d: d["modules"].append("head"), "modules that are JSON objects, got 'head' in"),
             (lambda d: d["modules"][0].update(rank="2"), "a field 'rank' of type int, got '2' in"),
-            (lambda d: d["modules"][0].update(rank=0), "a whole rank from 1 to 16 for layers.1.q, got 0 in .*damaged"),
+            (
+                lambda d: d["modules"][0].update(rank=0),
+                "an integer rank from 1 to 16 for layers.1.q, got 0 in .*damaged",
+            ),
             (lambda d: d["modules"][0].update(rank=True), "a field 'rank' of type int, got True in"),
             (
                 lambda d: d["modules"][0].update(rank=99),
-                "a whole rank from 1 to 16 for layers.1.q, got 99 in .*damaged",
+                "an integer rank from 1 to 16 for layers.1.q, got 99 in .*damaged",
             ),
-            (lambda d: d["modules"][0].update(d_in=-4), "a whole rank from 1 to -4 for layers.1.q, got 2 in .*damaged"),
+            (
+                lambda d: d["modules"][0].update(d_in=-4),
+                "an integer rank from 1 to -4 for layers.1.q, got 2 in .*damaged",
+            ),
             (lambda d: d["modules"][0].update(alpha=float("nan")), "a field 'alpha' of type int or float, got nan in"),
             (lambda d: d["modules"][0].pop("layer"), "a field 'layer' of type str or NoneType, got none in"),
             (lambda d: d["modules"][0].pop("d_out"), "a field 'd_out' of type int, got none in"),
@@ -299,7 +305,7 @@ class TestFile:
         plan.save(path)
         path.write_text(path.read_text()[:-40])
         with pytest.raises(
-            rs.errors.FileFormatError, match=r"which is not JSON .* It is damaged or truncated: make it again"
+            rs.errors.FileFormatError, match=r"which is not JSON .* It is damaged or truncated: create it again"
         ):
             rs.RankPlan.load(path)
 

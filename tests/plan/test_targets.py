@@ -91,7 +91,7 @@ class TestRefusals:
         with pytest.raises(rs.errors.TargetError) as caught:
             find_targets(llama, ["q_proj", "vproj"])
         assert str(caught.value) == (
-            "expected target_modules that name modules of this model, got 'vproj', which matches none. "
+            "expected target_modules that name modules of this model, got 'vproj', which matches no module. "
             "Did you mean v_proj or q_proj or o_proj? Modules that LoRA can adapt here end in: "
             "down_proj, embed_tokens, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj."
         )

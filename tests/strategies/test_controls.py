@@ -164,7 +164,7 @@ class TestShuffled:
 
     @pytest.mark.parametrize("seed", [-1, 1.5, "one", True, None])
     def test_a_seed_is_a_whole_number(self, seed):
-        with pytest.raises(rs.RankSelectError, match=r"expected a seed that is a whole number of at least 0, got"):
+        with pytest.raises(rs.RankSelectError, match=r"expected a seed that is an integer of at least 0, got"):
             Shuffled(rs.Fixed(4), seed)
 
 
@@ -274,7 +274,7 @@ class TestEveryControl:
             (
                 rs.PerLayerID,
                 rs.errors.ArgumentError,
-                r"got the class PerLayerID\. Make an instance of it: PerLayerID\(…\)\.",
+                r"got the class PerLayerID\. Create an instance: PerLayerID\(…\)\.",
             ),
         ],
     )

@@ -26,4 +26,6 @@ def test_smaller_modules_are_clipped_with_a_warning():
 def test_the_rank_must_be_whole_and_positive(rank):
     with pytest.raises(rs.errors.ArgumentError) as caught:
         rs.Fixed(rank)
-    assert str(caught.value) == (f"expected a whole rank of at least 1, got {rank!r}. Common choices are 8, 16 and 64.")
+    assert str(caught.value) == (
+        f"expected an integer rank of at least 1, got {rank!r}. Common choices are 8, 16 and 64."
+    )

@@ -64,7 +64,7 @@ def test_the_input_of_every_stack_must_be_known(missing):
     with pytest.raises(rs.errors.EvidenceError) as caught:
         ranks(t5, dict.fromkeys(rs.layer_names(t5), 5.0), entering, ["q"])
     assert str(caught.value) == (
-        f"expected a profile with the ID of what enters {missing}, got one without it. "
+        f"expected a profile with the ID of the input of {missing}, got one without it. "
         "Measure it with id_profile and mean pooling, or give input_values to IDProfile.from_values."
     )
 
@@ -75,7 +75,7 @@ def test_a_layer_that_the_profile_lacks_is_named():
 
 
 def test_a_module_outside_the_layers_is_refused():
-    with pytest.raises(rs.errors.TargetError, match="got lm_head, which is in none"):
+    with pytest.raises(rs.errors.TargetError, match="got lm_head, which is not in a layer"):
         ranks(LLAMA, {FIRST: 5.0, SECOND: 6.0}, {FIRST: 1.0}, ["lm_head"])
 
 

@@ -133,7 +133,7 @@ def test_a_module_outside_the_layers_has_no_dimension_of_its_own():
     with pytest.raises(rs.errors.TargetError) as caught:
         rs.PerLayerID().plan(bert, values, target_modules=["dense"])
     assert str(caught.value) == (
-        "expected target modules inside the model's layers, got pooler.dense, which is in none. "
+        "expected target modules inside the model's layers, got pooler.dense, which is not in a layer. "
         "Leave it out of target_modules, or use a strategy with one rank for all (Fixed, IntrinsicMean)."
     )
     assert rs.IntrinsicMean().plan(bert, values, target_modules=["dense"]).ranks["pooler.dense"] == 4

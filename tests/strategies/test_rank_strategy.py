@@ -62,7 +62,7 @@ class TestRounding:
         (warning,) = caught
         assert warning.filename == __file__
         assert str(warning.message) == (
-            "4 modules are smaller than the rank wished for them, and were clipped to their size: "
+            "4 modules are smaller than the rank for them, which was clipped to their size: "
             "model.layers.0.self_attn.q_proj (32 x 32) gets 32."
         )
 
@@ -130,7 +130,7 @@ class TestArguments:
     @pytest.mark.parametrize("rank", [1.5, float("nan"), True, "4"])
     @pytest.mark.parametrize("name", ["min_rank", "max_rank"])
     def test_bounds_must_be_whole(self, name, rank):
-        with pytest.raises(rs.errors.ArgumentError, match=f"a whole {name}, got {rank!r}. Ranks are whole numbers"):
+        with pytest.raises(rs.errors.ArgumentError, match=f"an integer {name}, got {rank!r}. Ranks are integers"):
             Wish().plan(LLAMA, **{name: rank})
 
     def test_max_rank_must_not_be_below_min_rank(self):
@@ -161,7 +161,7 @@ class TestBrokenStrategies:
             rs.PerLayerID.plan(LLAMA, rs.IDProfile.from_values({"model.layers.0": 3.0, "model.layers.1": 8.0}))
         assert str(caught.value) == (
             "expected a strategy to plan with, got its class, called with a LlamaForCausalLM. "
-            "Make an instance first, for example PerLayerID().plan(model, profile)."
+            "Create an instance first, for example PerLayerID().plan(model, profile)."
         )
 
     def test_the_base_class_cannot_be_used_itself(self):

@@ -124,7 +124,7 @@ def test_a_sound_strategy_passes():
         (AddsOne(), "a rank for every target and no other"),
         (NotANumber(), "finite ranks"),
         (Moody(), "the same ranks for the same evidence"),
-        (Nameless(), "a repr that says how it was made"),
+        (Nameless(), "a repr that shows how it was created"),
         (Meddling(), "a model that is left as it was"),
         (MeasuredToPieces(), "a model that is left as it was"),
         (EasilyPleased(), "EvidenceError for plan without evidence"),

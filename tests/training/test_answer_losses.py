@@ -47,7 +47,7 @@ def test_real_weights_and_cut_rows(assets):
     name = assets / "models" / "stories260k"
     model, tokenizer = load_model(name, device_map="cpu"), load_tokenizer(name)
     rows = load_rows(assets / "data" / "medquad" / "eval.jsonl")[:8]
-    with pytest.warns(RankSelectWarning, match="answers of 8 rows lost their end"):
+    with pytest.warns(RankSelectWarning, match="answers of 8 rows were cut at the end"):
         losses = answer_losses(model, tokenizer, rows, max_length=256)
     np.testing.assert_allclose(losses, training_losses(model, tokenizer, rows, max_length=256), rtol=1e-5)
 

@@ -1,1 +1,1 @@
-"""What surrounds an adapter: the memory its training takes, merging it, and exporting it to serving engines."""
+"""Adapters on disk: reading, attaching, merging, and exporting them to serving engines."""

@@ -40,7 +40,7 @@ class AdapterFolder:
         modules: The adapted modules, in the order of their names.
         full_parameters: ``{name of a parameter of the base model: key in the file}`` of what the adapter holds beside A
             and B: biases, modules to save, embeddings.
-        record: The training record that stands beside the weights (`rankselect.json`), or an empty dict.
+        record: The training record in the same folder (`rankselect.json`), or an empty dict.
 
     Example:
         >>> import tempfile
@@ -85,7 +85,7 @@ class AdapterFolder:
         return self.tensor(a), self.tensor(b)
 
     def delta(self, module: LoraModule) -> torch.Tensor:
-        """What a module adds to its weight, in float32."""
+        """The change of a module's weight, in float32."""
         return module.delta(*self.factors(module))
 
 
@@ -96,7 +96,7 @@ def read_adapter(path: str | os.PathLike[str]) -> AdapterFolder:
         path: A folder that PEFT's `save_pretrained` wrote, with weights in safetensors.
 
     Returns:
-        The adapter; its tensors are read when they are asked for.
+        The adapter; its tensors are read when they are used.
 
     Raises:
         AdapterError: If the folder, its config or its weights are missing, it is no plain LoRA (DoRA, say), the
@@ -133,7 +133,7 @@ def _read_config(folder: Path) -> LoraConfig:
         is_model = (folder / "config.json").is_file()
         raise AdapterError(
             wanted,
-            f"{folder}, which holds a whole model" if is_model else f"{folder}, which has none",
+            f"{folder}, which contains a complete model" if is_model else f"{folder}, which has none",
             "Give the folder that PEFT's save_pretrained wrote the adapter to.",
         )
     try:
@@ -210,7 +210,7 @@ def _module(folder: Path, config: LoraConfig, name: str, kind: Kind, pair: dict[
     wanted, alpha, scale = resolved(config, name)
     if not rank == of_b == wanted:
         raise AdapterError(
-            f"rank {wanted} for {name}, as {folder / CONFIG} says",
+            f"rank {wanted} for {name}, as in {folder / CONFIG}",
             f"A of rank {rank} and B of rank {of_b}",
             "Config and weights are of different trainings: copy or save the adapter again.",
         )

@@ -1,4 +1,4 @@
-"""Puts a saved adapter onto a loaded model, and says precisely why it does not fit."""
+"""Attaches a saved adapter to a loaded model, with a precise error if it does not fit."""
 
 from __future__ import annotations
 

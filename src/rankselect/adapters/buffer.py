@@ -1,4 +1,4 @@
-"""Copies of tensors in memory of their own, which goes back to the system as soon as they are dropped."""
+"""Copies of tensors in separate memory, which is returned to the system as soon as they are dropped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["is_finite", "own_copy"]
 def own_copy(tensor: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
     """Copy a tensor into a mapping of its own.
 
-    What lives for long, between temporaries that do not, keeps the heap of a process from shrinking: merging model
+    Long-lived tensors among temporary ones keep the heap of a process from shrinking: merging model
     files of 360 MiB tensor by tensor took 231 MiB that way, and 93 MiB with such copies.
 
     Args:

@@ -1,4 +1,4 @@
-"""An adapter of many ranks as one of a single rank, which every serving engine reads alike."""
+"""Converts an adapter of many ranks to one of a single rank, which all serving engines read in the same way."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TARGETS = tuple(_NEXT_STEPS)
 @final
 @dataclass(frozen=True)
 class ExportReport:
-    """What an export has done, and what the padding costs.
+    """The result of an export, and the cost of the padding.
 
     Attributes:
         out: The folder written.
@@ -52,12 +52,12 @@ class ExportReport:
         ranks: The ranks before, from the least to the greatest.
         n_modules: How many modules.
         parameters_before: Parameters of the adapter as it was.
-        parameters_after: Parameters of what was written.
-        bytes_before: Bytes of its weights as they were.
-        bytes_after: Bytes of what was written.
+        parameters_after: Parameters of the written adapter.
+        bytes_before: Bytes of its weights before.
+        bytes_after: Bytes of the written weights.
         rounding: The greatest relative change of a module's B by casting it to the dtype written; 0 in float32.
-        next_step: What to do with it.
-        notes: What to look out for.
+        next_step: How to use it.
+        notes: Warnings about its use.
 
     Example:
         >>> print(ExportReport("out", "adapter", "vllm", 8, (3, 5), 2, 512, 1024, 2048, 4096, 0.0, "serve", ()))
@@ -120,13 +120,13 @@ def export_adapter(
         dtype: The dtype to write in; that of each tensor of the adapter, if left out.
 
     Returns:
-        What was done, what the padding costs, and what to do next.
+        The result, the cost of the padding, and how to use the adapter.
 
     Raises:
         UnknownNameError: If `target` is no such engine.
         AdapterError: If the adapter folder is incomplete or damaged, is no plain LoRA (DoRA, biases, modules to save),
-            its greatest rank is above what the engine takes, or a weight overflows the dtype.
-        ArgumentError: If `dtype` is none to store weights in.
+            its greatest rank is above the maximum of the engine, or a weight overflows the dtype.
+        ArgumentError: If weights cannot be stored in `dtype`.
         SaveError: If `out` exists, or cannot be written; nothing is left behind.
 
     Example:
@@ -185,8 +185,8 @@ def _check_plain(adapter: AdapterFolder) -> None:
     if embeddings:
         raise AdapterError(
             "a plain LoRA adapter",
-            f"one that also holds the whole parameter {embeddings[0]}",
-            f"A whole parameter is no low-rank update. {remedy}",
+            f"one that also contains the complete parameter {embeddings[0]}",
+            f"A complete parameter is not a low-rank update. {remedy}",
         )
 
 
@@ -207,7 +207,7 @@ def _one_rank(adapter: AdapterFolder, target: str) -> int:
 def _padded(
     module: LoraModule, a: torch.Tensor, b: torch.Tensor, rank: int, dtype: torch.dtype | None
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """A and B of the one rank, and the part of B that the cast has lost."""
+    """A and B of the single rank, and the rounding error of B."""
     scaled = b.float() * module.scale
     cast_b, cast_a = scaled.to(dtype or b.dtype), a.to(dtype or a.dtype)
     if not bool(cast_b.isfinite().all() and cast_a.isfinite().all()):
@@ -240,7 +240,7 @@ def _one_rank_config(adapter: AdapterFolder, rank: int) -> LoraConfig:
 
 
 def _copy_files(source: Path, folder: Path) -> None:
-    """What else stands in an adapter folder: tokenizer, training record, description; not the plan of other ranks."""
+    """The other files of an adapter folder: tokenizer, training record, description; not the plan of the old ranks."""
     for file in sorted(source.iterdir()):
         if file.is_file() and file.suffix in _COPIED and file.name not in _REPLACED:
             shutil.copyfile(file, folder / file.name)

@@ -1,4 +1,4 @@
-"""What one LoRA module adds to a weight: its factors, and their scale as PEFT resolves it."""
+"""The change of a weight by one LoRA module: its factors, and their scale as PEFT resolves it."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ _UNDERSTOOD = {
 _PLAIN_STARTS = {"true", "false", "gaussian", "eva", "orthogonal"}
 _REASONS = {
     "use_dora": "DoRA also rescales the columns of the base weight, which is no low-rank update.",
-    "bias": "Trained biases are no low-rank update.",
-    "lora_bias": "A trained bias beside B is no low-rank update.",
-    "modules_to_save": "Whole trained modules are no low-rank update.",
+    "bias": "Trained biases are not a low-rank update.",
+    "lora_bias": "A trained bias is not a low-rank update.",
+    "modules_to_save": "Completely trained modules are not a low-rank update.",
     "trainable_token_indices": "Trained rows of the embedding are no low-rank update.",
     "target_parameters": "It adapts fused parameters (experts of a mixture) and not modules.",
     "layer_replication": "It changes the layers of the model itself.",
@@ -79,7 +79,7 @@ class LoraModule:
             (rank, tokens) and B (width, rank).
         rank: Its rank.
         alpha: PEFT's ``lora_alpha`` for it.
-        scale: What B A is multiplied by: alpha / rank, or alpha / sqrt(rank) for rank-stabilised LoRA.
+        scale: The factor of B A: alpha / rank, or alpha / sqrt(rank) for rank-stabilised LoRA.
         d_in: The columns of A.
         d_out: The rows of B.
 
@@ -128,11 +128,11 @@ def resolved(config: LoraConfig, name: str) -> tuple[int, float, float]:
 
 
 def check_supported(config: LoraConfig, besides: Collection[str], remedy: str) -> None:
-    """Refuse settings that make an adapter something else than a low-rank update of weights.
+    """Raise an error for settings with which an adapter is not a low-rank update of weights.
 
     Args:
         config: The adapter's config.
-        besides: Names of settings that the caller can deal with, beside the plain ones.
+        besides: Names of settings that the caller can deal with, besides the plain ones.
         remedy: What to do with an adapter that is refused.
 
     Raises:
@@ -158,5 +158,5 @@ the columns of the base weight, which is no low-rank update. Merge it with PEFT.
         value = getattr(config, setting.name)
         if setting.name in known or not value or value == getattr(plain, setting.name):
             continue
-        reason = _REASONS.get(setting.name, "Its effect on the weights is not known here.")
+        reason = _REASONS.get(setting.name, "Its effect on the weights is unknown.")
         raise AdapterError("a plain LoRA adapter", f"one with {setting.name}={value!r}", f"{reason} {remedy}")

@@ -1,4 +1,4 @@
-"""What a training run was and what it cost: the file that stands beside the adapter."""
+"""The training record: the settings and the cost of a training run, in a file in the adapter's folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RECORD_FORMAT, RECORD_VERSION = "rankselect.training_record", 1
 @final
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What one training run was and what it cost.
+    """The settings and the cost of one training run.
 
     Attributes:
         strategy: The strategy that chose the ranks, as Python would write it.
@@ -39,7 +39,7 @@ class TrainingRecord:
         tokens: Input tokens of this run, padding not counted.
         peak_memory_bytes: The most memory in use at once while training: allocated tensors on a GPU, the process's
             resident memory on a CPU.
-        micro_batch_size: Rows in one forward pass at the end: less than asked for if memory ran out.
+        micro_batch_size: Rows in one forward pass at the end: less than requested if memory ran out.
         losses: (step, training loss) pairs, as logged.
         evaluation_losses: (step, evaluation loss) pairs.
         seed: The training seed.

@@ -1,1 +1,1 @@
-"""What is measured of a model on its texts: hidden states, and the intrinsic-dimension profile."""
+"""Measurements of a model on texts: hidden states, and the profile of intrinsic dimensions."""

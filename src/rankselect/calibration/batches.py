@@ -1,4 +1,4 @@
-"""From texts to padded batches of similar length: what the model reads, once each, padding last."""
+"""From texts to batches of similar length, each text once, padded on the right."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Samples:
 
     Attributes:
         inputs: One dict of arrays or tensors for each sample, without a batch dimension.
-        texts: What each of them was made of.
+        texts: The text or mapping of each of them.
         lengths: The number of tokens of each sample; 1 where a sample has no token ids (an image).
         n_duplicates: Samples dropped because they are the same as another, or equal it after truncation.
         first_duplicate: The first of these, and the earlier one that it is the same as; None if there are none.
@@ -98,7 +98,7 @@ def encode(
 def padded_batches(
     samples: Samples, rows: np.ndarray, batch_size: int, pad_id: int, *, share: tuple[int, int] = (0, 1)
 ) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:
-    """Batches of similar length, longest first, so that running out of memory shows at once.
+    """Batches of similar length, longest first, so that a lack of memory shows at once.
 
     Args:
         samples: The samples.
@@ -182,7 +182,7 @@ def _require_short(inputs: Sequence[Mapping[str, Any]], max_length: int) -> None
 
 
 def _first_of_each(samples: Sequence[Any]) -> list[int]:
-    """The positions of the samples that equal none before them."""
+    """The positions of the samples that do not equal an earlier one."""
     first: dict[bytes, int] = {}
     for position, sample in enumerate(samples):
         first.setdefault(_key(sample), position)
@@ -219,7 +219,7 @@ def _pad(samples: list[dict[str, Any]], pad_id: int) -> dict[str, torch.Tensor]:
         tensors = [torch.as_tensor(sample[name]) for sample in samples]
         if len({tensor.shape for tensor in tensors}) == 1:
             batch[name] = torch.stack(tensors)
-        elif tensors[0].ndim == 1 and name.endswith(("_ids", "_mask")):  # tokens; a sound has no mask of its own
+        elif tensors[0].ndim == 1 and name.endswith(("_ids", "_mask")):  # tokens; audio has no mask of its own
             fill = pad_id if name.endswith("input_ids") else 0
             batch[name] = torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=fill)
         else:

@@ -1,4 +1,4 @@
-"""The estimator on every layer's hidden states: IDs, their errors, and how settled the order of the layers is."""
+"""Estimates from every layer's hidden states: IDs, standard errors, and how reliable the order of the layers is."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ logger = logging.getLogger(__name__)
 @final
 @dataclass(frozen=True)
 class Estimates:
-    """What the estimator says of the texts read so far.
+    """The estimates from the texts read so far.
 
     Attributes:
         values: ``{layer: ID}`` in model order.
         stderr: ``{layer: standard error}``.
-        input_values: ``{first layer of a stack: ID of what enters it}``.
+        input_values: ``{first layer of a stack: ID of its input}``.
         width: The different widths of the layers.
         agreement: See `order_agreement`.
         near_duplicates: Pairs of texts that are near-copies of each other, in the layer that has most of them.
@@ -52,7 +52,7 @@ class Estimates:
     near_duplicates: tuple[tuple[int, int], ...]
 
     def is_stable(self, previous: Estimates, tolerance: float) -> bool:
-        """Whether every layer is known to `tolerance` ranks: by the half-width of its interval and its last change."""
+        """Whether every layer is within `tolerance` ranks, by the half-width of its interval and its last change."""
         return all(
             Z_95 * self.stderr[name] <= tolerance
             and abs(nearest_rank(value) - nearest_rank(previous.values[name])) <= tolerance
@@ -80,7 +80,7 @@ def estimate_layers(
     near_duplicates: NearDuplicates,
     release: bool,
 ) -> Estimates:
-    """Estimate layer by layer: each process those whose states it has, and all of them learn the result.
+    """Estimate layer by layer. Each process estimates the layers whose states it has, and all get the results.
 
     Args:
         states: The hidden states.
@@ -133,7 +133,7 @@ def _own_layers(
 def _stack_input_values(
     states: HiddenStates, rows: NDArray[np.int64], estimator: Estimator, *, release: bool
 ) -> dict[str, float]:
-    """The IDs of what enters each stack, where they exist: last-token embeddings, say, are often all the same."""
+    """The IDs of the inputs of each stack, if they exist: last-token embeddings, for example, are often all equal."""
     found = {}
     for name in list(states.stack_inputs):
         points = states.stack_inputs.pop(name) if release else states.stack_inputs[name]
@@ -159,7 +159,7 @@ def order_agreement(replicates: Sequence[NDArray[np.float64]]) -> float:
 
     Returns:
         The mean Spearman correlation between the orders that the two halves of a split give: 1 when the order is
-        settled, about 0 when it is chance. One layer alone is settled; layers that all have one value are not.
+        reliable, about 0 when it is chance. A single layer counts as 1, layers that all have one value as 0.
 
     Example:
         >>> order_agreement([np.array([3.0, 3.1]), np.array([5.0, 5.2]), np.array([7.1, 7.0])])

@@ -1,4 +1,4 @@
-"""What a strategy may know: evidence, measured from a model and its texts."""
+"""Evidence: what strategies use, measured from a model and texts."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Calibration:
 class Evidence(ABC):
     """The base of everything a strategy can base ranks on.
 
-    A new kind of evidence is a subclass with `measure`; a strategy asks for it by naming the class in its attribute
+    A new kind of evidence is a subclass with `measure`. A strategy requests it by naming the class in its attribute
     ``evidence``. `check` may be overridden to refuse evidence about another model.
 
     Example:
@@ -86,5 +86,5 @@ class Evidence(ABC):
     def measure(cls, calibration: Calibration) -> Self:
         """Measure this evidence on the calibration's model and texts; leave the model as it was."""
 
-    def check(self, model: nn.Module) -> None:  # noqa: B027  (optional, not forgotten)
+    def check(self, model: nn.Module) -> None:  # noqa: B027  (optional)
         """Raise `EvidenceError` if this is evidence about another model. The default accepts every model."""

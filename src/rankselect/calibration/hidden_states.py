@@ -30,17 +30,17 @@ class HiddenStates:
 
     Memory: layers x samples x width x 4 bytes, allocated as batches arrive, plus one batch. Hooks sit on the layers
     only, so no other activation is kept. Several processes share the batches out; then each layer's states go to the
-    one process that will estimate it, so that together they keep what one alone would.
+    one process that will estimate it, so that together they keep as much as one process would.
 
     Attributes:
         names: The names of all layers, in model order.
         layers: ``{layer name: (samples, width) float32 tensor}`` on the CPU, in model order: on one process all layers,
             on several those of this one.
-        stack_inputs: ``{name of the first layer of a stack: the same, of what enters it}``.
+        stack_inputs: ``{name of the first layer of a stack: the same, of its input}``.
 
     Args:
         model: The model.
-        samples: What it reads.
+        samples: The inputs.
         tokenizer: For its padding token, if it has one.
         pooling: ``"mean"`` over the unpadded tokens, or the ``"last"`` unpadded token.
         batch_size: Samples in a batch.
@@ -74,7 +74,7 @@ class HiddenStates:
             raise ModelError(
                 "a model with a list of layers",
                 f"{type(model).__name__}, where none was found",
-                "Its blocks must stand in a ModuleList; or measure the IDs yourself and use IDProfile.from_values.",
+                "Its blocks must be in a ModuleList; or measure the IDs yourself and use IDProfile.from_values.",
             )
 
     def read(self, rows: np.ndarray, bar: tqdm[Any]) -> None:
@@ -108,7 +108,7 @@ class HiddenStates:
     def _hand_over(self, rows: torch.Tensor, mine: torch.Tensor) -> None:
         """Give the states of these rows, of which some are mine, to the process that owns the layer."""
         kinds = {"stack_inputs": self.stack_inputs, "layers": self.layers}
-        # The first process has always read a batch; others may have had none, and know of no width.
+        # The first process has always read a batch; others may have had none, and do not know the width.
         widths = self._processes.from_first(
             {(kind, name): states.shape[1] for kind, into in kinds.items() for name, states in into.items()}
         )
@@ -204,16 +204,16 @@ def _checked(hidden: torch.Tensor, batch: int, name: str) -> torch.Tensor:
 
 
 def _is_text_only(batch: dict[str, torch.Tensor]) -> bool:
-    """Whether there are neither images nor sounds beside the tokens."""
+    """Whether the inputs are tokens only, without images or audio."""
     return not any(
         tensor.is_floating_point() for name, tensor in batch.items() if not name.endswith(("mask", "inputs_embeds"))
     )
 
 
 def _fitting(mask: torch.Tensor | None, hidden: torch.Tensor, name: str, *, text_only: bool) -> torch.Tensor:
-    """The mask for these hidden states, or all ones where they stand for no single tokens and nothing is padding.
+    """The mask for these hidden states, or all ones if they do not correspond to tokens and nothing is padding.
 
-    Patches of an image may by chance be as many as the tokens beside it, whose mask is not theirs; so with images or
+    An image may happen to have as many patches as there are tokens, whose mask does not apply; so with images or
     sounds nothing may be padded. Texts that get longer inside the model are padded there (Longformer).
     """
     if mask is None:

@@ -45,8 +45,8 @@ class IDProfile(Evidence):
     Attributes:
         layers: The names of the layers, in model order.
         values: (n_layers,) floats: the IDs.
-        stderr: (n_layers,) floats: their standard errors over the choice of texts; None if not known.
-        input_values: ``{first layer of a stack: ID of what enters it}``; empty if not known.
+        stderr: (n_layers,) floats: their standard errors over the choice of texts; None if unknown.
+        input_values: ``{first layer of a stack: ID of its input}``; empty if unknown.
         measurement: How it was measured; None if the values come from elsewhere.
 
     Example:
@@ -110,7 +110,7 @@ class IDProfile(Evidence):
     def intervals(self) -> NDArray[np.float64] | None:
         """The 95 % intervals of the IDs over the choice of texts, (n_layers, 2) floats; None if not known.
 
-        They say how far the value would move with other texts of the same kind. They do not say how far the
+        They show how far the value would move with other texts of the same kind. They do not show how far the
         estimator is from the true dimension of the data: that bias is shared by the layers.
         """
         if self.stderr is None:

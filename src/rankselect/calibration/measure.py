@@ -54,11 +54,11 @@ def id_profile(
         pooling: ``"mean"`` over a text's tokens or its ``"last"`` token. It decides the ID more than the estimator
             does; never compare profiles across it.
         max_length: Texts are cut after so many tokens (or where the model's positions end); the cut ones are counted.
-        batch_size: Texts in a batch; they are sorted by length, so that little is padded.
+        batch_size: Texts in a batch. Texts are sorted by length, so that there is little padding.
         max_samples: Use a random sample of so many texts.
         tolerance: Read texts in a random order and stop as soon as, for every layer, the half-width of the 95 %
-            interval of the ID, and the last change of the rank, are at most so many ranks. None reads all texts.
-        near_duplicates: Texts that are the same but for white space, case, Unicode form or punctuation at their end are
+            interval of the ID, and the last change of the rank, are at most this many ranks. None reads all texts.
+        near_duplicates: Texts that differ only in white space, case, Unicode form or punctuation at their end are
             always used once. Of other near-copies (a typo, a prefix), which show as pairs of points much closer to each
             other than to the rest, ``"drop"`` uses one, and ``"keep"`` both, which lowers the IDs.
         seed: The seed of subsampling, of the order under `tolerance`, and of the half samples.
@@ -75,7 +75,7 @@ def id_profile(
         TextsError: If there are too few distinct texts, or empty ones.
         ModelError: If the model has no layers, no weights, or hidden states that overflow.
         ArgumentError: If an argument is outside its range.
-        PointsError: If the hidden states of a layer have no intrinsic dimension (they are all equal, say).
+        PointsError: If the hidden states of a layer have no intrinsic dimension (for example if they are all equal).
 
     References:
         Facco et al., *Estimating the intrinsic dimension of datasets by a minimal neighborhood information*, 2017,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["as_text", "plot"]
 
-_LINE, _NARROWEST, _WIDEST = 80, 24, 44  # columns of a line, and of the part that is drawn
+_LINE, _NARROWEST, _WIDEST = 80, 24, 44  # columns of a line, and of the drawing
 
 
 def plot(curves: Sequence[Curve], how: ProfileSettings | None, ax: Axes | None) -> Axes:
@@ -85,7 +85,9 @@ def _caption(how: ProfileSettings | None) -> list[str]:
         return []
     dropped = f"{how.n_duplicates} duplicates dropped, {how.n_truncated} cut at {how.max_length} tokens"
     order = f"two halves of them agree on the order of the layers to {how.order_agreement:.2f}"
-    return [f"{how.estimator}, {how.pooling} pooling, {how.n_texts} texts ({dropped}); {order} (1: settled)"]
+    return [
+        f"{how.estimator}, {how.pooling} pooling, {how.n_texts} texts ({dropped}); {order} (1: same order, 0: chance)"
+    ]
 
 
 def _label(ax: Axes, n_layers: int, how: ProfileSettings | None) -> None:

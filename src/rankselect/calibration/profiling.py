@@ -1,4 +1,4 @@
-"""One pass over the texts: the estimates of every layer, and how they were made."""
+"""One pass over the texts: the estimates of every layer, and the settings of the measurement."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = ["ProfileSettings", "measured"]
 logger = logging.getLogger(__name__)
 
 _FIRST_STAGE = 128
-_SETTLED = 0.8
+_RELIABLE = 0.8
 _WORTH_A_WARNING = 0.01
 _VERSIONS_OF = ("rankselect", "torch", "transformers", "numpy", "scikit-dimension", "bitsandbytes")
 _MAY_DIFFER = {"max_samples", "progress"}  # between processes: which texts are read is compared by itself
@@ -43,7 +43,7 @@ _MAY_DIFFER = {"max_samples", "progress"}  # between processes: which texts are 
 @final
 @dataclass(frozen=True)
 class ProfileSettings:
-    """How a profile was measured: what must agree before two profiles are compared.
+    """How a profile was measured. Two profiles can be compared if the main settings agree.
 
     Attributes:
         estimator: The estimator, as Python would write it.
@@ -57,7 +57,7 @@ class ProfileSettings:
         model_name: The model's name or path.
         model_type: Its architecture, as transformers names it.
         width: The width of each layer's hidden states.
-        order_agreement: Mean rank correlation between the layers' orders on two halves of the texts; 1 is settled.
+        order_agreement: Mean rank correlation between the layers' orders on two halves of the texts.
         versions: The versions of the packages that took part.
         n_near_duplicates: Texts that are near-copies of another, in the layer where most are.
         near_duplicates: Whether they were left out (``"drop"``) or used (``"keep"``, as before version 0.2).
@@ -146,10 +146,10 @@ def measured(calibration: Calibration) -> tuple[Estimates, ProfileSettings]:
             previous = found
     if is_first:
         _warn_of_copies(found, calibration, samples, len(used))
-    if found.agreement < _SETTLED and is_first:
+    if found.agreement < _RELIABLE and is_first:
         warnings.warn(
-            f"The order of the layers by ID is not settled: two halves of the {len(used)} texts agree on it with a "
-            f"mean rank correlation of {found.agreement:.2f} (1 is settled, 0 is chance). Differences between "
+            f"The order of the layers by ID is not reliable: two random halves of the {len(used)} texts agree on it "
+            f"with a mean rank correlation of {found.agreement:.2f} (1: same order, 0: chance). Differences between "
             "layers may be noise: use more texts, or one rank for all layers (IntrinsicMean).",
             RankSelectWarning,
             stacklevel=4,  # the caller of id_profile
@@ -197,13 +197,13 @@ def _read_texts(calibration: Calibration, by: Estimator) -> tuple[Samples, int]:
     limit = longest_input(calibration.model, calibration.tokenizer, calibration.max_length)
     samples = encode(calibration.tokenizer, calibration.texts, limit, calibration.max_samples, calibration.seed)
     if limit < calibration.max_length and samples.n_truncated:
-        logger.info("%d texts are cut at %d tokens, all that the model reads.", samples.n_truncated, limit)
+        logger.info("%d texts are cut at %d tokens, the most that the model reads.", samples.n_truncated, limit)
     _require_enough(samples, by)
     return samples, limit
 
 
 def _what_must_agree(calibration: Calibration, samples: Samples, states: HiddenStates) -> dict[str, Any]:
-    """What several processes must have in common to share the work, short enough to be shown."""
+    """The inputs and settings that all processes must share, short enough to be printed."""
     first = next(calibration.model.parameters(), None)
     return {
         "number of distinct texts": len(samples),
@@ -260,9 +260,7 @@ def _check_arguments(calibration: Calibration) -> None:
                 f"{name} of at least 1", repr(value), f"Use {name}={8 if name == 'batch_size' else 512}."
             )
     if calibration.pooling not in ("mean", "last"):
-        raise ArgumentError(
-            "pooling 'mean' or 'last'", repr(calibration.pooling), "Use 'mean' unless you know why not."
-        )
+        raise ArgumentError("pooling 'mean' or 'last'", repr(calibration.pooling), "The usual one is 'mean'.")
     if calibration.near_duplicates not in ("drop", "keep"):
         raise ArgumentError("near_duplicates 'drop' or 'keep'", repr(calibration.near_duplicates), "Use 'drop'.")
     if calibration.tolerance is not None and not calibration.tolerance > 0:

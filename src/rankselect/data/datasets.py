@@ -1,4 +1,4 @@
-"""What a trainer is given to learn from: question-answer rows are encoded, tokens pass through."""
+"""The datasets of a trainer: question-answer rows are encoded, tokens are passed through."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class TrainingData:
     """Datasets as a trainer takes them.
 
     Attributes:
-        train: What to train on.
-        evaluation: What to evaluate on, or None.
-        collator: What makes batches of it, or None for the trainer's own.
+        train: The training data.
+        evaluation: The evaluation data, or None.
+        collator: The function that builds batches, or None for the trainer's own.
         texts: The training rows as texts, to profile the model on; empty if there are only tokens.
     """
 
@@ -54,25 +54,25 @@ def training_data(
     loss_on: Literal["answer", "all"],
     collated: bool = False,
 ) -> TrainingData:
-    """Encode question-answer rows; leave tokens as they are.
+    """Encode question-answer rows. Tokens are not changed.
 
     Args:
         train: Rows (a list of `QuestionAnswer` or of mappings, or a data set with these columns), or any dataset of
             what the model takes.
         evaluation: Likewise, or several by name, or None.
         tokenizer: For the rows.
-        model: What will read them; `max_length` is held against its positions.
+        model: The model that will read them; `max_length` must not exceed its positions.
         template: How a row becomes a text.
         max_length: Tokens in a row.
         loss_on: ``"answer"`` or ``"all"``.
-        collated: The caller has a collator: what is no list of `QuestionAnswer` is left to it.
+        collated: Whether the caller has a collator; it gets all data that are not question-answer rows.
 
     Raises:
         ArgumentError: If there are rows and no tokenizer.
-        DataError: If there is neither a row nor anything that the model takes, or the rows cannot be trained on.
+        DataError: If there are no rows and no inputs that the model takes, or the rows cannot be trained on.
 
     Warns:
-        RankSelectWarning: If evaluation questions stand in the training rows too, or rows are cut.
+        RankSelectWarning: If evaluation questions are in the training rows too, or rows are cut.
 
     Example:
         >>> from rankselect.testing import tiny_model, tiny_tokenizer
@@ -112,7 +112,7 @@ def training_data(
 def _rows(
     dataset: Any, takes: Collection[str], template: PromptTemplate, *, collated: bool
 ) -> Sequence[QuestionAnswer] | None:
-    """The rows of a dataset; None if it is for the trainer as it is: tokens, or what the caller's collator takes."""
+    """The rows of a dataset; None if the trainer takes it unchanged: tokens, or input of the caller's collator."""
     is_list = isinstance(dataset, (list, tuple))
     if is_list and all(hasattr(row, "question") for row in dataset):
         return rows_of(dataset)
@@ -123,5 +123,5 @@ def _rows(
     else:
         columns = getattr(dataset, "column_names", None)
         if columns is None and not isinstance(dataset, (str, os.PathLike, Mapping)):
-            return None  # a dataset of the caller's own, which is not read before training
+            return None  # a dataset of the caller, which is not read before training
     return None if any(column in takes for column in columns or ()) else rows_of(dataset, template)

@@ -1,4 +1,4 @@
-"""Question-answer rows as token ids with labels: what is learned, what is cut, and how rows become a batch."""
+"""Question-answer rows as token ids with labels, cut to length, and in batches."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["IGNORED", "AnswerCollator", "EncodedRows", "encode_rows"]
 
 IGNORED = -100
-"""The label of a token that carries no loss, as PyTorch and transformers know it."""
+"""The label of a token that carries no loss, as PyTorch and transformers define it."""
 
 
 @final
@@ -35,8 +35,8 @@ class EncodedRows(Dataset[dict[str, list[int]]]):
         lengths: The tokens of each row.
         max_length: No row is longer.
         longest: The tokens of the longest row before anything was cut.
-        n_cut_questions: Rows whose question lost its end.
-        n_cut_answers: Rows whose answer lost its end, and with it the end-of-text token.
+        n_cut_questions: Rows whose question was cut at the end.
+        n_cut_answers: Rows whose answer was cut at the end, so that the end-of-text token is missing.
         n_loss_tokens: Tokens that carry loss, over all rows.
 
     Example:
@@ -62,7 +62,7 @@ class EncodedRows(Dataset[dict[str, list[int]]]):
         self.longest = longest
         self.n_cut_questions = n_cut_questions
         self.n_cut_answers = n_cut_answers
-        # the first token of a row is never predicted, so it carries no loss whatever its label
+        # the first token of a row is never predicted, so its label does not matter
         self.n_loss_tokens = sum(label != IGNORED for row in rows for label in row["labels"][1:])
 
     def __len__(self) -> int:
@@ -78,7 +78,7 @@ class EncodedRows(Dataset[dict[str, list[int]]]):
 @final
 @dataclass(frozen=True)
 class AnswerCollator:
-    """Makes a batch of rows, padded on the right to the longest of them.
+    """Builds a batch of rows, padded on the right to the longest of them.
 
     Attributes:
         pad_token_id: Fills up ``input_ids``; it is masked, so any token of the vocabulary will do.
@@ -193,7 +193,7 @@ def _check_length(max_length: int, limit: int | None) -> None:
         raise ArgumentError("max_length of at least 1", repr(max_length), "For example 512.")
     if limit is not None and max_length > limit:
         raise ArgumentError(
-            f"max_length of at most {limit}, which is all that the model reads", repr(max_length), "Lower it."
+            f"max_length of at most {limit}, the most that the model reads", repr(max_length), "Lower it."
         )
 
 
@@ -212,8 +212,8 @@ def _labels(ids: list[int], n_prompt: int, loss_on: str) -> list[int]:
 
 def _warn_of_cuts(n: int, n_questions: int, n_answers: int, longest: int, max_length: int) -> None:
     warnings.warn(
-        f"{n_questions} questions and {n_answers} answers of {n} rows lost their end: the longest row has {longest} "
-        f"tokens, max_length is {max_length}.",
+        f"{n_questions} questions and {n_answers} answers of {n} rows were cut at the end: the longest row has "
+        f"{longest} tokens, max_length is {max_length}.",
         RankSelectWarning,
         stacklevel=3,
     )

@@ -100,7 +100,7 @@ _TEMPLATES: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
 _CONNECTIVES = (" and ", " or ", " such as ", " that ", " when ", " where ", " which ", " while ", " who ", " with ")
 
 ASPECTS = tuple(_TEMPLATES)
-"""What is asked about every condition, in the order of the pairs."""
+"""The aspects of every condition, in the order of the pairs."""
 
 
 @final
@@ -110,7 +110,7 @@ class MedicalQuestion:
 
     Attributes:
         condition: The condition's name, as it is written inside a sentence.
-        aspect: What the question is about: one of `ASPECTS`.
+        aspect: The subject of the question, one of `ASPECTS`.
         question: One sentence that ends with a question mark.
         answer: One or two sentences.
     """
@@ -130,7 +130,7 @@ class MedicalQuestion:
 def medical_qa() -> tuple[MedicalQuestion, ...]:
     """The embedded data set: eight questions about each of 128 medical conditions.
 
-    All of it is our own writing, made for testing and teaching from general textbook knowledge. It is no medical
+    The texts were written for testing and teaching, from general textbook knowledge. They are not medical
     advice, and nobody should decide about health by it. No two questions are equal, and no two answers. The facts
     of a condition are filled into one of several sentences, always the same one.
 

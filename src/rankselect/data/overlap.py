@@ -17,7 +17,7 @@ __all__ = ["comparable", "warn_of_overlap"]
 
 
 def comparable(text: str) -> str:
-    """Return what two texts have in common if they are the same text.
+    """Return a form of a text that is equal for two texts if they count as the same text.
 
     White space, case, the Unicode form, and punctuation at the end do not count.
 
@@ -57,15 +57,15 @@ def warn_of_overlap(train: Iterable[QuestionAnswer], evaluation: Iterable[Questi
         ...     warnings.simplefilter("always")
         ...     warn_of_overlap(rows, rows)
         >>> print(caught[0].message)
-        1 of 1 evaluation questions stand in the training data too, for example 'What is acne?'; scores flatter.
+        1 of 1 evaluation questions are in the training data too, for example 'What is acne?': scores will be too high.
     """
     known = {comparable(row.question) for row in train}
     questions = [row.question for row in evaluation]
     shared = [question for question in questions if comparable(question) in known]
     if shared:
         warnings.warn(
-            f"{len(shared)} of {len(questions)} evaluation questions stand in the training data too, for example "
-            f"{shared[0]!r}; scores flatter.",
+            f"{len(shared)} of {len(questions)} evaluation questions are in the training data too, for example "
+            f"{shared[0]!r}: scores will be too high.",
             RankSelectWarning,
             stacklevel=2,
         )

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 __all__ = ["PromptTokens", "context_length", "end_token_id", "pad_token_id", "row_length"]
 
-_NO_LIMIT = 1_000_000  # as in `longest_input`: larger numbers stand for "none"
+_NO_LIMIT = 1_000_000  # as in `longest_input`: larger numbers mean "no limit"
 
 
 def end_token_id(tokenizer: Any) -> int:
     """The id of the end-of-text token, which a model must learn to write after an answer.
 
     Raises:
-        DataError: If the tokenizer has none.
+        DataError: If the tokenizer has no such token.
     """
     if tokenizer.eos_token_id is None:
         raise DataError(
@@ -38,7 +38,7 @@ def end_token_id(tokenizer: Any) -> int:
 def pad_token_id(tokenizer: Any) -> int:
     """The id that fills up shorter rows: the tokenizer's padding token, else its end-of-text token.
 
-    Padding is masked and carries no loss, so any token will do; many tokenizers (Llama's, Phi's) have none for it.
+    Padding is masked and carries no loss, so any token will do. Many tokenizers (Llama's, Phi's) have no padding token.
 
     Raises:
         DataError: If the tokenizer has neither.
@@ -52,7 +52,7 @@ def pad_token_id(tokenizer: Any) -> int:
 
 
 def context_length(model: nn.Module | None, tokenizer: Any) -> int | None:
-    """How many tokens the model reads at most, as its config and its tokenizer say; None if neither does."""
+    """The maximum input length in tokens, according to the config and the tokenizer; None if they set no limit."""
     longest = longest_input(nn.Module() if model is None else model, tokenizer, _NO_LIMIT - 1)
     return longest if longest < _NO_LIMIT - 1 else None
 
@@ -60,7 +60,7 @@ def context_length(model: nn.Module | None, tokenizer: Any) -> int | None:
 @final
 @dataclass(frozen=True)
 class PromptTokens:
-    """Turns questions and answers into token ids, each by itself.
+    """Turns questions and answers into token ids, separately.
 
     Because the two are tokenised apart, no token reaches over the border between prompt and answer, and generation
     starts from the very tokens that training ended the prompt with.
@@ -82,7 +82,7 @@ class PromptTokens:
     def answers(self, answers: Sequence[str]) -> list[list[int]]:
         """The ids of the answers as they continue a prompt, without an end token.
 
-        An answer is tokenised behind the prompt's last character, whose ids are taken off again: by itself, a
+        An answer is tokenised after the prompt's last character, whose ids are then removed: alone, a
         SentencePiece vocabulary would put a second space before it.
         """
         template = self.template
@@ -117,8 +117,8 @@ class PromptTokens:
 
         Args:
             room: How many tokens a prompt may have.
-            what: What sets that number, for the message.
-            remedy: How to make more room, for the message: the beginning of a sentence.
+            what: The name of that limit, for the message.
+            remedy: How to get more room, for the message: the beginning of a sentence.
 
         Raises:
             DataError: If they are more than that.
@@ -133,7 +133,7 @@ class PromptTokens:
         return frame
 
     def room(self, model: nn.Module, max_new_tokens: int) -> int | None:
-        """How many tokens a prompt may have before an answer of so many; None if the model has no limit.
+        """The maximum number of tokens of a prompt before an answer of this length; None if the model has no limit.
 
         Args:
             model: The model; only its config is read.
@@ -159,12 +159,12 @@ _USUAL = 512
 
 
 def row_length(model: nn.Module, tokenizer: Any, wanted: int | None) -> int:
-    """The most tokens in a row: what is wanted, or else 512 and no more than the model reads.
+    """The maximum number of tokens in a row: the requested one, or else 512 or the limit of the model.
 
     Args:
         model: The model.
         tokenizer: Its tokenizer, or None.
-        wanted: What was asked for, or None.
+        wanted: The requested length, or None.
 
     Example:
         >>> from rankselect.testing import tiny_model, tiny_tokenizer

@@ -1,4 +1,4 @@
-"""A question with its answer, and the prompt template that makes one text of them, and takes it apart again."""
+"""Questions with answers, and the prompt template that joins them into one text and splits it again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class QuestionAnswer:
 
     Attributes:
         question: The question, without any words of a prompt.
-        answer: Its right answer.
+        answer: The reference answer.
 
     Example:
         >>> QuestionAnswer("What is acne?", "A disease of the skin.").answer
@@ -30,7 +30,7 @@ class QuestionAnswer:
 
 _QUESTION, _ANSWER = "{question}", "{answer}"
 _DEFAULT, _DEFAULT_STOP = "### Instruction: {question} ### Assistant: {answer}", ("### Instruction",)
-_OF_TEMPLATE: tuple[str, ...] = ("",)  # stands for "as the template says"; no real stop is empty
+_OF_TEMPLATE: tuple[str, ...] = ("",)  # means "from the template"; no real stop text is empty
 
 
 @final
@@ -43,7 +43,7 @@ class PromptTemplate:
     Args:
         template: A text with ``{question}`` and, after it, ``{answer}``, each once, with something between them.
         stop: Texts at which a generated answer ends. Left out, they follow from the template: the last line before
-            the question (a model that goes on writes the next question) and the words after the answer.
+            the question (a model that continues writes the next question) and the words after the answer.
 
     Attributes:
         template: As given.
@@ -78,11 +78,11 @@ class PromptTemplate:
             object.__setattr__(self, "stop", _DEFAULT_STOP if self.template == _DEFAULT else self._own_stop())
         elif isinstance(self.stop, str) or not all(isinstance(text, str) and text.strip() for text in self.stop):
             raise ArgumentError(
-                "a tuple of stop texts, none of them empty", repr(self.stop), 'For example ("### Instruction",).'
+                "a tuple of stop texts that are not empty", repr(self.stop), 'For example ("### Instruction",).'
             )
 
     def prompt(self, question: str) -> str:
-        """What the model reads before it answers: everything up to the answer, without spaces at the end.
+        """The text that the model reads before it answers: everything up to the answer, without spaces at the end.
 
         The space before the answer belongs to the answer's first token in most vocabularies; `gap` is that space.
         """
@@ -97,7 +97,7 @@ class PromptTemplate:
 
     @property
     def ending(self) -> str:
-        """The words after the answer; none in the default template."""
+        """The words after the answer; empty in the default template."""
         return self._parts()[2]
 
     def text(self, question: str, answer: str) -> str:
@@ -121,7 +121,9 @@ class PromptTemplate:
         question, found, answer = body.removeprefix(start).partition(between.strip() or between)
         if not (body.startswith(start) and body.endswith(end) and found):
             raise DataError(
-                f"text of the form {self.template!r}", repr(_shortened(text)), "Pass the template that made the text."
+                f"text of the form {self.template!r}",
+                repr(_shortened(text)),
+                "Pass the template that the text was written with.",
             )
         return QuestionAnswer(question.strip(), answer.removesuffix(end).strip())
 

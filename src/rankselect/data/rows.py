@@ -38,7 +38,7 @@ def load_rows(
             the library; the name of a data set on the hub, or a folder that `datasets` reads, either with ``:split``
             at its end; a `datasets.Dataset` or `DatasetDict`; or a list of mappings or of objects with ``question``
             and ``answer``.
-        split: Which split of a data set, if its name does not say it.
+        split: The split of a data set, if its name does not contain one.
         question: The column of the question.
         answer: The column of the answer.
         text: The column of both, read where there is neither of the other two.
@@ -52,7 +52,7 @@ def load_rows(
         DataError: If there are no rows, no such file, data set or column, or a row without question or answer; the
             message names the row.
         FileFormatError: If a file is not UTF-8, JSON Lines or CSV; the message has the line.
-        MissingExtraError: If a data set is asked for by name and `datasets` is not installed.
+        MissingExtraError: If a data set is given by name and `datasets` is not installed.
 
     Example:
         >>> load_rows([{"text": "### Instruction: What is acne? ### Assistant: A disease of the skin."}])
@@ -67,7 +67,7 @@ def load_rows(
 
 
 def rows_of(rows: Iterable[object], template: PromptTemplate | None = None) -> Sequence[QuestionAnswer]:
-    """Rows that a caller hands over: `QuestionAnswer` objects as they are, mappings as `load_rows` reads them.
+    """Rows that a caller passes: `QuestionAnswer` objects, or mappings as `load_rows` reads them.
 
     Args:
         rows: Objects with ``question`` and ``answer``, or mappings with these columns, or with a ``text`` of both.
@@ -88,7 +88,7 @@ def rows_of(rows: Iterable[object], template: PromptTemplate | None = None) -> S
 
 
 def questions_of(questions: Iterable[object], template: PromptTemplate | None = None) -> list[Any]:
-    """The questions that a caller hands over, as strings or as rows; whatever else is in the list stays as it is.
+    """The questions that a caller passes, as strings or as rows. Other elements of the list are not changed.
 
     Args:
         questions: Questions, or rows as `rows_of` takes them; their answers may be missing.
@@ -108,7 +108,7 @@ def questions_of(questions: Iterable[object], template: PromptTemplate | None = 
 
 
 def _one(value: object) -> str:
-    """What was given in the place of a list."""
+    """A description of an object that was given instead of a list."""
     if isinstance(value, Mapping):
         return f"a mapping of {', '.join(map(str, value)) or 'nothing'}"
     return f"{value!r}, a {type(value).__name__}" if isinstance(value, (str, os.PathLike)) else repr(value)
@@ -128,7 +128,9 @@ class _Columns:
         if not isinstance(sample, Mapping):
             if not (hasattr(sample, "question") and hasattr(sample, "answer")):
                 got = f"{with_article(type(sample).__name__)} ({where})"
-                raise DataError("a mapping or an object with question and answer", got, "Make a mapping of every row.")
+                raise DataError(
+                    "a mapping or an object with question and answer", got, "Convert each row to a mapping."
+                )
             sample = {self.question: sample.question, self.answer: sample.answer}
         if self.text in sample and self.question not in sample and self.answer not in sample:
             return self._parsed(sample[self.text], where)
@@ -136,7 +138,7 @@ class _Columns:
         return QuestionAnswer(question, self._value(sample, self.answer, "answer", where))
 
     def asked(self, sample: Any, where: str) -> Any:
-        """The question of a sample, which need not have an answer; what is no row comes back as it is."""
+        """The question of a sample, which need not have an answer. Objects that are not rows are returned unchanged."""
         if not isinstance(sample, Mapping):
             return getattr(sample, "question", sample)
         if self.text in sample and self.question not in sample:
@@ -179,13 +181,13 @@ def load_texts(source: object, field: str = "text", *, split: str = "train", pro
             or a folder that `datasets` reads, either with ``:split`` at its end; a `datasets.Dataset` or `DatasetDict`;
             or a list of mappings.
         field: The field of a sample that holds its text.
-        split: Which split of a data set, if its name does not say it.
+        split: The split of a data set, if its name does not contain one.
         progress: Let `datasets` show its progress bars.
 
     Raises:
         TextsError: If there is no such file, data set or field, or the field does not hold text.
         FileFormatError: If a file is not JSON Lines or CSV; the message has the line number.
-        MissingExtraError: If a data set is asked for by name and `datasets` is not installed.
+        MissingExtraError: If a data set is given by name and `datasets` is not installed.
 
     Warns:
         RankSelectWarning: If texts are empty.
@@ -215,7 +217,7 @@ def _text(sample: object, field: str, where: str) -> str:
         raise DataError(
             f"a mapping with the field {field!r}",
             f"{with_article(type(sample).__name__)} ({where})",
-            "Make one of every sample.",
+            "Convert each sample to a mapping.",
         )
     if field not in sample:
         raise no_such_column(field, sample, where, "Name the field that holds the text (--field).", kind="field")

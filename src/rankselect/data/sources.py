@@ -1,4 +1,4 @@
-"""Samples from any source: a file, the embedded texts, a data set or Python objects, each with where it stands."""
+"""Samples from any source: a file, the embedded texts, a data set or Python objects, each with its position."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ def read_samples(
         source: A file in JSON Lines or CSV (by the suffix .csv or .tsv); ``"medical-qa"`` for the embedded questions
             and answers; the name of a data set on the hub, or a folder that `datasets` reads, either with ``:split``
             at its end; a `datasets.Dataset` or `DatasetDict`; or any iterable of samples.
-        split: Which split of a data set, if its name does not say it.
+        split: The split of a data set, if its name does not contain one.
         columns: The columns to read of a data set that is loaded by name, if it has them; all if left out.
         progress: Let `datasets` show its progress bars.
 
     Yields:
-        Where the sample stands (``"rows.jsonl, line 3"``), and the sample: a mapping of columns, or whatever an
+        The position of the sample (``"rows.jsonl, line 3"``), and the sample: a mapping of columns, or whatever an
         iterable holds.
 
     Raises:
         DataError: If there is no such file, data set or split.
         FileFormatError: If a file is not UTF-8, JSON Lines or CSV; the message has the line.
-        MissingExtraError: If a data set is asked for by name and `datasets` is not installed.
+        MissingExtraError: If a data set is given by name and `datasets` is not installed.
 
     Example:
         >>> where, sample = next(read_samples("medical-qa"))
@@ -73,11 +73,11 @@ def no_such_column(column: str, found: Iterable[str], where: str, remedy: str, *
     """The error for a column that is not there, with near matches.
 
     Args:
-        column: The column that was asked for.
+        column: The missing column.
         found: The columns that are there.
         where: In which row or file.
         remedy: How the caller chooses another.
-        kind: What columns are called where the caller is.
+        kind: The word for a column in the message.
     """
     names = [str(name)[:40] for name in found]
     near = difflib.get_close_matches(column, names, n=2, cutoff=0.5)
@@ -134,7 +134,7 @@ def _named(
 
 
 def _split_of(name: str, default: str) -> tuple[str, str]:
-    """The name of a data set and its split, which may stand after a colon at the name's end.
+    """The name of a data set and its split, which may follow the name after a colon.
 
     Example:
         >>> _split_of("owner/set", "train"), _split_of("owner/set:train[:90%]", "train")

@@ -1,4 +1,4 @@
-"""What an estimator of the intrinsic dimension (ID) is, and what those that look at neighbours share."""
+"""The base classes of estimators of the intrinsic dimension (ID)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ __all__ = [
 @final
 @dataclass(frozen=True)
 class IDEstimate:
-    """An intrinsic dimension and how well it is known.
+    """An intrinsic dimension with its standard error.
 
     Attributes:
         value: The estimate, finite and positive.
@@ -46,7 +46,7 @@ class IDEstimate:
         n_points: The number of distinct points it rests on.
         n_duplicates: How many exact duplicates were dropped before.
         near_duplicates: Pairs of rows that are near-copies of each other, see `find_near_duplicates`. The second of
-            each pair was left out, unless ``near_duplicates="keep"`` was asked for.
+            each pair was left out, unless ``near_duplicates="keep"`` was given.
 
     Example:
         >>> import rankselect as rs
@@ -134,7 +134,7 @@ class Estimator(ABC):
 class NeighborEstimator(Estimator):
     """An estimator that needs nothing but each point's distances to its nearest neighbours.
 
-    Subclasses say how many neighbours they need and turn distances into a value; exact neighbours, duplicates,
+    Subclasses define how many neighbours they need and turn distances into a value. Exact neighbours, duplicates,
     checks, and resampling at hardly any cost come with the class.
 
     Example:
@@ -196,8 +196,8 @@ class NeighborEstimator(Estimator):
         """Estimate from all points, and again from each of several subsets, searching for neighbours once.
 
         The search keeps more neighbours than needed. In a half-sample each of them is present with probability 1/2,
-        so among 2k + 6 sqrt(k) + 12 of them at least k are, but for 1 point in a million (k = 2) to 1 in 300,000
-        (k = 64). A subset with a point that does miss neighbours is searched anew, so the values are always those
+        so among 2k + 6 sqrt(k) + 12 of them at least k are, except for 1 point in a million (k = 2) to 1 in 300,000
+        (k = 64). A subset with a point that lacks neighbours is searched again, so the values are always those
         of `estimate` on the subset. See `Estimator.resample` for arguments, errors, and why half-samples.
         """
         k = self.neighbors_needed

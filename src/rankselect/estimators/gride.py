@@ -58,8 +58,8 @@ class Gride(NeighborEstimator):
     curvature and edges, and the dimension is what stays the same in between.
 
     `estimate` looks for that plateau. It answers with the ID at the scale around which the ID changes least: the
-    middle one of the three consecutive scales with the smallest ratio of largest to smallest ID. Three are asked
-    for since two estimates are close by chance wherever the curve turns; a ratio, since IDs of 5 and 6 differ more
+    middle one of the three consecutive scales with the smallest ratio of largest to smallest ID. Three are used
+    because two estimates are close by chance wherever the curve turns; a ratio, because IDs of 5 and 6 differ more
     than IDs of 50 and 51. With two scales it is the first of them, with one that one.
 
     Args:
@@ -92,7 +92,7 @@ class Gride(NeighborEstimator):
 
     @property
     def neighbors_needed(self) -> int:
-        """As many as the farthest neighbour says."""
+        """As many as `range_max`."""
         return self.range_max
 
     def scaling(self, points: ArrayLike | torch.Tensor) -> GrideScaling:
@@ -131,7 +131,7 @@ def _maximum_likelihood(log_mu: NDArray[np.float64], n1: int) -> tuple[float, fl
     .. math:: \frac{N}{d} + (n_1 - 1) \sum \frac{L}{1 - e^{-d L}} - (2 n_1 - 1) \sum L
 
     falls from plus infinity to :math:`-n_1 \sum L`. Since :math:`1/d \le L / (1 - e^{-d L}) \le 1/d + L`, its root is
-    in a known interval. One is taken from N, which makes the estimate for :math:`n_1 = 1` unbiased.
+    in a known interval. N is reduced by one, which makes the estimate for :math:`n_1 = 1` unbiased.
     """
     n, total = len(log_mu), log_mu.sum()
     if not total > 0:

@@ -82,7 +82,7 @@ def check_splits(splits: NDArray[np.bool_], n: int) -> None:
     """Raise unless splits has one row per subset and one column per row of the points.
 
     Args:
-        splits: What to check.
+        splits: The array to check.
         n: The number of rows of the points.
 
     Raises:

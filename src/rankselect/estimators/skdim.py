@@ -148,7 +148,7 @@ class SkDim(Estimator):
         return IDEstimate(value, stderr, len(distinct), distinct.n_duplicates), values
 
     def _value(self, rows: NDArray[np.float64]) -> float:
-        """What scikit-dimension answers on distinct points."""
+        """The estimate of scikit-dimension from distinct points."""
         estimator_class = _estimator_class(self.name)
         constructor, _ = _parameters(estimator_class)
         arguments = dict(self.arguments)
@@ -158,9 +158,9 @@ class SkDim(Estimator):
             try:
                 estimator = estimator_class(**for_constructor).fit(rows.copy(), **arguments)
                 value = float(estimator.dimension_)
-            except Exception as error:  # whatever another package may raise
+            except Exception as error:  # another package may raise anything
                 raise self._failure(rows, f"{type(error).__name__}: {error}") from error
-        # numpy's RuntimeWarnings stem from intermediate steps; what they spoil shows in the value.
+        # numpy's RuntimeWarnings come from intermediate steps; if they matter, the value shows it.
         for warning in caught:
             if issubclass(warning.category, UserWarning):
                 raise self._failure(rows, f"the warning: {warning.message}")
@@ -190,7 +190,7 @@ def _estimator_class(name: str) -> Any:
 
 
 def _parameters(estimator_class: Any) -> tuple[set[str], set[str]]:
-    """The names that the constructor takes, and those that `fit` takes beside the points."""
+    """The arguments of the constructor, and those of `fit` except the points."""
     constructor = set(inspect.signature(estimator_class).parameters)
     fit = set(inspect.signature(estimator_class.fit).parameters)
     return constructor, fit - {"self", "X", "y", "precomputed_knn_arrays"} - constructor
@@ -198,7 +198,7 @@ def _parameters(estimator_class: Any) -> tuple[set[str], set[str]]:
 
 @contextmanager
 def _seeded() -> Iterator[None]:
-    """A fixed seed for numpy's global random numbers, whose state is put back on leaving."""
+    """A fixed seed for numpy's global random numbers, whose state is restored afterwards."""
     state = np.random.get_state()  # noqa: NPY002 - it is this very state that has to be kept
     np.random.seed(_SEED)  # noqa: NPY002
     try:

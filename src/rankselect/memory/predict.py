@@ -24,7 +24,7 @@ __all__ = ["Saving", "estimate_memory", "savings", "savings_at"]
 def estimate_memory(model: nn.Module, plan: RankPlan, **settings: Any) -> MemoryEstimate:
     """Predict how much memory a training step takes at most.
 
-    A copy of the model without weights is quantised, adapted and run through a whole step (forward pass, loss,
+    A copy of the model without weights is quantised, adapted and run through a complete step (forward pass, loss,
     backward pass, optimizer) on PyTorch's meta device, where tensors have a shape and no data, and every storage is
     counted from its first use to its last. No formula for an architecture is involved, so it holds for any model of
     transformers that reads token ids, and takes seconds for billions of parameters.
@@ -33,7 +33,7 @@ def estimate_memory(model: nn.Module, plan: RankPlan, **settings: Any) -> Memory
         model: The base model, also quantised or with an adapter (which is left out), on any device. The meta device
             will do: ``with torch.device("meta"): model = AutoModelForCausalLM.from_config(config)``.
         plan: The ranks.
-        **settings: What `rankselect.memory.step.TrainingStep` takes: ``batch_size``, ``length``,
+        **settings: The arguments of `rankselect.memory.step.TrainingStep`: ``batch_size``, ``length``,
             ``quantization``, ``dtype``, ``adapter_dtype``, ``optimizer``, ``gradient_checkpointing``, ….
 
     Raises:
@@ -60,12 +60,12 @@ def estimate_memory(model: nn.Module, plan: RankPlan, **settings: Any) -> Memory
 
 
 def savings(model: nn.Module, plan: RankPlan, **settings: Any) -> list[Saving]:
-    """List what would make a training step smaller, and by how much, each change by itself.
+    """List changes that would make a training step smaller, and by how much, each change alone.
 
     Args:
         model: The base model, as `estimate_memory` takes it.
         plan: The ranks.
-        **settings: The settings as they are.
+        **settings: The present settings.
 
     Returns:
         The changes that save anything, the greatest first.
@@ -94,10 +94,10 @@ class Saving:
     """A change that makes a training step smaller.
 
     Attributes:
-        name: What is changed: ``"gradient checkpointing"``, ``"4-bit weights"``, ``"half the length"``,
+        name: The change: ``"gradient checkpointing"``, ``"4-bit weights"``, ``"half the length"``,
             ``"half the ranks"`` or ``"half the batch"``.
         saved_bytes: By how much the peak falls.
-        how: What to do, as the subject of a sentence: ``"halving rows to 256 tokens"``.
+        how: The action, as the subject of a sentence: ``"halving rows to 256 tokens"``.
 
     Example:
         >>> saving = Saving("half the length", 2**30, "halving rows to 256 tokens")
@@ -146,7 +146,7 @@ def _shorter(step: TrainingStep) -> Iterator[tuple[str, str, TrainingStep]]:
 def _rebuilt(
     model: nn.Module, plan: RankPlan, step: TrainingStep, *, quantised: bool
 ) -> Iterator[tuple[str, str, TrainingStep, RankPlan]]:
-    """Changes of the model: it has to be built anew."""
+    """Changes of the model: it has to be built again."""
     if not step.gradient_checkpointing and getattr(unwrapped(model), "supports_gradient_checkpointing", False):
         how = "gradient checkpointing (gradient_checkpointing=True)"
         yield "gradient checkpointing", how, replace(step, gradient_checkpointing=True), plan

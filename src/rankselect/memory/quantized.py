@@ -21,14 +21,14 @@ class QuantizedLinear(nn.Linear):
 
     It computes nothing; it is for the meta device. Its dense weight exists for the moment of a matrix product, in the
     forward and again in the backward pass. A 4-bit layer keeps nothing else for the backward pass; an 8-bit one keeps
-    its input, though it has no use for it.
+    its input, although it does not use it.
 
     Args:
         in_features: The width of its input.
         out_features: The width of its output.
-        bias: The bias of the layer that it stands for, or None.
+        bias: The bias of the layer that it replaces, or None.
         kind: ``"nf4"`` or ``"int8"``.
-        compute_dtype: What a 4-bit layer multiplies in; None for the type of its input.
+        compute_dtype: The dtype in which a 4-bit layer multiplies; None for the type of its input.
         stored: The bytes of the packed weight and of its constants where they are known; computed if left out.
 
     Example:
@@ -39,7 +39,7 @@ class QuantizedLinear(nn.Linear):
 
     constants: torch.Tensor
 
-    def __init__(  # noqa: PLR0917  (as nn.Linear, and what it adds)
+    def __init__(  # noqa: PLR0917  (those of nn.Linear, and its own)
         self,
         in_features: int,
         out_features: int,
@@ -64,11 +64,11 @@ class QuantizedLinear(nn.Linear):
         inner = x.to(self.compute_dtype or x.dtype)
         bias = None if self.bias is None else self.bias.to(inner.dtype)
         out = _multiplied(inner, bias, self.out_features, keep=False).to(x.dtype)
-        return out.clone() if self.adapted else out  # PEFT clones what a 4-bit layer returns
+        return out.clone() if self.adapted else out  # PEFT clones the output of a 4-bit layer
 
 
 class _DenseForAMoment(torch.autograd.Function):
-    """A product with a weight that is unpacked for it, and unpacked again for the gradient."""
+    """A product with a weight that is unpacked in the forward pass, and again in the backward pass."""
 
     @staticmethod
     def forward(
@@ -98,7 +98,7 @@ def quantize(model: nn.Module, kind: str, compute_dtype: torch.dtype) -> None:
     Args:
         model: A model on the meta device; it is changed in place.
         kind: ``"nf4"`` or ``"int8"``.
-        compute_dtype: What 4-bit layers multiply in.
+        compute_dtype: The dtype in which 4-bit layers multiply.
 
     Example:
         >>> from rankselect.testing import tiny_model
@@ -122,7 +122,7 @@ def quantize(model: nn.Module, kind: str, compute_dtype: torch.dtype) -> None:
 
 
 def stand_in_for(module: nn.Module, bias: nn.Parameter | None) -> QuantizedLinear | None:
-    """The stand-in for a layer that bitsandbytes has quantised, with the bytes that it really takes.
+    """The stand-in for a layer that bitsandbytes has quantised, with its real size in bytes.
 
     Args:
         module: Any module.
@@ -159,7 +159,7 @@ def _stored_bytes(d_in: int, d_out: int, kind: str) -> tuple[int, int]:
 
 
 def widths(module: Any) -> tuple[int, int]:
-    """The widths of a layer's input and output, whatever shape its weight is stored in.
+    """The widths of a layer's input and output, for any shape of its stored weight.
 
     Example:
         >>> widths(nn.Linear(3, 5))

@@ -1,4 +1,4 @@
-"""Runs one training step of a model without weights, and counts what it holds."""
+"""Runs one training step of a model without weights, and counts its memory."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def trainable_copy(model: nn.Module, plan: RankPlan, step: TrainingStep) -> nn.M
     """The model as the step will train it, without weights: typed, quantised, adapted, checkpointed.
 
     Raises:
-        ArgumentError: If the model is quantised in another way than the step asks for.
-        ModelError: If the step asks for gradient checkpointing and the model has none.
+        ArgumentError: If the model is quantised in another way than the step.
+        ModelError: If the step uses gradient checkpointing and the model does not support it.
         PlanMismatchError: If the plan is for another model.
 
     Example:
@@ -94,7 +94,7 @@ def run(copy: nn.Module, step: TrainingStep, device: str) -> MemoryEstimate:
     """Run one step of a model without weights, the second of a training: the optimizer has its states.
 
     Args:
-        copy: What `trainable_copy` returned; it can be run again, with another batch.
+        copy: The result of `trainable_copy`. It can be run again with another batch.
         step: The settings.
         device: ``"cuda"`` or ``"cpu"``.
 
@@ -137,7 +137,7 @@ def run(copy: nn.Module, step: TrainingStep, device: str) -> MemoryEstimate:
     except (RuntimeError, ValueError, TypeError, AttributeError, LookupError) as error:
         raise ModelError(
             "a model whose training step can be run without data",
-            f"{type(copy).__name__}, where {type(error).__name__} says: {first_sentence(error)}",
+            f"{type(copy).__name__}, which raised {type(error).__name__}: {first_sentence(error)}",
             'Some models (mixtures of experts) need dtype="bfloat16" for that; measure a step of the others instead.',
         ) from error
     finally:

@@ -1,4 +1,4 @@
-"""Counts what a training step keeps in memory, by running it on tensors without data."""
+"""Counts the memory of a training step by running it on tensors without data."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class LiveMemory(TorchDispatchMode):
 
     Args:
         held: Tensors that exist before and are counted elsewhere: weights, optimizer states.
-        block_bytes: Sizes are rounded up to a multiple of this, as an allocator does; 1 counts the bytes asked for.
+        block_bytes: Sizes are rounded up to a multiple of this, as an allocator does; 1 counts the requested bytes.
 
     Attributes:
-        part: The name under which new storages are counted; change it as the step goes on.
-        live: ``{part: bytes}`` of what lives now.
+        part: The name under which new storages are counted; change it as the step proceeds.
+        live: ``{part: bytes}`` of the storages that exist now.
         peak: The greatest sum of `live` so far.
         at_peak: `live`, at that moment.
         peak_part: `part`, at that moment.
@@ -58,7 +58,7 @@ class LiveMemory(TorchDispatchMode):
         self._held = {storage_key(tensor) for tensor in held}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run one operation and count what it returns."""
+        """Run one operation and count its results."""
         result = func(*args, **(kwargs or {}))
         for value in tree_iter(result):
             if isinstance(value, torch.Tensor):

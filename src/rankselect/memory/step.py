@@ -1,4 +1,4 @@
-"""The settings of a training step that decide how much memory it takes, and what its optimizer keeps."""
+"""The settings of a training step that determine its memory, and the states of its optimizer."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float
 @final
 @dataclass(frozen=True, kw_only=True)
 class TrainingStep:
-    """What decides the memory of a training step, beside the model and the plan.
+    """What determines the memory of a training step, besides the model and the plan.
 
     Attributes:
         batch_size: Rows in a micro-batch, all of them `length` long.
         length: Tokens in a row.
-        quantization: ``"none"`` leaves the model as it is (also one that is quantised already); ``"nf4"`` and
+        quantization: ``"none"`` does not change the model (also one that is quantised already); ``"nf4"`` and
             ``"int8"`` count it as bitsandbytes would load it.
-        dtype: The type of weights that are not quantised, and what 4-bit layers compute in; None for the model's own.
+        dtype: The type of weights that are not quantised, and in which 4-bit layers compute; None for the model's own.
         adapter_dtype: The type of the adapters' weights. PEFT's default is float32, whatever the base model has.
         optimizer: One of `OPTIMIZERS`. Paged states are counted, though bitsandbytes can move them to host memory.
         gradient_checkpointing: Keep only the input of each layer, and compute the rest again in the backward pass.
@@ -44,7 +44,7 @@ class TrainingStep:
         autocast: The type that `torch.autocast` computes in (Trainer's ``bf16=True``), or None without autocast.
         upcast: Whether a quantised model goes through `peft.prepare_model_for_kbit_training`, as it does in
             `rankselect`'s trainer: embeddings, norms and head in float32.
-        device: ``"cuda"``, ``"cpu"``, or ``"auto"``: where the model is, and CUDA for one that is nowhere yet.
+        device: ``"cuda"``, ``"cpu"``, or ``"auto"``: where the model is, and CUDA for a model without weights.
 
     Raises:
         ArgumentError: If a number is out of range.
@@ -75,14 +75,14 @@ int8, nf4, none.
     def __post_init__(self) -> None:
         for name, value in (("batch_size", self.batch_size), ("length", self.length)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ArgumentError(f"a whole number of at least 1 for {name}", repr(value), "Choose a positive one.")
+                raise ArgumentError(f"an integer of at least 1 for {name}", repr(value), "Choose a positive one.")
         if not 0.0 <= self.lora_dropout < 1.0:
             raise ArgumentError("a lora_dropout from 0 to below 1", repr(self.lora_dropout), "Choose one in between.")
         _known("quantization", self.quantization, QUANTIZATIONS)
         _known("training optimizer", self.optimizer, OPTIMIZERS)
         _known("device", self.device, ("auto", "cuda", "cpu"))
-        for wish in (self.dtype, self.adapter_dtype, self.autocast):
-            as_dtype(wish)
+        for dtype in (self.dtype, self.adapter_dtype, self.autocast):
+            as_dtype(dtype)
 
     def check(self, model: nn.Module) -> None:
         """See whether a model can take rows of this length.
@@ -114,18 +114,18 @@ int8, nf4, none.
         return ", ".join(parts)
 
 
-def as_dtype(wish: torch.dtype | str | None) -> torch.dtype | None:
-    """The type that is meant by a type or its name.
+def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    """Convert the name of a dtype to the dtype.
 
     Raises:
-        UnknownNameError: If it is none that a model can be trained in.
+        UnknownNameError: If a model cannot be trained in it.
     """
-    if wish is None:
+    if dtype is None:
         return None
-    name = name_of(wish)
+    name = name_of(dtype)
     _known("dtype", name, tuple(_DTYPES))
-    dtype: torch.dtype = _DTYPES[name]
-    return dtype
+    found: torch.dtype = _DTYPES[name]
+    return found
 
 
 def name_of(dtype: torch.dtype | str) -> str:

@@ -48,7 +48,7 @@ TRANSFORMERS = Library("transformers", "5.23.0", _DOOR)
 ACCELERATE = Library("accelerate", "1.15.0", _DOOR)
 BITSANDBYTES = Library("bitsandbytes", "0.50.2", _DOOR)
 
-_REPACKS_SINCE = (0, 49)  # releases of bitsandbytes before this one leave 4-bit weights as they are
+_REPACKS_SINCE = (0, 49)  # releases of bitsandbytes before this one do not change the layout of 4-bit weights
 _LAYERS: tuple[tuple[str, Literal[4, 8]], ...] = (("Linear4bit", 4), ("Linear8bitLt", 8))
 
 
@@ -63,7 +63,7 @@ def build(kind: Any, config: PreTrainedConfig, dtype: torch.dtype | None) -> Pre
 
 
 def is_remote_code(config: PreTrainedConfig) -> bool:
-    """Whether a config comes with code of its own, from the folder or the hub, that transformers does not have."""
+    """Whether a config comes with its own code, from the folder or the hub."""
     package = TRANSFORMERS.get("transformers.utils:TRANSFORMERS_DYNAMIC_MODULE_NAME")
     return type(config).__module__.startswith(package)
 
@@ -97,14 +97,14 @@ def renaming(model: PreTrainedModel) -> Callable[[str], tuple[str, bool]]:
     return renamed
 
 
-# What bitsandbytes quantizes, and what it makes of it.
+# The layers that bitsandbytes quantizes, and what replaces them.
 
 
 def modules_to_quantize(model: nn.Module) -> list[str]:
     """The modules that transformers lets bitsandbytes quantize when it loads a model.
 
     Those are the linear layers but the output head, layers tied to others, the last one, and those that the model's
-    class keeps in float32. A subclass of a linear layer is none.
+    class keeps in float32. Subclasses of linear layers are left out.
     """
     from transformers import PreTrainedModel
 
@@ -124,7 +124,7 @@ def modules_to_quantize(model: nn.Module) -> list[str]:
 
 
 def bits_of(module: nn.Module) -> Literal[4, 8] | None:
-    """In how many bits a linear layer of bitsandbytes has its weights; None for any other module."""
+    """The bits per weight of a linear layer of bitsandbytes; None for any other module."""
     if "bitsandbytes.nn" not in sys.modules:  # then no module can be one of its layers
         return None
     for name, bits in _LAYERS:
@@ -161,7 +161,7 @@ def keep_from_repacking(layer: Any) -> None:
 
     On a CPU with AVX512-BF16, bitsandbytes turns a 4-bit layer into another layout at the first forward pass in
     evaluation mode, for good. It rounds the scales to bfloat16, fails for widths that are not multiples of 32, and
-    the new layout has no backward pass: training after generation would go on with gradients missing, unnoticed.
+    the new layout has no backward pass: training after generation would continue without these gradients, unnoticed.
     """
     if hasattr(layer, "support_avx512bf16_for_cpu"):
         layer.support_avx512bf16_for_cpu = False
@@ -199,7 +199,7 @@ def enable_checkpointing(model: Any, **how: Any) -> None:
 
     Args:
         model: The model itself, inside all wrappers.
-        **how: What `torch.utils.checkpoint.checkpoint` takes besides.
+        **how: Further arguments of `torch.utils.checkpoint.checkpoint`.
 
     Example:
         >>> from rankselect.testing import tiny_model
@@ -208,7 +208,7 @@ def enable_checkpointing(model: Any, **how: Any) -> None:
         >>> model.model.layers[0].gradient_checkpointing
         True
     """
-    new = getattr(model, "activation_checkpointing_enable", None)  # the name since 5.23, and the only one from 6 on
+    new = getattr(model, "activation_checkpointing_enable", None)  # the name since 5.23; the only one from 6 on
     enable = new or TRANSFORMERS.attribute(model, "gradient_checkpointing_enable")
     enable({"use_reentrant": False, **how})
     if not _is_checkpointing(model):
@@ -240,7 +240,7 @@ def old_names_allowed() -> Iterator[None]:
 
 
 def _is_checkpointing(model: Any) -> bool:
-    """What transformers itself says: a second source, so that a flag of another name does not go unnoticed."""
+    """What transformers itself reports: a second source, so that a renamed flag is noticed."""
     for name in ("is_activation_checkpointing", "is_gradient_checkpointing"):
         if hasattr(type(model), name):
             return bool(getattr(model, name))
@@ -258,7 +258,7 @@ def checkpointing(*, on: bool) -> dict[str, Any]:
 
 
 def recomputes_activations(arguments: TrainingArguments) -> bool:
-    """Whether training arguments ask for activations to be computed twice instead of kept."""
+    """Whether training arguments turn gradient checkpointing on."""
     return bool(getattr(arguments, _checkpointing_name(arguments)))
 
 
@@ -281,8 +281,8 @@ def check_trainer(trainer: Any) -> None:
 def align_special_tokens(model: Any, tokenizer: Any) -> None:
     """Give the model's configs the tokenizer's special tokens.
 
-    `transformers.Trainer` does the same when training begins, and warns of it at each run. What the tokenizer does not
-    define stays as it is, and so do further end tokens.
+    `transformers.Trainer` does the same when training begins, and warns about it at each run. Tokens that the tokenizer
+    does not define, and further end tokens, are not changed.
 
     Args:
         model: A model of transformers, or a PEFT model.

@@ -1,4 +1,4 @@
-"""A model as it is evaluated: no dropout, no gradients, no lasting change; and every setting back afterwards."""
+"""Evaluation mode: no dropout, no gradients, no lasting change. All settings are restored afterwards."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def layer_names(model: nn.Module) -> tuple[str, ...]:
     mixture) do not count. No list of names is kept, so custom models work as well as those of transformers.
 
     Args:
-        model: Any model. Wrappers (PEFT, `torch.compile`, data parallel) are looked through, so that a model has the
+        model: Any model. Wrappers (PEFT, `torch.compile`, data parallel) are ignored, so that a model has the
             same layer names before and after an adapter is put on.
 
     Returns:
@@ -60,7 +60,7 @@ def layer_of(module_name: str, layers: dict[str, nn.Module] | tuple[str, ...]) -
 
 
 def require_model(model: object) -> None:
-    """Refuse what stands in the place of a model: its name, its class, or something else.
+    """Raise an error if something else was given in place of a model: its name, its class, or another object.
 
     Raises:
         ModelError: If it is not a model.
@@ -77,7 +77,7 @@ example with rankselect.load_model.
     if isinstance(model, (str, os.PathLike)):
         got, remedy = repr(os.fspath(model)), "Load it first, for example with rankselect.load_model."
     elif isinstance(model, type):
-        got, remedy = f"the class {model.__name__}", "Make an instance of it, or load one with rankselect.load_model."
+        got, remedy = f"the class {model.__name__}", "Create an instance, or load one with rankselect.load_model."
     else:
         got, remedy = f"an object of the class {type(model).__name__}", "Pass the model itself."
     raise ModelError("a model (a torch.nn.Module)", got, remedy)
@@ -114,7 +114,7 @@ def is_transposed(module: nn.Module) -> bool:
 
 
 def widths(module: Any) -> tuple[int, int]:
-    """The widths of a layer's input and output, whatever shape its weight is stored in.
+    """The widths of a layer's input and output, for any shape of its stored weight.
 
     Example:
         >>> widths(nn.Linear(3, 5)), widths(nn.Embedding(7, 2))
@@ -142,11 +142,11 @@ def _walk(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _is_list_of_blocks(module: nn.Module) -> bool:
-    """A list whose elements are bigger than one linear layer and hold something that LoRA can adapt."""
+    """Whether a list has elements that are larger than one linear layer and contain modules that LoRA can adapt."""
     blocks = list(module.children())
     if not blocks or any(is_adaptable(block) for block in blocks):
         return False
-    if isinstance(module, nn.Sequential):  # also used for the inside of one block: ask for two of a kind
+    if isinstance(module, nn.Sequential):  # also used inside a single block: require two elements of one kind
         if len(blocks) < 2 or len({type(block) for block in blocks}) > 1:
             return False
     elif not isinstance(module, nn.ModuleList):

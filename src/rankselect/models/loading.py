@@ -40,10 +40,10 @@ def load_model(
             loading, by bitsandbytes, on a GPU or a CPU. A model that is stored quantised needs ``"none"``.
         dtype: ``"auto"`` (as the weights are stored), ``"float32"``, ``"bfloat16"`` or ``"float16"``. Four-bit layers
             multiply in it too; with ``"auto"`` in bfloat16.
-        device_map: Where the weights go, as transformers takes it. Under a launcher, where each process has the whole
+        device_map: Where the weights go, as in transformers. Under a launcher, where each process has the complete
             model, ``"auto"`` is the process's own device.
         trainable: Prepare a quantised model for training an adapter on it, with PEFT's
-            `prepare_model_for_kbit_training`: the base is frozen, and what is not quantised (embeddings, norms, output
+            `prepare_model_for_kbit_training`: the base is frozen, and the rest (embeddings, norms, output
             head) becomes float32, which for a vocabulary of 51,200 and a width of 2,560 takes 1 GB instead of 0.5. A
             model in full precision needs no preparation.
         gradient_checkpointing: With `trainable`, compute activations twice instead of keeping them.
@@ -52,7 +52,7 @@ def load_model(
     Raises:
         ModelError: If there is no such model, it cannot be loaded, or one that was built before cannot be trained.
         ArgumentError: If a model that was built before is to be quantised or changed, or an argument is unknown.
-        MissingExtraError: If quantisation is asked for without bitsandbytes.
+        MissingExtraError: If quantisation is requested and bitsandbytes is not installed.
         OutOfMemoryError: If the weights do not fit.
 
     Warns:
@@ -113,7 +113,7 @@ def empty_model(
         A model of the class that the config names (else `AutoModel`), in evaluation mode.
 
     Raises:
-        ModelError: If there is no such model, or transformers does not know it.
+        ModelError: If there is no such model, or transformers does not support it.
 
     Example:
         >>> import tempfile
@@ -131,7 +131,7 @@ def empty_model(
     if isinstance(model, (str, os.PathLike)):
         config = load_config(os.fspath(model), trust_remote_code=trust_remote_code)
     else:
-        config = copy.deepcopy(model)  # what follows changes its dtype
+        config = copy.deepcopy(model)  # its dtype is changed below
     kind, of_parameters = model_class(config), _parameter_dtype(dtype, config)
     with init_empty_weights(include_buffers=False) if computed_buffers else torch.device("meta"):
         if hasattr(kind, "from_config"):  # an Auto class
@@ -165,15 +165,15 @@ def load_tokenizer(name: str | os.PathLike[str], *, trust_remote_code: bool = Fa
     from transformers import AutoTokenizer
 
     name = os.fspath(name)
-    load_config(name, trust_remote_code=trust_remote_code)  # says more precisely what is wrong with a model
+    load_config(name, trust_remote_code=trust_remote_code)  # has more precise errors
     try:
         return AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelError(
             "a text model with a tokenizer",
             f"{name}, whose tokenizer cannot be loaded ({first_sentence(error)})",
-            "Save the tokenizer beside the model. Models of images or audio have none: profile them in Python, where "
-            "id_profile takes their inputs as mappings.",
+            "Save the tokenizer in the model's folder. Models of images or audio have none: profile them in Python, "
+            "where id_profile takes their inputs as mappings.",
         ) from error
 
 
@@ -225,7 +225,7 @@ def _loaded(name: str, quantization: Literal["none", "nf4", "int8"], options: di
             raise ArgumentError(
                 f"a model in full precision to quantise to {quantization}",
                 f"{name}, whose weights are stored quantised",
-                'Load it with quantization="none", or give the model that it was made from.',
+                'Load it with quantization="none", or give the model that was quantised.',
             )
         compute_dtype = torch.bfloat16 if options["dtype"] == "auto" else getattr(torch, options["dtype"])
         options = {**options, "quantization_config": bitsandbytes_config(quantization, compute_dtype)}
@@ -252,7 +252,7 @@ def _warn_of_random_weights(name: str, model: PreTrainedModel, missing: Iterable
     if inside:
         warnings.warn(
             f"{name} lacks {len(inside)} weights of the model's layers, which are random now (the first is "
-            f"{inside[0]}): what is measured means nothing.",
+            f"{inside[0]}): a measurement would be meaningless.",
             RankSelectWarning,
             stacklevel=4,
         )

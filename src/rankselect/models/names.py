@@ -1,4 +1,4 @@
-"""What a model's name stands for: its folder, config and class, or one error that says what is wrong with the name."""
+"""From a model's name to its folder, config and class."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def model_name(model: nn.Module) -> str | None:
 
 
 def local_folder(name: str) -> Path | None:
-    """The folder that a name stands for; None for a name on the hub.
+    """The folder that a name refers to; None for a name on the hub.
 
     Raises:
         ModelError: If it is the path of a file, or of nothing.
@@ -83,7 +83,7 @@ def load_config(name: str, *, trust_remote_code: bool) -> PreTrainedConfig:
         trust_remote_code: Run code that comes with the model.
 
     Raises:
-        ModelError: If there is no such model, or transformers does not know it.
+        ModelError: If there is no such model, or transformers does not support it.
     """
     from transformers import AutoConfig
 
@@ -117,7 +117,7 @@ def model_class(config: PreTrainedConfig) -> Any:
 
 
 def cannot_load(expected: str, name: str, error: Exception) -> ModelError:
-    """What to say of a model that another library could not load, and what to do."""
+    """The error for a model that another library could not load."""
     return ModelError(expected, f"{name}: {first_sentence(error)}", _remedy(name, error))
 
 

@@ -1,7 +1,7 @@
 """Names that another library does not promise to keep, and one precise error where such a name is gone.
 
 Each library has one file that uses its private names, a door: `models/_transformers.py`, `memory/_torch.py`,
-`plan/_peft.py`. A door gets its names through a `Library`, so that a new release that took one away says so.
+`plan/_peft.py`. A door gets its names through a `Library`, so that an error names the release that removed one.
 """
 
 from __future__ import annotations
@@ -81,5 +81,5 @@ rankselect (see memory/_torch.py).
         return version(self.package)
 
     def error(self, name: str) -> IncompatibleVersionError:
-        """The error that says that a name is gone, or means something else."""
+        """The error for a name that is gone or has changed its meaning."""
         return IncompatibleVersionError(self.package, name, self.known, self.installed, self.door)

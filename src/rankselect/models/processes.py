@@ -1,4 +1,4 @@
-"""Several processes that work as one: who does which share, and how the results come together again."""
+"""Several processes that share work: who does what, and how the results are combined."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Processes:
 
     @classmethod
     def sharing(cls, model: nn.Module) -> Processes:
-        """Those that can share out what a model reads, which takes a whole model on each.
+        """The processes that can share the inputs of a model, each of which needs a complete model.
 
         Where the weights themselves are spread over the processes (FSDP, tensor parallelism, ZeRO-3) a forward pass
         needs all of them: each then reads everything, as if it were alone.
@@ -84,7 +84,7 @@ class Processes:
         return device
 
     def device_map(self, wanted: str) -> str:
-        """Where to load a model that every process has whole: under a launcher ``"auto"`` is its own device."""
+        """Where to load a model of which every process has a copy: under a launcher ``"auto"`` is its own device."""
         return str(self.device) if self.count > 1 and wanted == "auto" else wanted
 
     def gather(self, value: T) -> list[T]:
@@ -100,21 +100,21 @@ class Processes:
         return value if self.count == 1 else self.gather(value if self.is_first else None)[0]  # type: ignore[return-value]
 
     def merged(self, parts: Mapping[str, T], order: Iterable[str]) -> dict[str, T]:
-        """What each process has of a whole, as one dict in this order."""
+        """Merge the dicts of all processes into one, in this order of keys."""
         whole = {name: value for part in self.gather(parts) for name, value in part.items()}
         return {name: whole[name] for name in order if name in whole}
 
     def sum_at(self, owner: int, tensor: torch.Tensor) -> torch.Tensor:
-        """The sum of the processes' tensors, at one of them; the others must not use what is returned."""
+        """The sum of the processes' tensors, on one of them. On the others, the result must not be used."""
         on_device = tensor if "gloo" in distributed.get_backend() else tensor.to(self.device)
         distributed.reduce(on_device, dst=owner)
         return on_device.to(tensor.device)
 
     def together(self, work: Callable[[], T]) -> T:
-        """Do something on every process; if it fails on one, raise on all, so that none waits for the others.
+        """Do something on every process. If it fails on one, raise an error on all, so that no process keeps waiting.
 
         Raises:
-            RankSelectError: What another process raised; if that is no error of this library, one that names it.
+            RankSelectError: The error of another process; if it is not an error of this library, one that quotes it.
         """
         if self.count == 1:
             return work()
@@ -132,7 +132,7 @@ class Processes:
         return result  # type: ignore[return-value]
 
     def require_same(self, facts: Mapping[str, Any]) -> None:
-        """Refuse what differs between the processes but must not.
+        """Raise an error if values differ between the processes.
 
         Raises:
             ArgumentError: On every process, if a fact differs: its name and two of its values.
@@ -174,10 +174,10 @@ def _launched() -> bool:
 
 
 def _state() -> Any:
-    """Accelerate's state of this process; made here, it connects the processes. On CPUs only if told to."""
+    """Accelerate's state of this process. Creating it connects the processes, on CPUs only if requested."""
     from accelerate import PartialState  # not needed on one process
 
-    accelerators = getattr(torch, "accelerator", torch.cuda)  # torch 2.6 knows of others than CUDA
+    accelerators = getattr(torch, "accelerator", torch.cuda)  # torch 2.6 supports others than CUDA
     return PartialState(cpu=not accelerators.is_available())
 
 

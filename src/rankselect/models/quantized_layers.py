@@ -1,4 +1,4 @@
-"""Models with layers that bitsandbytes quantized: how they are loaded, recognised, kept as they are and trained on."""
+"""Models with layers of bitsandbytes: how they are loaded, recognised, evaluated and trained."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def require_bitsandbytes() -> None:
 
 
 def bitsandbytes_config(quantization: Quantization, compute_dtype: torch.dtype = torch.bfloat16) -> Any:
-    """The `BitsAndBytesConfig` that ``"nf4"`` (with double quantization) or ``"int8"`` stands for.
+    """The `BitsAndBytesConfig` for ``"nf4"`` (with double quantization) or ``"int8"``.
 
     Args:
         quantization: ``"nf4"`` or ``"int8"``.
-        compute_dtype: What 4-bit layers multiply in.
+        compute_dtype: The dtype in which 4-bit layers multiply.
 
     Raises:
         MissingExtraError: If bitsandbytes is not installed.
@@ -83,7 +83,7 @@ def quantization_of(model: Any) -> str:
 
 
 def count_parameters(model: nn.Module) -> int:
-    """All parameters of a model; 4-bit weights are stored two to a byte, so they count for what they stand for.
+    """The number of parameters of a model. 4-bit weights are stored two to a byte, and each counts.
 
     Example:
         >>> from torch import nn
@@ -114,7 +114,7 @@ def keep_as_quantized(model: nn.Module) -> None:
 
 
 class _Once(logging.Filter):
-    """Lets each message of a logger pass once, whatever it is filled with."""
+    """Lets each message of a logger pass once, whatever its arguments are."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ def _log_casts_once() -> None:
 
 
 def prepare_for_training(model: nn.Module, *, gradient_checkpointing: bool) -> None:
-    """Make a model ready for an adapter to be trained on it, or for the one that it has.
+    """Prepare a model for training an adapter on it, or the one that it has.
 
     Args:
         model: A model of transformers, or a PEFT model.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["dequantize", "quantize", "round_trip", "weight_of"]
 
-_BLOCK, _PIECE = 64, 2**20  # a piece is a whole number of blocks, and an even number of weights
+_BLOCK, _CHUNK = 64, 2**20  # a chunk is a multiple of the block, and an even number of weights
 _STATE = "weight.quant_state.bitsandbytes__"
 _PARTS = (
     "weight.absmax",
@@ -60,12 +60,12 @@ def quantize(weight: torch.Tensor, quantization: Quantization) -> dict[str, torc
 
 
 def _pack_nf4(weight: torch.Tensor) -> tuple[torch.Tensor, Any]:
-    """What bitsandbytes' `quantize_4bit` does, in pieces: as a whole it takes five times the memory of the weight."""
+    """What bitsandbytes' `quantize_4bit` does, in chunks: at once it takes five times the memory of the weight."""
     from bitsandbytes import functional  # optional
 
     pieces = [
         functional.quantize_4bit(piece, blocksize=_BLOCK, quant_type="nf4")
-        for piece in weight.contiguous().reshape(-1).split(_PIECE)
+        for piece in weight.contiguous().reshape(-1).split(_CHUNK)
     ]
     scales = torch.cat([state.absmax for _, state in pieces])
     offset = scales.mean()
@@ -85,7 +85,7 @@ def _pack_nf4(weight: torch.Tensor) -> tuple[torch.Tensor, Any]:
 
 
 def dequantize(parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Dequantize one weight from what `quantize`, or a quantized checkpoint, holds of it.
+    """Dequantize one weight from the output of `quantize`, or from a quantized checkpoint.
 
     Args:
         parts: ``{name below the module: tensor}``.
@@ -117,7 +117,7 @@ def round_trip(weight: torch.Tensor, quantization: Quantization) -> torch.Tensor
 
 
 def weight_of(key: str) -> str | None:
-    """The key of the weight that a scale or the like belongs to; None for a key that is a tensor of its own.
+    """The key of the weight to which a scale belongs; None for a key that is not a scale.
 
     Example:
         >>> weight_of("model.layers.0.mlp.up_proj.weight.absmax"), weight_of("model.layers.0.mlp.up_proj.SCB")

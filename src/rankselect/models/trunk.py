@@ -1,4 +1,4 @@
-"""One forward pass that stops before the output head: what it can read, where it runs, how it is run."""
+"""A forward pass without the output head: its inputs, its device, its length limit."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _UNBOUNDED = 1_000_000  # tokenizers without a limit of their own report an enor
 
 
 def run_trunk(model: nn.Module, batch: dict[str, torch.Tensor]) -> None:
-    """Run a batch through the layers but not through the output head; what they return is for hooks to see.
+    """Run a batch through the layers but not through the output head. Hooks see the outputs.
 
-    Encoder-decoder models read each text twice: the encoder as it stands, the decoder shifted by one, as in training
+    Encoder-decoder models read each text twice: the encoder unchanged, the decoder shifted by one, as in training
     on reproducing the text.
 
     Args:
-        model: A transformers model, or any module whose forward takes the batch's names.
+        model: A transformers model, or any module whose forward accepts the batch's names.
         batch: Tensors with a leading batch dimension, on the model's input device.
     """
     base = unwrapped(model)
@@ -65,14 +65,14 @@ def longest_input(model: nn.Module, tokenizer: Any, max_length: int) -> int:
     limits = [max_length, getattr(getattr(base, "config", None), "max_position_embeddings", None)]
     limits.append(getattr(tokenizer, "model_max_length", None))
     for name, module in base.named_modules():
-        # RoBERTa and its kin start counting positions after the padding index, so that some rows are never used.
+        # RoBERTa and its relatives start counting positions after the padding index, so that some rows are never used.
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
             limits.append(module.num_embeddings - module.padding_idx - 1)
     return min(int(limit) for limit in limits if isinstance(limit, int) and 0 < limit < _UNBOUNDED)
 
 
 def vocabulary_filler(model: nn.Module, tokenizer: Any) -> int:
-    """A token id for padding: the tokenizer's or the model's own, else 0. It is masked, so none has to exist."""
+    """A token id for padding: that of the tokenizer or of the model, else 0. Padding is masked, so any id will do."""
     config = getattr(unwrapped(model), "config", None)
     for owner in (tokenizer, config):
         found = getattr(owner, "pad_token_id", None)

@@ -1,9 +1,9 @@
-"""Which points can be neighbours: cheap products of matrices, with bounds on what their rounding can hide.
+"""Which points can be neighbours: low-precision matrix products, with bounds on their rounding errors.
 
 Let y_i = s x_i - c be a scaled and shifted point and a_i its rounding to a short format. For *any* s and c,
 s |x_i - x_j| = |y_i - y_j|, and by the triangle inequality it differs from A_ij = |a_i - a_j| by at most
 rho_i + rho_j with rho_i = |y_i - a_i|, which is computed. A_ij^2 = |a_i|^2 + |a_j|^2 - 2 a_i a_j comes out of one
-product of matrices: the squared norms ride along as extra columns, each split into three short numbers, so that the
+product of matrices: the squared norms are extra columns, each split into three short numbers, so that the
 product's accumulator (float32 for bfloat16) subtracts before its result is rounded. That accumulator errs by at most
 gamma (|a_i| + |a_j|)^2, the final rounding by a factor 1 +- u.
 """
@@ -50,7 +50,7 @@ class Frame:
 
     Attributes:
         points: The points.
-        scale: A power of two that brings the largest value near one, so that squares neither over- nor underflow.
+        scale: A power of two that brings the largest value near one, so that squares do not over- or underflow.
         centre: Near the mean of the scaled points, shape (d,), float64.
     """
 
@@ -79,7 +79,7 @@ class Frame:
 @final
 @dataclass(frozen=True, eq=False)
 class Sketch:
-    """Points rounded to a short format, with bounds on what the rounding lost.
+    """Points rounded to a short format, with bounds on the rounding errors.
 
     Attributes:
         frame: The points.
@@ -243,7 +243,7 @@ def _transposed_roles(matrix: torch.Tensor, d: int) -> torch.Tensor:
 
 @contextlib.contextmanager
 def _full_precision_sums(device: torch.device) -> Iterator[None]:
-    """Keep CUDA from adding up parts of a bfloat16 product in bfloat16."""
+    """Keep CUDA from accumulating a bfloat16 product in bfloat16."""
     if device.type != "cuda":
         yield
         return

@@ -32,8 +32,8 @@ class PointsWithoutCopies:
     Attributes:
         neighbors: The neighbours among the rows that were used.
         rows: Which rows of the input were used, ascending, shape (m,).
-        pairs: Pairs of rows that are near-copies: the first is used, the second was left out (or kept, if that was
-            asked for).
+        pairs: Pairs of rows that are near-copies: the first is used, the second was left out (or kept, if that
+            was requested).
         n_duplicates: How many rows of the input equal an earlier row.
     """
 

@@ -61,7 +61,7 @@ class Neighbors:
 
         Returns:
             Shape (p, k), for the p points of the subset that have at least k neighbours of the subset in their list,
-            in the order of `kept`. The others are left out: ask for longer lists if that is too many.
+            in the order of `kept`. The others are left out: search for more neighbours if that is too many.
 
         Example:
             >>> import numpy as np
@@ -90,15 +90,15 @@ def nearest_neighbors(points: ArrayLike | torch.Tensor, k: int, *, extra: int = 
     which says nothing about dimension. Distances are those of the given values, to 1e-6 or better: candidates come
     from rounded products of matrices, bounds on the rounding prove that no neighbour was missed (rows without such a
     proof are searched again in float64), and the candidates' distances come from differences. Memory beyond the
-    input and the result does not grow with n but for some bytes a point: tiles of `block_size` rows against 8,192
+    input and the result grows by only a few bytes per point: tiles of `block_size` rows against 8,192
     points, and a bfloat16 copy of the points as long as it takes at most 64 MiB.
 
     Args:
         points: Shape (n, d), floats or integers, array-like or a torch tensor on any device. It is not modified.
         k: How many neighbours.
-        extra: How many more to find for those who will look at subsets; fewer where there are not as many points.
+        extra: How many further neighbours to find, for estimates from subsets; fewer if there are not enough points.
         block_size: How many rows to compare with a tile of points at a time. Fewer take less memory, and much more
-            time where no copy is kept, since points are then rounded anew for each block.
+            time if no copy is kept, because points are then rounded again for each block.
 
     Returns:
         The neighbours, nearest first; equal distances in the order of the points.
@@ -148,7 +148,7 @@ class _Search:
         if len(pending):
             sketch = Sketch.of(self.frame, torch.float64)
             for rows in pending.split(max(1, self.block_size // 2)):
-                self._settle(sketch, rows)
+                self._search_exactly(sketch, rows)
 
     def _try(self, sketch: Sketch, rows: torch.Tensor) -> torch.Tensor:
         """Search among few candidates a row; return the rows for which nothing proves that these are enough."""
@@ -164,14 +164,14 @@ class _Search:
         elsewhere = sketch.bound_elsewhere(squared.amax(dim=1), rows) / self.frame.scale
         return rows[farthest >= elsewhere]
 
-    def _settle(self, sketch: Sketch, rows: torch.Tensor) -> None:
-        """Search among all points whose bounds leave a chance, however many."""
+    def _search_exactly(self, sketch: Sketch, rows: torch.Tensor) -> None:
+        """Search among all points that the bounds do not exclude."""
         least = torch.full((len(rows), self.k), torch.inf, dtype=torch.float64, device=rows.device)
         found = []
         for columns, squared in sketch.tiles(rows):
             lower, upper = sketch.bounds(squared, rows, columns)
             least = torch.cat([least, upper], dim=1).topk(self.k, dim=1, largest=False).values
-            entry = (lower <= least.amax(dim=1, keepdim=True)).nonzero()  # as far as is known by now
+            entry = (lower <= least.amax(dim=1, keepdim=True)).nonzero()  # so far
             found.append((entry[:, 0], columns[entry[:, 1]], lower[entry[:, 0], entry[:, 1]]))
         position, candidates, lower = (torch.cat(parts) for parts in zip(*found, strict=True))
         possible = lower <= least.amax(dim=1)[position]

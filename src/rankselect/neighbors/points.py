@@ -1,4 +1,4 @@
-"""Points as they come in, made ready for neighbour search: checked, and without exact duplicates."""
+"""Input points, prepared for neighbour search: checked, and without exact duplicates."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CHUNK = 1 << 18  # elements handled at a time: temporaries that a processor's c
 @final
 @dataclass(frozen=True, eq=False)
 class DistinctPoints:
-    """The distinct rows of a set of points, read in place and never copied as a whole.
+    """The distinct rows of a set of points, read in place without copying all of them.
 
     Attributes:
         values: The points as given, shape (n, d), on the CPU or a CUDA device.
@@ -53,7 +53,7 @@ class DistinctPoints:
         Two rows are duplicates when all their values are equal; -0.0 equals 0.0.
 
         Args:
-            points: Shape (n, d); any real type that numpy or torch knows.
+            points: Shape (n, d), of any real type of numpy or torch.
 
         Raises:
             PointsError: If the points are not a two-dimensional array of finite real numbers.
@@ -92,7 +92,7 @@ class DistinctPoints:
 
     @property
     def exact_dtype(self) -> torch.dtype:
-        """The type in which the difference of two rows neither overflows nor loses digits."""
+        """The type in which the difference of two rows does not overflow or lose digits."""
         if self.values.dtype == torch.float64 or self.largest > 1e38:
             return torch.float64
         return torch.float32
@@ -197,7 +197,7 @@ def _largest_magnitude(values: torch.Tensor) -> float:
     raise PointsError(
         "points with finite values",
         f"NaN, infinite or larger than {_LARGEST:g} in {len(rows)} of {len(values)} rows, first in row {rows[0]}",
-        "Drop those rows, or find what made them (half-precision overflow is a common cause).",
+        "Drop those rows, or find their cause (half-precision overflow is a common one).",
     )
 
 

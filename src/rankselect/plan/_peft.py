@@ -1,7 +1,6 @@
-"""The one door to what PEFT does without promising it: its matching rule, its refusals, its layers and their names.
+"""The only file that uses undocumented parts of PEFT: its matching rule, its refusals, its layers and their names.
 
-What PEFT does not document is reached from here. `tests/plan/test_peft_door.py` checks that each of these names still
-means what is relied on.
+`tests/plan/test_peft_door.py` checks that each of these names still has the meaning that this file relies on.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ __all__ = [
 
 PEFT = Library("peft", "0.21.2", "plan/_peft.py")
 PREFIX, ADAPTER = "base_model.model.", "default"
-"""What PEFT puts before the name of a module of the base, and how it calls an adapter that has no other name."""
+"""PEFT's prefix for the names of base modules, and its default name of an adapter."""
 
 _REDIRECTS_SINCE = (0, 19)
 
@@ -52,7 +51,7 @@ Value = TypeVar("Value")
 
 
 def default_target_modules(model: nn.Module) -> str | Sequence[str] | None:
-    """PEFT's own choice for the model family, or None where it has none."""
+    """PEFT's own choice for the model family, or None if it has none."""
     defaults: Mapping[str, Any] = PEFT.get("peft.utils:TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING")
     return defaults.get(str(getattr(getattr(model, "config", None), "model_type", "")))
 
@@ -76,13 +75,13 @@ def adapted(target_modules: str | Sequence[str], model: nn.Module) -> list[str]:
     config, is_target = _config(target_modules), target_rule()
     try:
         _redirect(config, model)
-    except ValueError:  # a fused parameter that wants all of its old names at once
+    except ValueError:  # a fused parameter that needs all of its old names at once
         return []
     return [name for name, _ in model.named_modules() if name and is_target(config, name)]
 
 
 def pattern_value(pattern: Mapping[str, Value], name: str, default: Value) -> Value:
-    """What a `rank_pattern` or an `alpha_pattern` says of a module, by PEFT's rule.
+    """The value of a `rank_pattern` or an `alpha_pattern` for a module, by PEFT's rule.
 
     Example:
         >>> pattern_value({"fc1": 4}, "layers.0.fc1", 8), pattern_value({"fc1": 4}, "layers.0.xfc1", 8)
@@ -92,7 +91,7 @@ def pattern_value(pattern: Mapping[str, Value], name: str, default: Value) -> Va
     return pattern.get(key_of(list(pattern), name), default)
 
 
-# What PEFT does not adapt, or not to any effect.
+# Modules that PEFT does not adapt, or adapts without effect.
 
 
 def refused(model: nn.Module, names: Sequence[str]) -> dict[str, str]:
@@ -101,7 +100,7 @@ def refused(model: nn.Module, names: Sequence[str]) -> dict[str, str]:
     Some blocks (Mamba's, `torch.nn.MultiheadAttention`) use a linear weight without calling the module, so that an
     adapter on it never runs. Some routers are linear modules that return more than a product. And where transformers 5
     fused the experts of a mixture into one parameter, PEFT redirects the old names of their linear modules to that
-    parameter, which also catches modules that still are linear (a shared expert's, say).
+    parameter, which also matches modules that are still linear (for example those of a shared expert).
     """
     check = PEFT.get("peft.tuners.tuners_utils:_check_lora_target_modules_mamba", "peft_config", "model", "target_name")
     found: dict[str, str] = {}
@@ -131,13 +130,13 @@ def _is_redirected(model: nn.Module, name: str) -> bool:
     config = _config([name])
     try:
         _redirect(config, model)
-    except ValueError:  # a fused parameter that wants all of its old names at once
+    except ValueError:  # a fused parameter that needs all of its old names at once
         return True
     return set(config.target_modules or ()) != {name}
 
 
 def _redirect(config: LoraConfig, model: nn.Module) -> None:
-    """What PEFT does to a config before it looks for the targets: nothing before release 0.19."""
+    """PEFT's changes to a config before it looks for the targets; none before release 0.19."""
     if _installed() < _REDIRECTS_SINCE or not hasattr(model, "config"):
         return
     convert = PEFT.get(
@@ -157,7 +156,7 @@ def _installed() -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version("peft"))[:2])
 
 
-# What PEFT builds.
+# The layers that PEFT builds.
 
 
 @final
@@ -168,8 +167,8 @@ class BuiltLayer:
     Attributes:
         rank: Its rank.
         alpha: Its alpha.
-        scaling: What its update is multiplied by.
-        n_rows: The rows of A, which are as many as the rank says.
+        scaling: The factor of its update.
+        n_rows: The number of rows of A, which is the rank.
     """
 
     rank: int
@@ -190,7 +189,7 @@ def active_adapters(layer: Any) -> set[str]:
 
 
 def built(layer: Any, adapter: str) -> BuiltLayer | None:
-    """What a LoRA layer has of an adapter, or None if that does not adapt it."""
+    """The factors of an adapter in a LoRA layer, or None if the adapter has none there."""
     ranks = PEFT.attribute(layer, "r")
     if adapter not in ranks:
         return None

@@ -22,7 +22,7 @@ def expression(names: Collection[str]) -> str:
     r"""One regular expression that matches these full module names and nothing else.
 
     PEFT matches keys at the *end* of a name, so a bare ``1.mlp`` would also hit layer 11. The expression is anchored
-    at the start, literal where the names agree, and alternates over what differs: one key for a whole rank, which
+    at the start, literal where the names agree, with alternatives where they differ: one key for each rank, which
     PEFT resolves much faster than one key for every module.
 
     Args:
@@ -37,7 +37,7 @@ def expression(names: Collection[str]) -> str:
         node = tree
         for part in name.split("."):
             node = node.setdefault(part, {})
-        node[""] = {}  # a name may end where another goes on
+        node[""] = {}  # a name may be the beginning of another
     return "^" + _alternatives(tree)
 
 
@@ -62,15 +62,15 @@ def value_patterns(values: Mapping[str, Value]) -> tuple[Value, dict[str, Value]
 
 
 def shortest_target_modules(names: Sequence[str], model: nn.Module) -> str | list[str]:
-    r"""The shortest `target_modules` that makes PEFT adapt exactly these modules of a model.
+    r"""The shortest `target_modules` with which PEFT adapts exactly these modules of a model.
 
     Args:
         names: The full names of the modules to adapt.
         model: The model.
 
     Returns:
-        A list of last name parts where that is exact, as people write it by hand; else one regular expression; else
-        (PEFT reduces expressions to last name parts where it knows of fused experts) the full names.
+        A list of last name parts if that is exact, as people write it by hand; else one regular expression; else
+        (PEFT reduces expressions to last name parts in models with fused experts) the full names.
 
     Example:
         >>> from torch import nn
@@ -87,7 +87,7 @@ def shortest_target_modules(names: Sequence[str], model: nn.Module) -> str | lis
 
 
 def _alternatives(node: dict[str, Any]) -> str:
-    """The names below a node; parts that go on in the same way share one branch."""
+    """The names below a node; parts with the same continuations share one branch."""
     by_tail: dict[str, list[str]] = defaultdict(list)
     for part, child in node.items():
         if part:
@@ -97,7 +97,7 @@ def _alternatives(node: dict[str, Any]) -> str:
 
 
 def _tail(node: dict[str, Any]) -> str:
-    """What may follow a name part: nothing, or a dot and the parts below it."""
+    """The possible continuations of a name part: nothing, or a dot and the parts below it."""
     if node.keys() == {""}:
         return ""
     below = rf"\.{_alternatives(node)}"

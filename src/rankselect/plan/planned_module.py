@@ -13,14 +13,14 @@ from rankselect.plan.targets import Target
 __all__ = ["PlannedModule", "nearest_rank"]
 
 
-def nearest_rank(wish: float) -> int:
-    """The nearest whole number, half up.
+def nearest_rank(value: float) -> int:
+    """The nearest integer, half up.
 
     Example:
         >>> nearest_rank(2.5), nearest_rank(2.4999), nearest_rank(-0.5)
         (3, 2, 0)
     """
-    return math.floor(wish + 0.5)
+    return math.floor(value + 0.5)
 
 
 @final
@@ -41,7 +41,7 @@ class PlannedModule:
         >>> PlannedModule(Target("layers.0.fc1", "layers.0", d_in=64, d_out=256), rank=65, alpha=8.0)
         Traceback (most recent call last):
             ...
-        rankselect.errors.ArgumentError: expected a whole rank from 1 to 64 for layers.0.fc1, got 65. Clip the rank.
+        rankselect.errors.ArgumentError: expected an integer rank from 1 to 64 for layers.0.fc1, got 65. Clip the rank.
     """
 
     target: Target
@@ -52,7 +52,7 @@ class PlannedModule:
         whole = isinstance(self.rank, int) and not isinstance(self.rank, bool)
         if not whole or not 1 <= self.rank <= self.target.max_rank:
             raise ArgumentError(
-                f"a whole rank from 1 to {self.target.max_rank} for {self.target.name}",
+                f"an integer rank from 1 to {self.target.max_rank} for {self.target.name}",
                 repr(self.rank),
                 "Clip the rank.",
             )
@@ -61,7 +61,7 @@ class PlannedModule:
         object.__setattr__(self, "alpha", float(self.alpha))
 
     def scaled(self, scale: float) -> PlannedModule:
-        """The rank multiplied by a number, rounded, and kept from 1 to what the module allows; alpha follows it."""
+        """The rank multiplied by a number, rounded, and clipped to the range of the module; alpha is scaled with it."""
         rank = min(max(nearest_rank(self.rank * scale), 1), self.target.max_rank)
         return replace(self, rank=rank, alpha=self.alpha / self.rank * rank)
 
@@ -80,7 +80,7 @@ class PlannedModule:
             ArgumentError: If rank or alpha is not possible.
         """
         if not isinstance(entry, dict):
-            raise FileFormatError("modules that are JSON objects", f"{entry!r} in {path}", "Make the file again.")
+            raise FileFormatError("modules that are JSON objects", f"{entry!r} in {path}", "Create the file again.")
         target = Target(
             name=field(entry, "name", str, path),
             layer=field(entry, "layer", (str, type(None)), path),

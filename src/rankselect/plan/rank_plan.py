@@ -38,14 +38,14 @@ _CHANGE_THE_TARGETS = (
 @final
 @dataclass(frozen=True)
 class RankPlan:
-    r"""Which module gets which rank: what a strategy returns and what PEFT builds.
+    r"""The rank of each module: the result of a strategy, and the input of PEFT.
 
     Attributes:
         modules: Every target module in model order, with rank and alpha.
         target_modules: The shortest `target_modules` with which PEFT adapts exactly these modules.
-        strategy: The strategy that made the plan, as Python would write it.
+        strategy: The `repr` of the strategy that made the plan.
         model_name: The model's name or path.
-        base_parameters: The number of the base model's parameters, quantised ones counted as what they stand for.
+        base_parameters: The number of the base model's parameters, each quantised weight counted as one.
 
     Example:
         >>> from torch import nn
@@ -90,7 +90,7 @@ class RankPlan:
 
     @property
     def alpha_pattern(self) -> dict[str, float]:
-        """PEFT's `alpha_pattern`, made like `rank_pattern`; without it alpha / rank would drift with the rank."""
+        """PEFT's `alpha_pattern`, built like `rank_pattern`. Without it, alpha / rank would change with the rank."""
         return self._alpha_and_pattern()[1]
 
     @property
@@ -107,7 +107,7 @@ class RankPlan:
         """Multiply every rank by one number: a smaller or larger adapter that spends its rank in the same places.
 
         Args:
-            scale: The number. Ranks are rounded (half up) and kept from 1 to what their module allows.
+            scale: The number. Ranks are rounded (half up) and clipped to the range of their module.
 
         Returns:
             A plan of the same modules. Alpha follows the rank, so updates are scaled by ``alpha / rank`` as before.
@@ -159,7 +159,7 @@ class RankPlan:
         """Check that PEFT built exactly this plan: every module, rank, alpha and scaling, and nothing besides.
 
         Args:
-            peft_model: What `peft.get_peft_model` returned (or a model with its active adapter injected).
+            peft_model: The model that `peft.get_peft_model` returned (or a model with its active adapter injected).
 
         Raises:
             PlanMismatchError: If anything differs; the message lists the first differences.
@@ -210,7 +210,7 @@ class RankPlan:
             )
         except ArgumentError as error:
             raise FileFormatError(
-                error.expected, f"{error.got} in {path}", "The file is damaged: make it again."
+                error.expected, f"{error.got} in {path}", "The file is damaged: create it again."
             ) from error
 
     def __str__(self) -> str:
@@ -221,7 +221,7 @@ class RankPlan:
 
     @property
     def summary(self) -> str:
-        """The strategy, the range of ranks and what is trained, in one line."""
+        """The strategy, the range of ranks and the trainable parameters, in one line."""
         ranks: Sequence[int] = sorted(self.ranks.values())
         span = f"rank {ranks[0]}" if ranks[0] == ranks[-1] else f"ranks {ranks[0]} to {ranks[-1]}"
         return (
@@ -231,5 +231,5 @@ class RankPlan:
 
 
 def _whole(alpha: float) -> float:
-    """An int where that is exact: PEFT's config files and their readers expect whole alphas where they can be."""
+    """An int where that is exact: PEFT's config files and their readers expect integer alphas where possible."""
     return int(alpha) if alpha.is_integer() else alpha

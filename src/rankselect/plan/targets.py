@@ -53,7 +53,7 @@ class Target:
         return min(self.d_in, self.d_out)
 
     def within_plan(self, rank: int) -> int:
-        """The nearest rank that the bounds of the plan allow, whatever the size of the module."""
+        """The nearest rank within the bounds of the plan, regardless of the size of the module."""
         rank = max(rank, self.at_least)
         return rank if self.at_most is None else min(rank, self.at_most)
 
@@ -112,7 +112,7 @@ def find_targets(model: nn.Module, target_modules: str | Sequence[str] | None = 
 
 
 def _named(wanted: str | Sequence[str], model: nn.Module, modules: dict[str, nn.Module]) -> list[str]:
-    """What the caller asked for; every single entry must match, and everything it matches must be adaptable."""
+    """The modules that the caller named. Every entry must match, and all modules that it matches must be adaptable."""
     if isinstance(wanted, str):
         _check_expression(wanted)
     for entry in [wanted] if isinstance(wanted, str) else wanted:
@@ -166,7 +166,7 @@ def _nothing_matches(entry: str, modules: dict[str, nn.Module]) -> TargetError:
         hint = f"A string is one regular expression over the full name; write [{entry!r}]. "
     return TargetError(
         "target_modules that name modules of this model",
-        f"{entry!r}, which matches none",
+        f"{entry!r}, which matches no module",
         f"{hint}Modules that LoRA can adapt here end in: {', '.join(endings) or 'none'}.",
     )
 

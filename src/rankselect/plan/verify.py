@@ -56,7 +56,7 @@ def _active_adapter(layers: Mapping[str, Any], peft_model: nn.Module) -> str:
         raise PlanMismatchError(
             "a model with LoRA layers and one active adapter",
             f"a {type(peft_model).__name__} with {' and '.join(sorted(active)) or 'none'}",
-            "Pass what get_peft_model returned, with the planned adapter active.",
+            "Pass the model that get_peft_model returned, with the planned adapter active.",
         )
     return str(active.pop())
 

@@ -1,4 +1,4 @@
-"""The plug-in point: a strategy turns evidence into one wish for each module."""
+"""The base class of strategies, which turn evidence into a rank for each module."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class RankStrategy(ABC):
     """The base of every way to choose ranks.
 
     Subclass it, name the evidence it needs, and write `ranks`. Everything else (finding the modules, rounding,
-    clipping, alpha, PEFT's patterns) is done for it, so no strategy can get it wrong. A strategy should be a frozen
-    dataclass: its repr is recorded in the plans it makes.
+    clipping, alpha, PEFT's patterns) is done for it, so that no strategy can do it wrong. A strategy should be a frozen
+    dataclass: its repr is recorded in its plans.
 
     Attributes:
         evidence: The class of evidence that `ranks` receives, or None if it needs none.
@@ -54,10 +54,10 @@ class RankStrategy(ABC):
 
         Args:
             targets: The modules, in model order.
-            evidence: An instance of the class that ``evidence`` names; None if that is None.
+            evidence: An instance of the class in ``evidence``; None if that is None.
 
         Returns:
-            ``{full module name: wish}`` for every target; any finite numbers.
+            ``{full module name: unrounded rank}`` for every target; any finite numbers.
         """
 
     @final
@@ -75,18 +75,18 @@ class RankStrategy(ABC):
 
         Args:
             model: The model that PEFT will adapt; its weights are not read, so the meta device will do.
-            evidence: What the strategy needs, or a `Calibration` from which to measure it. Strategies that need
+            evidence: The evidence that the strategy needs, or a `Calibration` to measure it from. Strategies that need
                 none ignore it.
             target_modules: As PEFT takes it; see `find_targets`.
             alpha_ratio: Alpha is this times the rank, module by module, so the update's scale is the same at any rank.
             min_rank: No rank is below this.
-            max_rank: No rank is above this; nor above a module's smaller width, in any case.
+            max_rank: The maximum rank. No rank exceeds a module's smaller width in any case.
 
         Returns:
             The plan.
 
         Warns:
-            RankSelectWarning: If a wish exceeds what a module can have.
+            RankSelectWarning: If a rank exceeds the maximum of its module.
 
         Raises:
             ArgumentError: If a rank or ratio is outside its range.
@@ -97,7 +97,7 @@ class RankStrategy(ABC):
             raise ArgumentError(
                 "a strategy to plan with",
                 f"its class, called with a {type(self).__name__}",
-                "Make an instance first, for example PerLayerID().plan(model, profile).",
+                "Create an instance first, for example PerLayerID().plan(model, profile).",
             )
         check_arguments(alpha_ratio, min_rank, max_rank)
         found = find_targets(model, target_modules)

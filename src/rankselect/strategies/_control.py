@@ -1,4 +1,4 @@
-"""What controls share: each wraps a strategy and rearranges the ranks of its plan."""
+"""The base class of controls, each of which wraps a strategy and rearranges the ranks of its plan."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Control(RankStrategy):
     """The base of strategies that rearrange the ranks which another strategy's plan would have.
 
     Subclass it and write `rearranged`. The evidence is that of the wrapped strategy, its ranks are those of its own
-    plan within the same bounds, and a control that changes nothing says so.
+    plan within the same bounds, and a control that changes nothing warns.
 
     Attributes:
         strategy: The wrapped strategy: an instance, or its name as the command line takes it (``"fixed:rank=8"``).

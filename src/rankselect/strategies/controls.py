@@ -1,4 +1,4 @@
-"""Honest controls: what another strategy's plan is compared with before its ranks get the credit.
+"""Controls: plans to compare with that of a strategy, to see whether its ranks make a difference.
 
 A plan may train well because of how many parameters it trains, because it gives different layers different ranks, or
 because it gives more to early or late layers. Each control keeps some of these and takes the others away.
@@ -29,7 +29,7 @@ __all__ = ["SameParameters", "Shuffled", "Tilted"]
 class SameParameters(Control):
     """One rank for every module, with as many trainable parameters as the wrapped strategy's plan.
 
-    It is to be beaten by any strategy that gives layers different ranks. The rank is the one whose number of
+    Any strategy that gives layers different ranks has to beat it. The rank is the one whose number of
     parameters is nearest to that of the plan, so the two differ by at most half of what one rank costs; modules
     smaller than the rank are clipped to their size, as everywhere, and counted so.
 
@@ -67,7 +67,7 @@ class Shuffled(Control):
         seed: Of the permutation, at least 0.
 
     Raises:
-        ArgumentError: If the seed is not a whole number of at least 0.
+        ArgumentError: If the seed is not an integer of at least 0.
 
     Example:
         >>> import rankselect as rs
@@ -83,7 +83,7 @@ class Shuffled(Control):
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise ArgumentError("a seed that is a whole number of at least 0", repr(self.seed), "For example seed=1.")
+            raise ArgumentError("a seed that is an integer of at least 0", repr(self.seed), "For example seed=1.")
 
     def rearranged(self, targets: Sequence[Target], ranks: Mapping[str, int]) -> Mapping[str, float]:
         """The same ranks in another order of the layers. Layers that change places have the same bounds and sizes."""
@@ -109,7 +109,7 @@ class Tilted(Control):
     more to one end of the model, this shows whether the end alone explains the gain, and how much depth matters.
 
     Depth is the order of the layers in the model, encoder before decoder, and counts layers with target modules only.
-    After rounding, ranks of 1 or 2 hardly tilt. The parameters differ by at most half of what one rank costs in the
+    After rounding, ranks of 1 or 2 hardly change. The parameters differ by at most half of what one rank costs in the
     largest layer, unless bounds or the modules' sizes flatten the line.
 
     Attributes:

@@ -40,7 +40,7 @@ class Fixed(RankStrategy):
 
     def __post_init__(self) -> None:
         if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1:
-            raise ArgumentError("a whole rank of at least 1", repr(self.rank), "Common choices are 8, 16 and 64.")
+            raise ArgumentError("an integer rank of at least 1", repr(self.rank), "Common choices are 8, 16 and 64.")
 
     def ranks(self, targets: Sequence[Target], evidence: Any) -> Mapping[str, float]:
         """`rank`, for every target."""

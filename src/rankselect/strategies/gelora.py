@@ -26,7 +26,7 @@ class GeLoRA(RankStrategy):
 
     .. math:: r_i = \max(d_i - d_{i-1}, 0) + 1
 
-    with :math:`d_i` the ID of what leaves block i and :math:`d_{i-1}` of what enters it. The paper shows that a block
+    with :math:`d_i` the ID of the output of block i and :math:`d_{i-1}` that of its input. The paper shows that a block
     whose update is to raise the dimension from one to the other needs at least the difference as its rank; the one
     added keeps every block trainable.
 
@@ -56,14 +56,14 @@ class GeLoRA(RankStrategy):
 
 
 def _entering(layer: str, profile: IDProfile) -> float:
-    """The ID of what enters a layer: the output of the one before it in the same stack, or the stack's input."""
+    """The ID of the input of a layer: the output of the one before it in the same stack, or the stack's input."""
     if layer in profile.input_values:
         return profile.input_values[layer]
     stack = layer.rpartition(".")[0]
     before = [name for name in profile.layers[: profile.layers.index(layer)] if name.rpartition(".")[0] == stack]
     if not before:
         raise EvidenceError(
-            f"a profile with the ID of what enters {layer}",
+            f"a profile with the ID of the input of {layer}",
             "one without it",
             "Measure it with id_profile and mean pooling, or give input_values to IDProfile.from_values.",
         )

@@ -123,7 +123,7 @@ def layer_of_target(target: Target) -> str:
     if target.layer is None:
         raise TargetError(
             "target modules inside the model's layers",
-            f"{target.name}, which is in none",
+            f"{target.name}, which is not in a layer",
             "Leave it out of target_modules, or use a strategy with one rank for all (Fixed, IntrinsicMean).",
         )
     return target.layer

@@ -1,4 +1,4 @@
-"""From a strategy's wishes to a sound plan: what the base class does for every strategy, in pure functions."""
+"""From unrounded ranks to a valid plan: the steps that are the same for every strategy, as pure functions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def check_arguments(alpha_ratio: float, min_rank: int, max_rank: int | None) -> 
         raise ArgumentError("an alpha_ratio above 0", repr(alpha_ratio), "Alpha is alpha_ratio x rank: try 2 or 8.")
     for name, rank in (("min_rank", min_rank), ("max_rank", max_rank)):
         if rank is not None and (isinstance(rank, bool) or not isinstance(rank, int)):
-            raise ArgumentError(f"a whole {name}", repr(rank), "Ranks are whole numbers: round it, as an int.")
+            raise ArgumentError(f"an integer {name}", repr(rank), "Ranks are integers: round it, as an int.")
     if min_rank < 1:
         raise ArgumentError(
             "a min_rank of at least 1", repr(min_rank), "PEFT has no rank 0: leave such modules out of target_modules."
@@ -46,10 +46,10 @@ def check_arguments(alpha_ratio: float, min_rank: int, max_rank: int | None) -> 
 
 
 def evidence_for(strategy: str, kind: type[Evidence] | None, given: object, model: nn.Module) -> Evidence | None:
-    """The evidence that a strategy needs: what was given, or measured from the calibration that was given.
+    """The evidence that a strategy needs: the given one, or measured from the given calibration.
 
     Args:
-        strategy: The strategy, as Python would write it, for errors.
+        strategy: The `repr` of the strategy, for errors.
         kind: The class of evidence it needs, or None if it needs none.
         given: The evidence, or a calibration.
         model: The model that the plan is for.
@@ -67,7 +67,7 @@ def evidence_for(strategy: str, kind: type[Evidence] | None, given: object, mode
 
 
 def _instead_of(kind: type[Evidence], found: object) -> tuple[str, str]:
-    """What was found instead of evidence, and what to do."""
+    """A description of an object that is not evidence, and what to do."""
     if isinstance(found, (str, os.PathLike)) and hasattr(kind, "load"):
         return repr(os.fspath(found)), f"Read the file first: {kind.__name__}.load(path)."
     if isinstance(found, type):
@@ -77,45 +77,45 @@ def _instead_of(kind: type[Evidence], found: object) -> tuple[str, str]:
     return got, "Pass it as the second argument of plan, or a Calibration(model, tokenizer, texts) to measure it."
 
 
-def planned_ranks(strategy: str, targets: Sequence[Target], wishes: Mapping[str, float]) -> dict[str, int]:
-    """The ranks that a plan has for what a strategy wishes: checked, rounded, and clipped to the targets' bounds.
+def planned_ranks(strategy: str, targets: Sequence[Target], unrounded: Mapping[str, float]) -> dict[str, int]:
+    """Check a strategy's unrounded ranks, round them, and clip them to the bounds of the targets.
 
     Args:
-        strategy: The strategy, as Python would write it, for errors.
+        strategy: The `repr` of the strategy, for errors.
         targets: The modules, in model order.
-        wishes: What the strategy answered.
+        unrounded: The ranks from the strategy.
 
     Returns:
         ``{full module name: rank}`` for every target.
 
     Warns:
-        RankSelectWarning: If a wish exceeds what a module can have.
+        RankSelectWarning: If a rank exceeds the maximum of its module.
 
     Raises:
-        ArgumentError: If a wish is not finite.
-        TargetError: If a target has no wish, or a wish no target.
+        ArgumentError: If a rank is not finite.
+        TargetError: If a target has no rank, or a rank no target.
     """
     names = {target.name for target in targets}
-    if wishes.keys() != names:
+    if unrounded.keys() != names:
         raise TargetError(
             f"a rank from {strategy} for each of the {len(names)} target modules",
-            f"{len(wishes)}; first difference: {min(names ^ wishes.keys())}",
+            f"{len(unrounded)}; first difference: {min(names ^ unrounded.keys())}",
             "The strategy must return exactly the names of its targets.",
         )
-    for name, wish in wishes.items():
-        if not math.isfinite(wish):
-            raise ArgumentError(f"a finite rank from {strategy}", f"{wish} for {name}", "Correct the strategy.")
-    whole = {target.name: nearest_rank(wishes[target.name]) for target in targets}
-    too_small = [target for target in targets if target.within_plan(whole[target.name]) > target.max_rank]
+    for name, rank in unrounded.items():
+        if not math.isfinite(rank):
+            raise ArgumentError(f"a finite rank from {strategy}", f"{rank} for {name}", "Correct the strategy.")
+    rounded = {target.name: nearest_rank(unrounded[target.name]) for target in targets}
+    too_small = [target for target in targets if target.within_plan(rounded[target.name]) > target.max_rank]
     if too_small:
         first = too_small[0]
         warnings.warn(
-            f"{len(too_small)} modules are smaller than the rank wished for them, and were clipped to their size: "
+            f"{len(too_small)} modules are smaller than the rank for them, which was clipped to their size: "
             f"{first.name} ({first.d_in} x {first.d_out}) gets {first.max_rank}.",
             RankSelectWarning,
             stacklevel=3,  # the caller of plan
         )
-    return {target.name: target.clipped(whole[target.name]) for target in targets}
+    return {target.name: target.clipped(rounded[target.name]) for target in targets}
 
 
 def make_plan(

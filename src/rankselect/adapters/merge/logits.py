@@ -1,4 +1,4 @@
-"""What a merge changes: the logits of two models that run layer by layer, each layer read from disk when it is due."""
+"""The logits of two models that run layer by layer, each layer read from disk when it is needed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class LogitDifference:
     Attributes:
         max_abs: The greatest absolute difference.
         relative: The same, divided by the greatest absolute logit of the unmerged adapter.
-        same_token: The part of positions at which the likeliest next token is the same.
+        same_token: The share of positions at which the likeliest next token is the same.
         n_tokens: Positions compared.
 
     Example:
@@ -84,7 +84,7 @@ def token_sequences(base: BaseModel, texts: Sequence[str] | None, *, trust_remot
         raise ArgumentError(
             "a base with a tokenizer, for check_texts",
             f"{base.name} ({first_sentence(error)})",
-            "Leave check_texts out, or save the tokenizer beside the base.",
+            "Leave check_texts out, or save the tokenizer in the folder of the base.",
         ) from error
     longest = getattr(base.config.get_text_config(), "max_position_embeddings", None) or 512
     ids = [tokenizer(text, truncation=True, max_length=min(longest, 512))["input_ids"] for text in texts]
@@ -96,7 +96,7 @@ def token_sequences(base: BaseModel, texts: Sequence[str] | None, *, trust_remot
 def logits(
     model: nn.Module, read: Callable[[str], torch.Tensor], sequences: Sequence[Sequence[int]]
 ) -> list[torch.Tensor]:
-    """Run an empty model whose weights are read when they are due.
+    """Run an empty model whose weights are read when they are needed.
 
     Args:
         model: A model of transformers, or PEFT's around one, with parameters on the meta device.

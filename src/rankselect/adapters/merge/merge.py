@@ -34,7 +34,7 @@ __all__ = ["MergeReport", "merge_adapter"]
 @final
 @dataclass(frozen=True)
 class MergeReport:
-    """What a merge has done.
+    """The result of a merge.
 
     Attributes:
         out: The merged model's folder.
@@ -42,14 +42,14 @@ class MergeReport:
         base: The base model.
         onto: ``"dequantized"``, ``"original"`` or ``"requantized"``.
         quantization: What the base was quantized to in training: ``"none"``, ``"nf4"`` or ``"int8"``.
-        quantization_source: How that is known.
+        quantization_source: The source of that information.
         n_modules: Modules merged.
         n_replaced: Parameters put in the place of the base's: modules to save, biases.
         n_files: Files of weights.
         untied: Whether tied embeddings had to be written as two weights.
         difference: How far the logits are from those of the unmerged adapter on the base that it was trained on; None
             if not measured.
-        not_measured: Why not, if the measurement was asked for.
+        not_measured: Why not, if the measurement was requested.
 
     Example:
         >>> from rankselect.adapters.merge.logits import LogitDifference
@@ -82,7 +82,7 @@ positions
             f"trained on: {self.quantization} ({self.quantization_source})",
         ]
         if self.n_replaced:
-            lines.append(f"replaced: {self.n_replaced} whole parameters")
+            lines.append(f"replaced: {self.n_replaced} complete parameters")
         if self.untied:
             lines.append("tied embeddings are two weights now, as the adapter changes one of them")
         reason = f" ({self.not_measured})" if self.not_measured else ""
@@ -125,7 +125,7 @@ def merge_adapter(
             patterns) on linear, Conv1D and embedding modules; trained biases and modules to save are put in place.
         out: The folder to write. It must not exist, or be empty.
         base: The folder or hub name of the base model. The one that the adapter names, if left out.
-        onto: ``"dequantized"``: what the quantized base computed with in training; ``"original"``: the base as it was
+        onto: ``"dequantized"``: the weights that the base computed with in training; ``"original"``: the base as it was
             before; ``"requantized"``: dequantized, merged, and quantized again, which makes a 4- or 8-bit folder;
             ``"auto"``: dequantized if the training was on a quantized base, else original.
         quantization: What the base was quantized to in training: ``"none"``, ``"nf4"`` (4 bits with double
@@ -134,13 +134,13 @@ def merge_adapter(
         dtype: The dtype to write in, ``"auto"`` for that of the base. In 16 bits the sums are rounded once more.
         max_shard_size: The size of an output file, for example ``"5GB"``.
         check_texts: Texts on which to compare logits. Four fixed sequences of 32 random tokens, if left out.
-        measure: Compare the logits of what was written with those of PEFT's unmerged adapter, in float32. Both models
+        measure: Compare the logits of the merged model with those of PEFT's unmerged adapter, in float32. Both models
             run with one layer in memory at a time.
         trust_remote_code: Run code that comes with the base model.
         progress: Whether to show a progress bar.
 
     Returns:
-        What was done, and the measured difference of the logits.
+        The result, with the measured difference of the logits.
 
     Raises:
         AdapterError: If the adapter folder is incomplete or damaged, does not fit the base, or is no plain LoRA.
@@ -151,7 +151,7 @@ def merge_adapter(
         MissingExtraError: If weights have to be quantized and bitsandbytes is not installed.
 
     Warns:
-        RankSelectWarning: If nothing says how the adapter was trained, or the logits could not be compared.
+        RankSelectWarning: If it is unknown how the adapter was trained, or the logits could not be compared.
 
     References:
         Hu et al., 2021, LoRA, https://arxiv.org/abs/2106.09685; Dettmers et al., 2023, QLoRA,
@@ -223,13 +223,13 @@ def _base_of(adapter: AdapterFolder) -> str:
 
 
 def _quantized(base: BaseModel, settings: MergeSettings) -> frozenset[str]:
-    """The modules that were quantized in training; each weight must stand by itself in the base's files."""
+    """The modules that were quantized in training; each weight must be a separate tensor in the base's files."""
     quantized = quantized_modules(base, settings.quantization)
     apart = sorted(f"{module}.weight" for module in quantized if f"{module}.weight" not in base.keys)
     if apart and settings.onto != "original":
         raise ModelError(
-            "quantized modules whose weights stand by themselves in the base's files",
-            f"{apart[0]} ({len(apart)} such), which transformers makes from others",
+            "quantized modules whose weights are separate tensors in the base's files",
+            f"{apart[0]} ({len(apart)} such), which transformers builds from others",
             "Load the base with transformers, save it with save_pretrained, and merge onto that.",
         )
     return quantized
@@ -238,7 +238,7 @@ def _quantized(base: BaseModel, settings: MergeSettings) -> frozenset[str]:
 def _measured(
     peft: PeftModel, trained: BaseWeights, merged: MergedWeights, written: StoredWeights, sequences: list[list[int]]
 ) -> tuple[LogitDifference | None, str]:
-    """Compare what was written with the unmerged adapter; a merge is kept even if that cannot be done."""
+    """Compare the merged model with the unmerged adapter; a merge is kept even if that cannot be done."""
     adapter = merged.adapter
 
     def unmerged(name: str) -> torch.Tensor:

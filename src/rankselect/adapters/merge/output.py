@@ -82,7 +82,7 @@ def write_weights(
         folder: Where to.
         merged: The weights.
         model: The merged model, without weights.
-        settings: What has been decided.
+        settings: The settings of the merge.
         quantized: The modules whose weights are written quantized, if the result is requantized.
         max_bytes: The size of a file.
         progress: Whether to show a progress bar.
@@ -93,7 +93,7 @@ def write_weights(
     tied = ties(model)
     keys = [key for key in checkpoint.files if key not in parts]
     for key in tqdm(keys, desc="merging", unit="weight", disable=not progress):
-        if key not in names:  # of parameters that transformers makes itself from several
+        if key not in names:  # of parameters that transformers builds from several
             writer.add(key, _cast(checkpoint.tensor(key), settings.dtype))
             continue
         first, *aliases = names[key]
@@ -112,7 +112,7 @@ def write_weights(
 
 
 def write_config(folder: Path, base: BaseModel, settings: MergeSettings, *, untied: bool) -> None:
-    """Write the base's config with what the merge changed in it, and nothing else."""
+    """Write the base's config with the changes of the merge, and no others."""
     raw: dict[str, Any] = json.loads((base.checkpoint.folder / "config.json").read_text(encoding="utf-8"))
     raw.pop("quantization_config", None)
     for part in _parts(raw):
@@ -128,7 +128,7 @@ def write_config(folder: Path, base: BaseModel, settings: MergeSettings, *, unti
 
 
 def copy_files(folder: Path, base: Path, adapter: Path) -> None:
-    """Copy the tokenizer and what else a model needs from the base, and the adapter's own tokenizer over it."""
+    """Copy the tokenizer and the other files of a model from the base, and the adapter's own tokenizer over it."""
     for source in (base, adapter):
         for file in sorted(source.iterdir()):
             own = source == base or file.name.startswith(("tokenizer", "special_tokens", "added_tokens", "chat_"))

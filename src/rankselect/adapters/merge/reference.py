@@ -1,4 +1,4 @@
-"""The unmerged adapter as PEFT builds it on the base: what a merge has to reproduce, still without base weights."""
+"""The unmerged adapter as PEFT builds it on the base: the model that a merge has to reproduce, without base weights."""
 
 from __future__ import annotations
 
@@ -112,9 +112,9 @@ def _check_shapes(adapter: AdapterFolder, base: BaseModel, module: LoraModule, l
         )
     if name in base.fused or name not in base.keys:
         raise AdapterError(
-            "an adapter of modules whose weights stand by themselves in the base's files",
+            "an adapter of modules whose weights are separate tensors in the base's files",
             f"{name}, "
-            + ("which transformers makes from other weights" if name in base.fused else "which they do not have"),
+            + ("which transformers builds from other weights" if name in base.fused else "which they do not have"),
             "Load the base with transformers, save it with save_pretrained, and merge onto that.",
         )
 

@@ -1,4 +1,4 @@
-"""What an adapter is merged onto: which quantization it was trained with, and which of the three ways is asked for."""
+"""The settings of a merge: the quantization in training, and which of the three ways was requested."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _DTYPES = ("float32", "bfloat16", "float16")
 @final
 @dataclass(frozen=True)
 class MergeSettings:
-    """What has been decided about a merge.
+    """The settings of a merge.
 
     Attributes:
         onto: The way.
         quantization: What the base was quantized to in training.
-        source: How that is known.
+        source: The source of that information.
         load_dtype: The dtype in which the base was loaded before it was quantized; None for that of each tensor.
         dtype: The dtype to write in; None for that of each tensor of the base.
     """
@@ -59,9 +59,9 @@ def decide_settings(
     Args:
         adapter: The adapter, with its training record if it has one.
         base: Its base.
-        onto: What the caller asked for.
-        quantization: What the caller says of the training; None if nothing.
-        dtype: What to write in.
+        onto: The requested way.
+        quantization: The quantization in training according to the caller; None if not given.
+        dtype: The dtype to write in.
 
     Raises:
         UnknownNameError: If `onto` or `quantization` is no such name.
@@ -69,7 +69,7 @@ def decide_settings(
         MissingExtraError: If weights have to be quantized and bitsandbytes is not installed.
 
     Warns:
-        RankSelectWarning: If nothing says how the adapter was trained.
+        RankSelectWarning: If it is unknown how the adapter was trained.
     """
     if onto not in _ONTO:
         raise UnknownNameError("way to merge", onto, _ONTO)
@@ -81,13 +81,13 @@ def decide_settings(
         raise ArgumentError(
             f"a quantization for onto={way!r}",
             f"none ({source})",
-            "Say what the adapter was trained with: quantization='nf4' or 'int8' (--quantization).",
+            "Specify what the adapter was trained with: quantization='nf4' or 'int8' (--quantization).",
         )
     if base.stored != "none" and way == "original":
         raise ArgumentError(
             "a base in full precision for onto='original'",
             f"{base.name}, whose weights are stored quantized",
-            "Give the original as base (--base) and say what the adapter was trained with (--quantization).",
+            "Give the original as base (--base) and specify what the adapter was trained with (--quantization).",
         )
     if trained != "none":
         require_bitsandbytes()
@@ -99,7 +99,7 @@ def dtype_of(dtype: Any) -> torch.dtype | None:
     """A dtype by name; None for ``"auto"``.
 
     Raises:
-        ArgumentError: If it is none to store weights in.
+        ArgumentError: If weights cannot be stored in it.
 
     Example:
         >>> dtype_of("bfloat16"), dtype_of("auto")
@@ -131,9 +131,9 @@ def _trained_on(adapter: AdapterFolder, base: BaseModel, wanted: str | None) -> 
     if recorded is not None:
         return cast("Quantization", recorded), "the training record"
     warnings.warn(
-        f"Nothing says whether {adapter.path} was trained on a quantized base: taken as not quantized. If it was, "
+        f"It is not recorded whether {adapter.path} was trained on a quantized base: assuming not. If it was, "
         "pass quantization='nf4' or 'int8' (--quantization).",
         RankSelectWarning,
         stacklevel=4,
     )
-    return "none", "not recorded, taken as not quantized"
+    return "none", "not recorded, assumed not to be quantized"

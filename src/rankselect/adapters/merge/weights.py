@@ -56,7 +56,7 @@ class StoredWeights:
             raise ModelError(
                 "a model with all of its weights",
                 f"none for {name} in {self.checkpoint.folder}",
-                "The checkpoint is incomplete, or of another architecture than its config says.",
+                "The checkpoint is incomplete, or of another architecture than its config.",
             )
         key = self.keys[name]
         tensor = self.checkpoint.tensor(key)
@@ -68,7 +68,7 @@ class StoredWeights:
         expected = tuple(_shape_holder(self.model, name).shape)
         if tuple(tensor.shape) != expected:
             raise ModelError(
-                f"{name} of shape {expected}, as the config says",
+                f"{name} of shape {expected}, as in the config",
                 f"{tuple(tensor.shape)} in {self.checkpoint.folder}",
                 "Config and weights are of different models: copy or download the model again.",
             )
