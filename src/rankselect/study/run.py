@@ -48,7 +48,7 @@ class Run:
 
     @property
     def id(self) -> str:
-        """The run's name: kind, arm and seed, and for a grid run also the grid point."""
+        """The name of the run, from kind, arm and seed, and for a grid run also the grid point."""
         name = f"{self.kind}.{self.arm}.seed{self.seed}"
         return name if self.kind == "final" else f"{name}.lr{self.learning_rate:g}.alpha{self.alpha_ratio:g}"
 

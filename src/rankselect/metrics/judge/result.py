@@ -100,7 +100,7 @@ class JudgeResult:
 
     @property
     def n_first_preferred(self) -> int:
-        """How many verdicts preferred the answer shown first: about half of `n_preferences` without position bias."""
+        """The number of verdicts for the first answer, about half of `n_preferences` without position bias."""
         return sum(verdict.choice == "first" for verdict in self.verdicts)
 
     @property
