@@ -168,5 +168,5 @@ def test_a_class_or_a_plug_in_of_another_kind_is_refused(resolve, made, name):
 )
 def test_the_checks_of_contracts_take_names_and_refuse_classes(check, name, kind):
     check(name)
-    with pytest.raises(rs.ArgumentError, match=rf"got the class {kind.__name__}\. Create an instance"):
+    with pytest.raises(rs.errors.ArgumentError, match=rf"got the class {kind.__name__}\. Create an instance"):
         check(kind)

@@ -104,10 +104,30 @@ def test_a_budget_below_the_smallest_step(model, plan):
         rs.largest_fit(model, plan, 100_000, by="ranks", length=64)
 
 
+@pytest.mark.parametrize(
+    ("text", "n_bytes"),
+    [
+        ("1MB", 10**6),
+        ("1 MiB", 2**20),
+        ("1024kib", 2**20),
+        ("1000 kB", 10**6),
+        ("0.001gb", 10**6),
+        (" 1000000B ", 10**6),
+    ],
+)
+def test_a_budget_as_people_write_it(model, plan, text, n_bytes):
+    assert rs.largest_fit(model, plan, text, length=64) == rs.largest_fit(model, plan, n_bytes, length=64)
+
+
 def test_bad_arguments(model, plan):
-    for budget in (0, -1, float("nan"), float("inf"), True):
-        with pytest.raises(rs.errors.ArgumentError, match="a positive number of bytes as budget"):
+    for budget in (0, -1, float("nan"), float("inf"), True, "much", "8 cores", "-8GB", None, [8]):
+        with pytest.raises(rs.errors.ArgumentError, match="a size as budget, got .* a text like '24GB' or '24GiB'"):
             rs.largest_fit(model, plan, budget)
+    for budget in (24, 80.0, "16", "24 b"):
+        with pytest.raises(rs.errors.ArgumentError):
+            rs.largest_fit(model, plan, budget)
+    with pytest.raises(rs.errors.ArgumentError, match="got 24. Did you mean '24GB'"):
+        rs.largest_fit(model, plan, 24)
     with pytest.raises(rs.errors.ArgumentError, match="no batch_size where the batch is what is sought, got 2"):
         rs.largest_fit(model, plan, 1e9, batch_size=2)
     with pytest.raises(rs.errors.UnknownNameError, match=r"'rank'\. Did you mean ranks\?"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, final
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["Fit", "largest_fit"]
 
 _LARGEST_BATCH = 2**20
+_TOO_SMALL = 4096
+_UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(b|[kmgt]b|[kmg]ib)", re.IGNORECASE)
 _STRAIGHT = 3  # estimates along a straight line between two halvings
 
 
@@ -55,7 +59,7 @@ class Fit:
 def largest_fit(
     model: nn.Module,
     plan: RankPlan,
-    budget_bytes: float,
+    budget_bytes: float | str,
     *,
     by: Literal["batch_size", "ranks"] = "batch_size",
     **settings: Any,
@@ -65,14 +69,16 @@ def largest_fit(
     Args:
         model: The base model, on any device, also the meta device.
         plan: The ranks.
-        budget_bytes: What the step may take. Leave some of the device's memory for what is not counted: the CUDA
-            context, and gaps between blocks.
+        budget_bytes: The memory that the step may take, in bytes or as a text like ``"24GB"`` (10⁹ bytes) or
+            ``"24GiB"`` (2³⁰ bytes). Leave some of the device's memory for what is not counted: the CUDA context, and
+            gaps between blocks.
         by: ``"batch_size"``: the plan as it is, and as many rows as fit. ``"ranks"``: the batch as it is, and all
             ranks multiplied by the greatest number that fits, which can be below or above 1.
         **settings: The other settings of the step, as `rankselect.memory.step.TrainingStep` takes them.
 
     Raises:
-        ArgumentError: If the budget is not a positive number, or a setting is out of range.
+        ArgumentError: If the budget is not a positive size, or so small that its unit seems to be missing; or if a
+            setting is out of range.
         OutOfMemoryError: If the smallest step does not fit; it says how much is needed, and what would save most.
         UnknownNameError: If `by`, or a setting, is none of those known.
         PlanMismatchError: If the plan is for another model.
@@ -86,8 +92,7 @@ def largest_fit(
         >>> found.plan.trainable_parameters < plan.trainable_parameters, found.estimate.peak <= 700_000
         (True, True)
     """
-    if isinstance(budget_bytes, bool) or not (math.isfinite(budget_bytes) and budget_bytes > 0):
-        raise ArgumentError("a positive number of bytes as budget", repr(budget_bytes), "Give the bytes that are free.")
+    budget_bytes = _in_bytes(budget_bytes)
     if by == "ranks":
         return _largest_ranks(model, plan, budget_bytes, TrainingStep(**settings))
     if by != "batch_size":
@@ -99,6 +104,19 @@ def largest_fit(
             'Leave it out, or fit by="ranks".',
         )
     return _largest_batch(model, plan, budget_bytes, TrainingStep(**settings))
+
+
+def _in_bytes(size: float | str) -> float:
+    """Convert a size, as people write it, to bytes."""
+    if isinstance(size, str) and (match := _SIZE.fullmatch(size.strip())):
+        size = float(match[1]) * _UNITS[match[2].lower()]
+    if isinstance(size, bool) or not isinstance(size, (int, float)) or not (math.isfinite(size) and size > 0):
+        raise ArgumentError("a size as budget", repr(size), "Give bytes, or a text like '24GB' or '24GiB'.")
+    if size < _TOO_SMALL:
+        raise ArgumentError(
+            "a budget in bytes", repr(size), f"Did you mean '{size:g}GB'? No training step fits in {size:g} bytes."
+        )
+    return size
 
 
 def _largest_batch(model: nn.Module, plan: RankPlan, budget: float, step: TrainingStep) -> Fit:
