@@ -44,7 +44,7 @@ def quick(example, monkeypatch):
     monkeypatch.setattr(example, "EMBEDDED_SIZE", example.EMBEDDED_SIZE | TINY)
     monkeypatch.setattr(example, "REAL_SIZE", TINY)
     monkeypatch.setattr(base_model, "small_phi", partial(small_phi, steps=0))
-    monkeypatch.setattr(example, "show_only_our_news", lambda: None)
+    monkeypatch.setattr(example, "configure_messages", lambda: None)
     monkeypatch.setattr(example.torch, "set_num_threads", lambda number: None)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     return example
@@ -55,7 +55,7 @@ def dry_run(example):
     with pytest.MonkeyPatch.context() as patch:
         said = []
         patch.setattr("builtins.print", lambda *parts: said.append(" ".join(map(str, parts))))
-        patch.setattr(example, "show_only_our_news", lambda: None)
+        patch.setattr(example, "configure_messages", lambda: None)
         patch.setenv("HF_HUB_OFFLINE", "1")
         example.main(["--preset", "phi2", "--dry-run"])
     return "\n".join(said)
@@ -87,19 +87,19 @@ def test_the_dry_run_predicts_memory_that_grows_with_the_rank(dry_run):
 def test_the_dry_run_invents_no_intrinsic_dimensions(dry_run):
     (line,) = (line.split() for line in dry_run.splitlines() if line.startswith("per-layer-id"))
     assert line[1:] == ["?", "?", "?", "?", "0.71", "?", "?"]
-    assert "0.71 % means a mean rank of 8.3" in dry_run
+    assert "0.71 % corresponds to a mean rank of 8.3" in dry_run
     assert "2,779,683,840 parameters" in dry_run
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--model", "some/model"], "--model and --data go together"),
-        (["--data", "rows.jsonl"], "--model and --data go together"),
+        (["--model", "some/model"], "--model and --data together"),
+        (["--data", "rows.jsonl"], "--model and --data together"),
         (["--preset", "embedded", "--data", "rows.jsonl"], "has its own model and data"),
-        (["--test", "rows.jsonl"], "--test goes with --data"),
-        (["--dry-run"], "--dry-run goes with --preset phi2"),
-        (["--preset", "phi2", "--dry-run", "--model", "x", "--data", "y"], "--dry-run goes with --preset phi2"),
+        (["--test", "rows.jsonl"], "--test requires --data"),
+        (["--dry-run"], "--dry-run requires --preset phi2"),
+        (["--preset", "phi2", "--dry-run", "--model", "x", "--data", "y"], "--dry-run requires --preset phi2"),
         (["--seeds", "0"], "at least 1"),
         (["--preset", "phi3"], "invalid choice: 'phi3'"),
     ],
@@ -141,7 +141,7 @@ def test_everything_from_the_model_to_the_report(quick, capsys, monkeypatch, tmp
     assert "judge" in results.rankings
     assert (results.folder / "report.html").is_file()
     assert str(results.verdict()) in said
-    assert "seeds, questions and steps are too few" in said
+    assert "too few seeds, questions and steps" in said
     assert all(arm in said for arm in ARMS)
 
     units = {path: path.stat().st_mtime_ns for path in (results.folder / "units").iterdir()}
@@ -150,7 +150,7 @@ def test_everything_from_the_model_to_the_report(quick, capsys, monkeypatch, tmp
 
 
 def test_a_model_and_rows_of_your_own(quick, tmp_path):
-    options = quick.parsed(["--model", "x", "--data", "rows.jsonl", "--out", str(tmp_path), "--seeds", "2"])
+    options = quick.parse(["--model", "x", "--data", "rows.jsonl", "--out", str(tmp_path), "--seeds", "2"])
     config = quick.config_of(options)
     assert (config.model, config.train, config.test) == ("x", "rows.jsonl", None)
     assert config.seeds == (0, 1)
@@ -159,7 +159,7 @@ def test_a_model_and_rows_of_your_own(quick, tmp_path):
 
 def test_the_presets_are_one_study_in_two_sizes(quick, tmp_path):
     own = ["--preset", "phi2", "--data", "train.jsonl", "--test", "test.jsonl", "--out", str(tmp_path)]
-    large, small = (quick.config_of(quick.parsed(arguments)) for arguments in (own, []))
+    large, small = (quick.config_of(quick.parse(arguments)) for arguments in (own, []))
     assert (large.model, large.train, large.test) == ("microsoft/phi-2", "train.jsonl", "test.jsonl")
     assert "questeval" in large.metrics
     assert large.seeds == (0, 1, 2)

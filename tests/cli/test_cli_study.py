@@ -177,8 +177,8 @@ def test_a_single_question_without_a_correct_answer_still_gives_a_report(run, mo
     options = [*quick, "--max-new-tokens", "2", "--metric", "exact-match", "--n-test", "1", "--out", tmp_path / "study"]
     result = run("study", model, *sources, *arms, *options, "--json")
     assert result.exit_code == 0, result.output
-    assert "1 question: how far scores would move" in " ".join(result.stderr.split())
-    assert "one question cannot show any" in (tmp_path / "study" / "report.md").read_text(encoding="utf-8")
+    assert "1 question: how much the scores depend" in " ".join(result.stderr.split())
+    assert "one question cannot show a difference" in (tmp_path / "study" / "report.md").read_text(encoding="utf-8")
     document = json.loads(result.stdout)
     assert document["summary"][1]["exact-match"] == 0
     assert document["summary"][1]["exact-match_low"] is None
@@ -205,7 +205,9 @@ def test_a_verdict_that_fails_is_reported_with_the_other_results(run, finished, 
     monkeypatch.setattr(rs.StudyResults, "verdict", broken)
     result = run(*finished[1])
     assert result.exit_code == 0
-    assert "There is no verdict: it failed with ZeroDivisionError: of nothing." in " ".join(result.stderr.split())
+    assert "There is no verdict: computing it failed with ZeroDivisionError: of nothing." in " ".join(
+        result.stderr.split()
+    )
     assert len(json.loads(result.stdout)["summary"]) == 3
 
 

@@ -19,7 +19,7 @@ from study.synthetic_study import ARMS, change, fail, write_synthetic_study
 
 FEW = tuple(arm for arm in ARMS if arm.name in {"base", "rank-1", "rank-6"})
 SMALL = {"arms": FEW, "seeds": (0, 1), "n_questions": 6, "dropout_too": False, "profile": False}
-ONE = "1 question: how far scores would move with another is not known."
+ONE = "1 question: how much the scores depend on the choice of the question is unknown."
 
 
 def degenerate(folder, **values):
@@ -58,9 +58,9 @@ def written(results):
         ),
         (
             {"level": 0.0, "n_questions": 1},
-            "The choice makes no difference that this study could show: use base, the cheapest.",
+            "This study shows no difference between the arms: use base, the cheapest.",
             "base scores best: token-f1 0.",
-            "rank-6 against rank-1: token-f1 +0, no difference shown; one question cannot show any",
+            "rank-6 against rank-1: token-f1 +0, no difference shown; one question cannot show a difference",
         ),
     ],
 )
@@ -86,7 +86,7 @@ def test_another_metric_decides_where_the_first_ties(tmp_path):
         scores["dropout_off"]["token-f1"] = [0.0] * 40
         change(folder, path.stem, scores=scores)
     verdict = StudyResults.load(folder).verdict()
-    assert verdict.headline.startswith("Use rank-6: token-f1 shows no difference among the arms, but questeval-cloze")
+    assert verdict.headline.startswith("Use rank-6: token-f1 shows no difference between the arms, but questeval-cloze")
     assert verdict.reasons[0] == "All arms score the same: token-f1 0 (95 % interval 0 to 0)."
 
 
@@ -101,18 +101,23 @@ def test_two_arms_alike_are_said_to_be_and_the_others_are_compared(tmp_path):
 
 def test_one_question_is_reported_without_intervals(tmp_path):
     texts = written(degenerate(tmp_path / "study", n_questions=1))
-    for said in (ONE, "one question cannot show any", "There are no intervals", "one question: there is no interval"):
+    for said in (
+        ONE,
+        "one question cannot show a difference",
+        "There are no intervals",
+        "one question: there is no interval",
+    ):
         assert said in texts["report.md"]
-    assert "The line across is base." in texts["report.md"]
+    assert "Horizontal line: base." in texts["report.md"]
     assert " to " not in "".join(re.findall(r"\*\*[\d.]+\*\*: token\\-f1 of .*", texts["report.md"]))
 
 
 def test_a_training_that_diverged_leaves_the_others_to_be_seen(tmp_path):
     texts = written(degenerate(tmp_path / "study", worst_loss=700.0))
-    assert "Too large to be drawn: rank-6." in texts["report.md"]
+    assert "Too large for the figure: rank-6." in texts["report.md"]
     assert "the scores are too large to compare" in texts["report.md"]
     assert "1.01e+304" in texts["report.md"]
-    assert "Too large to be drawn" in written(degenerate(tmp_path / "two", arms=FEW[:2], worst_loss=700.0))["report.md"]
+    assert "Too large for the figure" in written(degenerate(tmp_path / "two", arms=FEW[:2], worst_loss=700.0))["report.md"]
 
 
 def test_an_arm_scored_by_one_metric_only_takes_part_where_it_can(tmp_path):
@@ -138,7 +143,7 @@ def test_everything_else_is_written_if_the_verdict_fails(tmp_path, monkeypatch, 
     monkeypatch.setattr("rankselect.study.analysis.results.reach_verdict", broken)
     with caplog.at_level(logging.DEBUG, "rankselect"):
         texts = written(results)
-    said = "There is no verdict: it failed with ZeroDivisionError: nobody knows. Everything else is here."
+    said = "There is no verdict: computing it failed with ZeroDivisionError: nobody knows. The other results are not affected."
     document = json.loads(texts["results.json"])
     assert document["verdict"]["headline"] == said
     assert document["verdict"]["arm"] is None

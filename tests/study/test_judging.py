@@ -40,7 +40,7 @@ def test_the_ranking_is_in_the_results_and_in_the_report(folder):
     write_report(again, folder)
     page = (folder / "report.md").read_text(encoding="utf-8")
     assert "By judge" in page
-    assert f"{len(found.comparisons)} comparisons of two answers, asked in both orders" in page
+    assert f"{len(found.comparisons)} comparisons of two answers, judged in both orders" in page
 
 
 def test_every_seed_is_judged_each_on_its_questions(folder):

@@ -51,9 +51,9 @@ def test_what_has_nothing_to_choose_from_is_not_tried(rates, ratios, status):
 @pytest.mark.parametrize(
     ("rate", "ratio", "warn"),
     [
-        (1e-3, 2.0, "learning rate 0.001 is the least of its grid: widen it; alpha ratio 2 is the least of its grid: widen it"),
-        (1e-1, 4.0, "learning rate 0.1 is the greatest of its grid: widen it"),
-        (1e-2, 8.0, "alpha ratio 8 is the greatest of its grid: widen it"),
+        (1e-3, 2.0, "learning rate 0.001 is the smallest in its grid: extend the grid; alpha ratio 2 is the smallest in its grid: extend the grid"),
+        (1e-1, 4.0, "learning rate 0.1 is the largest in its grid: extend the grid"),
+        (1e-2, 8.0, "alpha ratio 8 is the largest in its grid: extend the grid"),
         (1e-2, 4.0, ""),
     ],
 )  # fmt: skip
@@ -66,7 +66,7 @@ def test_a_choice_at_the_edge_of_its_grid_is_warned_of(rate, ratio, warn):
 
 def test_a_grid_of_two_has_edges_only():
     (row,) = [row for row in grid_points(files(ratios=(8,), chosen={"a": (1e-2, 8.0)})) if row.chosen]
-    assert row.warn == "learning rate 0.01 is the greatest of its grid: widen it"
+    assert row.warn == "learning rate 0.01 is the largest in its grid: extend the grid"
 
 
 def test_the_caveats_name_what_failed_is_damaged_or_missing():
@@ -78,9 +78,9 @@ def test_the_caveats_name_what_failed_is_damaged_or_missing():
     ]
     found = study_caveats(files(runs=[*final, *failed], damaged=("one.json", "two.json")), rows)
     assert found == [
-        "a has results of 1 of 2 seeds.",
-        "b has results of 0 of 2 seeds.",
-        "2 units failed: final.b.seed3, final.b.seed11.",
-        "2 units are damaged: one.json, two.json.",
+        "a has results for 1 of 2 seeds.",
+        "b has results for 0 of 2 seeds.",
+        "2 runs failed: final.b.seed3, final.b.seed11.",
+        "2 run files are damaged: one.json, two.json.",
         "a, b: too narrow.",
     ]

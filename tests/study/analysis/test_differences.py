@@ -83,7 +83,7 @@ def test_only_common_seeds_are_compared():
     other = ArmScores("b", F1, {0: np.array([0.0, 0.0]), 2: np.array([9.0, 9.0])})
     found = arm_difference(one, other)
     assert (found.difference, found.n_seeds) == (0.5, 1)
-    assert found.note == "one seed: the luck of a training is not in the interval"
+    assert found.note == "one seed: the interval does not include the variation between seeds"
     assert arm_difference(one, ArmScores("c", F1, {7: np.array([0.0, 1.0])})) is None
 
 
@@ -98,12 +98,12 @@ def test_one_question_has_no_interval_and_says_so():
     found = arm_difference(arm("a", [0.5], [0.75]), arm("b", [0.25], [0.25]))
     assert (found.difference, found.low, found.high, found.detectable) == (0.375, None, None, None)
     assert (found.same, found.note) == (False, "one question: there is no interval")
-    assert str(found) == "a against b: token-f1 +0.375, no difference shown; one question cannot show any"
+    assert str(found) == "a against b: token-f1 +0.375, no difference shown; one question cannot show a difference"
 
 
 def test_few_questions_show_nothing_however_clear():
     found = arm_difference(arm("a", [1.0] * 5), arm("b", [0.0] * 5))
-    assert (found.shown, found.same, found.why_unknown) == (False, False, "so few questions cannot show any")
+    assert (found.shown, found.same, found.why_unknown) == (False, False, "too few questions to show a difference")
     assert arm_difference(arm("a", [1.0] * 6), arm("b", [0.0] * 6)).shown
 
 
@@ -198,9 +198,7 @@ def clear(shifts):
     ]
 
 
-CHEAPEST_OF_TWO = (
-    "Use middle: with 50 trainable parameters it is the cheapest of the 2 arms among which no difference is shown."
-)
+CHEAPEST_OF_TWO = "Use middle: with 50 trainable parameters, it is the cheapest of the 2 arms that are not shown to be worse than the best."
 COSTS = {"small": 10, "middle": 50, "large": 100}
 
 
@@ -210,7 +208,7 @@ COSTS = {"small": 10, "middle": 50, "large": 100}
         (
             {"small": 0, "middle": 0, "large": 0},
             "small",
-            "The choice makes no difference that this study could show: use small, the cheapest.",
+            "This study shows no difference between the arms: use small, the cheapest.",
         ),
         ({"small": -0.1, "middle": -0.1, "large": 0}, "large", "Use large: every other arm scores worse."),
         (
@@ -230,7 +228,9 @@ def test_the_verdict_in_words(shifts, choice, headline):
 
 
 LEVEL = {"small": 0, "middle": 0, "large": 0}
-TWO_TELL = "Use large: scores shows no difference among the arms, but scores and scores show cheaper ones to be worse."
+TWO_TELL = (
+    "Use large: scores shows no difference between the arms, but scores and scores show that cheaper arms are worse."
+)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ TWO_TELL = "Use large: scores shows no difference among the arms, but scores and
         (
             [{"small": -0.1, "middle": 0, "large": 0}],
             "middle",
-            "Use middle: scores shows no difference among the arms, but scores shows cheaper ones to be worse.",
+            "Use middle: scores shows no difference between the arms, but scores shows that cheaper arms are worse.",
         ),
         (
             [{"small": -0.1, "middle": 0, "large": 0}, LEVEL, {"small": 0.2, "middle": -0.1, "large": 0}],
@@ -249,9 +249,9 @@ TWO_TELL = "Use large: scores shows no difference among the arms, but scores and
         (
             [{"small": 0, "middle": 0, "large": -0.1}],
             "small",
-            "Use small: scores shows no difference among the arms, scores shows others to be worse.",
+            "Use small: scores shows no difference between the arms, but scores shows that other arms are worse.",
         ),
-        ([LEVEL], "small", "The choice makes no difference that this study could show: use small, the cheapest."),
+        ([LEVEL], "small", "This study shows no difference between the arms: use small, the cheapest."),
     ],
 )
 def test_further_metrics_tell_apart_what_the_first_does_not(further, choice, headline):
@@ -283,7 +283,7 @@ def test_a_further_metric_is_asked_of_the_arms_that_are_left():
     first, further = {"small": -0.1, "middle": 0, "large": 0.001}, {"small": 0, "middle": -0.1, "large": 0}
     verdict = reach_verdict(clear(first), COSTS, (), [clear(further)])
     assert verdict.headline == (
-        "Use large: token-f1 shows no difference among 2 arms, but token-f1 shows cheaper ones to be worse."
+        "Use large: token-f1 shows no difference between 2 arms, but token-f1 shows that cheaper arms are worse."
     )
 
 
@@ -291,7 +291,7 @@ def test_of_equally_cheap_arms_the_best_is_used():
     for name in ("small", "middle", "large"):
         shifts = {each: 0.002 * (each == name) for each in LEVEL}
         verdict = reach_verdict(clear(shifts), dict.fromkeys(LEVEL, 7), ())
-        assert verdict.headline.startswith("The choice makes no difference")
+        assert verdict.headline.startswith("This study shows no difference")
         assert verdict.arm == max(clear(shifts), key=lambda each: each.estimate().mean).arm
 
 
@@ -313,7 +313,10 @@ def test_of_equally_cheap_arms_that_a_further_metric_leaves_its_best_is_used():
 )
 def test_the_verdict_says_what_the_choice_costs(cost, few, times):
     verdict = reach_verdict(clear({"small": -0.1, "middle": 0, "large": 0.001}), {**COSTS, "middle": cost}, ())
-    assert verdict.headline == f"Use middle: {few} it is the cheapest of the 2 arms among which no difference is shown."
+    assert (
+        verdict.headline
+        == f"Use middle: {few}, it is the cheapest of the 2 arms that are not shown to be worse than the best."
+    )
     told = f"large has {times} times as many trainable parameters as middle."
     assert [each for each in verdict.reasons if "times as many" in each] == [told] * (times is not None)
 
@@ -325,7 +328,7 @@ def test_what_could_not_be_shown_is_told_with_the_number_of_seeds():
     apart = [ArmScores(name, F1, {seed: np.array([0.1, 0.5, 0.4])}) for seed, name in enumerate(("a", "b"))]
     verdict = reach_verdict(apart, {"a": 1, "b": 2}, ())
     assert verdict.caveats == (
-        "1 seed: the luck of a training is not in the intervals.",
+        "1 seed: the intervals do not include the variation between seeds.",
         "b has no seed in common with a.",
     )
 
@@ -357,7 +360,7 @@ def test_equal_arms_seldom_differ_by_further_metrics(monkeypatch):
     for _ in range(n):
         first, *further = (study(generator, luck=0.03) for _ in range(3))
         verdict = reach_verdict(first, {each.arm: 1 for each in first}, (), further)
-        told += any("Of these arms" in reason for reason in verdict.reasons)
+        told += any("Of the remaining arms" in reason for reason in verdict.reasons)
     assert told / n <= 0.07
 
 
@@ -369,4 +372,4 @@ def test_a_verdict_needs_two_arms():
 def test_the_verdict_warns_of_few_seeds():
     arms = study(np.random.default_rng(0), n_seeds=1)
     caveats = reach_verdict(arms, {each.arm: 1 for each in arms}, ()).caveats
-    assert "1 seed: the luck of a training is not in the intervals." in caveats
+    assert "1 seed: the intervals do not include the variation between seeds." in caveats

@@ -86,6 +86,6 @@ def test_a_verdict_that_fails_says_how_in_one_line():
     def broken():
         raise ZeroDivisionError("nobody\n  knows")
 
-    said = "There is no verdict: it failed with ZeroDivisionError: nobody knows. Everything else is here."
+    said = "There is no verdict: computing it failed with ZeroDivisionError: nobody knows. The other results are not affected."
     assert verdict_or_error(broken) == Verdict(None, said)
     assert verdict_or_error(lambda: Verdict("a", "Use a.")) == Verdict("a", "Use a.")

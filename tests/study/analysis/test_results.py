@@ -125,9 +125,9 @@ def test_the_grid_says_what_was_chosen_and_warns_at_its_edge(whole):
     assert len(grid) == 18
     chosen = grid[grid["chosen"]].set_index("arm")
     assert chosen["learning_rate"].to_dict() == dict.fromkeys(whole.arms[1:], 3e-4) | {"rank-1": 1e-3}
-    assert chosen.loc["rank-1", "warn"] == "learning rate 0.001 is the greatest of its grid: widen it"
+    assert chosen.loc["rank-1", "warn"] == "learning rate 0.001 is the largest in its grid: extend the grid"
     assert (grid["warn"] != "").sum() == 1
-    assert "rank-1: learning rate 0.001 is the greatest of its grid: widen it." in whole.verdict().caveats
+    assert "rank-1: learning rate 0.001 is the largest in its grid: extend the grid." in whole.verdict().caveats
 
 
 def test_the_rankings(whole):
@@ -161,7 +161,7 @@ def test_differences_are_against_the_control_unless_another_arm_is_named(whole):
     assert table.loc["base", "outcome"] == "worse"
     assert table.loc["per-layer-id", "outcome"] == "no difference shown"
     assert table.loc["per-layer-id", "detectable"] > 0
-    assert table.loc["per-layer-id", "says"].endswith("would be in 4 of 5 such studies")
+    assert "smallest detectable difference: " in table.loc["per-layer-id", "says"]
     summary = whole.summary.set_index("arm")["token-f1"]
     assert table.loc["base", "difference"] == pytest.approx(summary["base"] - summary["id-control"])
     losses = whole.differences("test_loss", "base").set_index("arm")
@@ -223,8 +223,8 @@ def test_a_damaged_run_is_named_and_the_rest_counts(folder):
     assert "which is not JSON" in results.damaged["final.rank-6.seed1.json"]
     assert results.summary.set_index("arm").loc["rank-6", "seeds"] == 2
     caveats = results.verdict().caveats
-    assert "rank-6 has results of 2 of 3 seeds." in caveats
-    assert "1 unit is damaged: final.rank-6.seed1.json." in caveats
+    assert "rank-6 has results for 2 of 3 seeds." in caveats
+    assert "1 run file is damaged: final.rank-6.seed1.json." in caveats
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,9 @@ def test_a_study_that_has_only_begun_has_empty_tables(folder):
 def test_scores_of_one_seed_say_so(tmp_path):
     write_synthetic_study(tmp_path / "results", arms=ARMS[:3], seeds=(5,), n_questions=8)
     results = StudyResults.load(tmp_path / "results")
-    assert set(results.differences("token-f1")["note"]) == {"one seed: the luck of a training is not in the interval"}
+    assert set(results.differences("token-f1")["note"]) == {
+        "one seed: the interval does not include the variation between seeds"
+    }
 
 
 def test_the_same_scores_with_every_seed_are_no_more_evidence(folder):

@@ -154,9 +154,9 @@ def test_figures_and_tables_say_what_they_show(full):
 
 def test_what_was_measured_is_in_the_tables(full):
     words = Page(full[1]).words
-    for said in ("0.0471 %", "0.0861 %", "6 to 14 (mean 10.1)", "Results with dropout left on", "By judge"):
+    for said in ("0.0471 %", "0.0861 %", "6 to 14 (mean 10.1)", "Results with dropout on", "By judge"):
         assert said in words
-    assert words.count("smallest difference that could have been shown:") >= 3
+    assert words.count("smallest detectable difference:") >= 3
     results = StudyResults.load(full[0])
     for row in results.differences("token-f1").to_dict("records"):
         assert f"{row['difference']:+.3f}" in words
@@ -172,7 +172,7 @@ def test_a_study_of_little_has_a_report(tmp_path):
     assert "dropout left on" not in words
     assert "one seed" in words.lower()
     assert "Rank of each layer" in words
-    assert "What failed" not in words
+    assert "Failed runs" not in words
 
 
 def test_runs_that_failed_or_are_damaged_are_named(tmp_path):
@@ -181,7 +181,7 @@ def test_runs_that_failed_or_are_damaged_are_named(tmp_path):
     fail(folder, "grid.id-control.seed0.lr0.001.alpha8", "no luck")
     damage(folder, "final.id-control.seed1")
     words = Page(report_of(folder)).words
-    assert "What failed" in words
+    assert "Failed runs" in words
     assert "final.per-layer-id.seed1 failed expected <memory>, got none. Buy some." in words
     assert "final.id-control.seed1.json damaged" in words
     assert "failed: no luck" in words

@@ -1,1 +1,1 @@
-"""What the numbers of a study say: scores, differences, verdict, with intervals over seeds and questions."""
+"""The analysis of a study: scores, differences and the verdict, with intervals over seeds and questions."""

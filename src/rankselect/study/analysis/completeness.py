@@ -1,4 +1,4 @@
-"""How far a study got: every point of its grids, and what its scores do not say."""
+"""How complete a study is: every grid point, and caveats about missing, failed or damaged runs."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class GridPoint:
         seed: The seed with which it was trained.
         learning_rate: The learning rate.
         alpha_ratio: Alpha divided by rank.
-        status: ``"done"``, ``"failed"``, ``"missing"`` (not done yet, or damaged), or ``"not tried"``, where there was
-            nothing to choose from.
+        status: ``"done"``, ``"failed"``, ``"missing"`` (not executed yet, or damaged), or ``"not tried"`` if the grid
+            has only one point.
         validation_loss: Mean loss on the validation rows, nats per token; None if there is none.
-        chosen: Whether the arm is trained with it.
-        warn: Says if a chosen value is the least or greatest of several: a better one may lie beyond.
+        chosen: Whether the arm's final runs use this point.
+        warn: A warning if a chosen value is at the edge of its grid: a better value may be outside.
         error: Why it failed.
     """
 
@@ -44,7 +44,7 @@ class GridPoint:
 
 
 def grid_points(files: StudyFiles) -> Iterator[GridPoint]:
-    """Each point of each arm's grid."""
+    """Iterate over all points of all arms' grids."""
     config = files.config
     done = {
         (result.run.arm, result.run.learning_rate, result.run.alpha_ratio): result
@@ -72,12 +72,12 @@ def grid_points(files: StudyFiles) -> Iterator[GridPoint]:
 def _edges(grid: Sequence[Hyperparameters], choice: Hyperparameters) -> Iterator[str]:
     for name, value, values in zip(choice._fields, choice, zip(*grid, strict=True), strict=False):
         if len(set(values)) > 1 and value in (min(values), max(values)):
-            end = "greatest" if value == max(values) else "least"
-            yield f"{name.replace('_', ' ')} {value:g} is the {end} of its grid: widen it"
+            end = "largest" if value == max(values) else "smallest"
+            yield f"{name.replace('_', ' ')} {value:g} is the {end} in its grid: extend the grid"
 
 
 def study_caveats(files: StudyFiles, grid: Sequence[GridPoint]) -> list[str]:
-    """A sentence for each: runs that failed, are damaged or missing, and choices at the edge of a grid.
+    """Return a sentence for each problem: failed, damaged or missing runs, and choices at the edge of a grid.
 
     Args:
         files: The study's files.
@@ -89,13 +89,13 @@ def study_caveats(files: StudyFiles, grid: Sequence[GridPoint]) -> list[str]:
     for arm in files.config.arms:
         n_done = len({seed for name, seed in done if name == arm.name})
         if n_done < n_seeds:
-            found.append(f"{arm.name} has results of {n_done} of {n_seeds} seeds.")
+            found.append(f"{arm.name} has results for {n_done} of {n_seeds} seeds.")
     failed = [each.run.id for each in files.runs if each.status == "failed"]
     if failed:
-        found.append(f"{_runs(failed)} failed: {', '.join(failed)}.")
+        found.append(f"{_counted(failed, 'run')} failed: {', '.join(failed)}.")
     if files.damaged:
         are = "is" if len(files.damaged) == 1 else "are"
-        found.append(f"{_runs(files.damaged)} {are} damaged: {', '.join(files.damaged)}.")
+        found.append(f"{_counted(files.damaged, 'run file')} {are} damaged: {', '.join(files.damaged)}.")
     warned: dict[str, list[str]] = {}
     for point in grid:
         if point.warn:
@@ -103,5 +103,5 @@ def study_caveats(files: StudyFiles, grid: Sequence[GridPoint]) -> list[str]:
     return [*found, *(f"{', '.join(arms)}: {warn}." for warn, arms in sorted(warned.items()))]
 
 
-def _runs(names: Collection[str]) -> str:
-    return f"{len(names)} unit{'s' * (len(names) > 1)}"
+def _counted(names: Collection[str], what: str) -> str:
+    return f"{len(names)} {what}{'s' * (len(names) > 1)}"

@@ -1,4 +1,4 @@
-"""An average over seeds and questions, and how far it would move with other seeds and other questions."""
+"""Averages over seeds and questions, with their uncertainty over both."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CrossedEstimate", "MeanSquares", "crossed_estimate", "detectable_difference", "mean_squares"]
 
-_LARGE = np.errstate(over="ignore", invalid="ignore")  # of scores too large to be squared nothing is estimated
+_LARGE = np.errstate(over="ignore", invalid="ignore")  # scores too large to be squared give no estimate
 
 
 @final
@@ -27,9 +27,9 @@ class CrossedEstimate:
 
     Attributes:
         mean: The average.
-        stderr: Its standard error over the choice of seeds and of questions. Of one seed, it is that over questions
-            alone. None if it is not known: there is one question, or scores are too large to be squared.
-        df: The degrees of freedom of `stderr`: few if it is the few seeds that decide it.
+        stderr: Its standard error over the choice of seeds and questions; with one seed, over questions only. None if
+            it is unknown: with one question, or if the scores are too large to be squared.
+        df: The degrees of freedom of `stderr`; few if a small number of seeds dominates it.
         n_seeds: The number of seeds.
         n_questions: The number of questions.
 
@@ -46,7 +46,7 @@ class CrossedEstimate:
     n_questions: int
 
     def interval(self, confidence: float) -> tuple[float, float] | tuple[None, None]:
-        """The confidence interval of the mean, of Student's t; two None without a `stderr`."""
+        """The confidence interval of the mean, from Student's t; two None without a `stderr`."""
         if self.stderr is None:
             return None, None
         half = float(stats.t.ppf((1 + confidence) / 2, self.df)) * self.stderr
@@ -54,9 +54,9 @@ class CrossedEstimate:
 
     @property
     def p(self) -> float:
-        """The probability of a mean at least so far from 0 if the true one were 0.
+        """The p-value: the probability of a mean at least this far from 0 if the true mean were 0.
 
-        It is never below 2^(1 - questions): if there were no difference, they would all fall to the same side so often.
+        It is never below 2^(1 - questions), the probability that all questions favor the same side by chance.
         """
         if self.stderr is None or self.mean == 0:
             return 1.0
@@ -70,9 +70,9 @@ class MeanSquares:
     """The mean squares of a two-way analysis of variance, and their degrees of freedom.
 
     Attributes:
-        seeds: Between seeds.
-        rest: What neither seeds nor questions explain.
-        df_seeds: Degrees of freedom of `seeds`: 0 if there is one seed.
+        seeds: The mean square between seeds.
+        rest: The residual mean square, which neither seeds nor questions explain.
+        df_seeds: Degrees of freedom of `seeds`: 0 with one seed.
         df_rest: Degrees of freedom of `rest`.
     """
 
@@ -84,7 +84,7 @@ class MeanSquares:
 
 @_LARGE
 def mean_squares(values: NDArray[np.float64]) -> MeanSquares:
-    """How much (n_seeds, n_questions) scores vary between seeds, and besides; 0 if there is one seed.
+    """Compute the mean squares between seeds and of the residuals of (n_seeds, n_questions) scores; 0 with one seed.
 
     Example:
         >>> import numpy as np
@@ -106,27 +106,27 @@ def mean_squares(values: NDArray[np.float64]) -> MeanSquares:
 def crossed_estimate(
     values: NDArray[np.float64], mean: float | None = None, squares: MeanSquares | None = None
 ) -> CrossedEstimate:
-    r"""The average of scores, with the uncertainty of both seeds and questions.
+    r"""Average scores, with the uncertainty over both seeds and questions.
 
-    Every seed meets the same questions, so a score is
+    Every seed answers the same questions, so a score is
 
     .. math:: x_{sq} = \mu + a_s + b_q + e_{sq}
 
-    with the effect of the training :math:`a_s`, the question's own difficulty :math:`b_q`, and the rest. From the mean
-    squares of the two-way analysis of variance, the variance of the average over S seeds and Q questions is
+    with the effect of the training :math:`a_s`, the difficulty of the question :math:`b_q`, and a residual. From the
+    mean squares of the two-way analysis of variance, the variance of the average over S seeds and Q questions is
 
     .. math:: (M_q + \max(0, M_s - M_e)) / (S Q)
 
-    and its degrees of freedom are Satterthwaite's. A bootstrap that draws seeds and questions anew estimates the same
-    variance, but cannot be used with few seeds: three seeds can be drawn in ten ways only. In simulations in which
-    there was no difference and 3 seeds decided the uncertainty, 95 % intervals of such a bootstrap left 0 out in 18 %
-    of the studies, those of this estimate in 7 %; where seeds did not matter, in 2 % and 3 %. With 2 seeds that decide
-    the uncertainty, this estimate's intervals leave 0 out in up to 12 %.
+    and its degrees of freedom are Satterthwaite's. A bootstrap that resamples seeds and questions estimates the same
+    variance, but does not work with few seeds: three seeds have only ten distinct resamples. In simulations without a
+    true difference, in which 3 seeds dominated the uncertainty, 95 % intervals excluded 0 in 18 % of the studies with
+    such a bootstrap, and in 7 % with this estimate; if seeds had no effect, in 2 % and 3 %. With 2 seeds that dominate
+    the uncertainty, the intervals of this estimate exclude 0 in up to 12 %.
 
     Args:
         values: (n_seeds, n_questions) scores, or paired differences of scores.
-        mean: The average, if it is not the arithmetic mean of `values` (which then are its pseudo-values).
-        squares: :math:`M_s` and :math:`M_e` from more than these values; of these alone if left out.
+        mean: The average, if it is not the arithmetic mean of `values`, which are then its pseudo-values.
+        squares: :math:`M_s` and :math:`M_e` pooled over more than these values. By default, computed from `values`.
 
     References:
         Satterthwaite, "An approximate distribution of estimates of variance components", Biometrics Bulletin 2
@@ -151,8 +151,8 @@ def crossed_estimate(
     if found.seeds > found.rest:
         total = m_q + found.seeds - found.rest
         parts = (m_q, df_q), (found.seeds, found.df_seeds), (found.rest, found.df_rest)
-        df = 1 / sum((part / total) ** 2 / part_df for part, part_df in parts)  # squares of tiny parts would be 0
-        df = max(df, 1.0)  # of a small difference of large mean squares they are near 0, and t's quantiles infinite
+        df = 1 / sum((part / total) ** 2 / part_df for part, part_df in parts)  # the squares of tiny parts underflow
+        df = max(df, 1.0)  # near 0 if large mean squares almost cancel, which makes the quantiles of t infinite
     return CrossedEstimate(center, math.sqrt(total / (n_seeds * n_questions)), df, n_seeds, n_questions)
 
 
@@ -160,24 +160,24 @@ _POINTS = 2000
 
 
 def detectable_difference(stderr: float, df: float, *, alpha: float = 0.05, power: float = 0.8) -> float:
-    r"""The smallest true difference that a two-sided t test shows with a given power.
+    r"""Compute the smallest true difference that a two-sided t test detects with a given power.
 
     With a known standard error it is :math:`(z_{1-\alpha/2} + z_{0.8})` standard errors, 2.8 for an alpha of 0.05. With
-    an estimated one, it is the noncentrality with which Student's t exceeds its critical value with this probability:
+    an estimated one, it is the noncentrality at which Student's t exceeds its critical value with this probability:
     5.7 standard errors with the 2 degrees of freedom of three seeds.
 
-    It is as uncertain as the standard error it is told. In simulations of studies with three seeds, the mean of what
-    they stated was shown in 73 to 79 % of them with four or six arms, whose seed variance is pooled, but with two
-    arms only in 72 to 76 %, and what half of these stated was shown in 62 %.
+    It is as uncertain as the given standard error. In simulations of studies with three seeds, a true difference equal
+    to the mean of the computed values was shown in 73 to 79 % of the studies with four or six arms, whose seed variance
+    is pooled, and in 72 to 76 % with two arms; one equal to their median was shown in 62 % of the latter.
 
     Args:
         stderr: The standard error of the paired difference.
         df: Its degrees of freedom.
-        alpha: The probability of showing a difference that is none.
-        power: The probability of showing this one.
+        alpha: The probability of a false positive.
+        power: The probability of detecting the difference.
 
     Raises:
-        ArgumentError: If alpha or power is not between 0 and 1, or power not above alpha.
+        ArgumentError: If alpha or power is not between 0 and 1, or power is not above alpha.
 
     References:
         Bloom, "Minimum detectable effects", Evaluation Review 19 (1995), doi:10.1177/0193841X9501900504.
@@ -189,8 +189,8 @@ def detectable_difference(stderr: float, df: float, *, alpha: float = 0.05, powe
     if not 0 < alpha < power < 1:
         raise ArgumentError("0 < alpha < power < 1", f"alpha {alpha!r}, power {power!r}", "For example 0.05 and 0.8.")
     critical = float(stats.t.ppf(1 - alpha / 2, df))
-    # Thresholds of the mean, in true standard errors, for equally probable estimates of the standard error. (Averaged
-    # like this instead of by scipy's noncentral t, which is NaN far out.)
+    # Thresholds of the mean, in true standard errors, for equally probable estimates of the standard error. The power
+    # is averaged over them, because scipy's noncentral t is NaN far out.
     thresholds = critical * np.sqrt(stats.chi2.ppf((np.arange(_POINTS) + 0.5) / _POINTS, df) / df)
 
     def missing(shift: float) -> float:

@@ -1,4 +1,4 @@
-"""Arms against a baseline: by how much they differ, whether it is shown, and what could have been shown."""
+"""Differences between arms and a baseline: their size, whether they are shown, and what was detectable."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ CONFIDENCE = 0.95
 @final
 @dataclass(frozen=True)
 class ArmDifference:
-    """By how much an arm scores above a baseline arm.
+    """The difference between the scores of an arm and a baseline arm.
 
     Attributes:
         metric: The metric's name.
         arm: The arm.
-        baseline: What it is compared with.
+        baseline: The arm it is compared with.
         difference: The arm's mean score minus the baseline's.
-        low: The lower end of the interval of `difference`; None if there is no interval, as of one question.
-        high: Its upper end.
-        p: The probability of a difference at least as large if there were none, for this comparison by itself.
+        low: The lower end of the interval of `difference`; None without an interval, for example with one question.
+        high: The upper end.
+        p: The p-value of this comparison: the probability of a difference at least this large if there were none.
         p_adjusted: `p` times the number of comparisons, at most 1.
-        shown: Whether there is a difference: `p_adjusted` is below 0.05, so that the interval leaves 0 out.
-        detectable: The smallest difference that these seeds and questions would have shown with 80 % power; None if
-            it is not known: `why_unknown` says why.
-        n_seeds: The number of seeds with which both were trained.
+        shown: Whether a difference is shown: `p_adjusted` is at most 0.05, so that the interval excludes 0.
+        detectable: The smallest difference that would be shown with 80 % power, with these seeds and questions; None
+            if it is unknown, see `why_unknown`.
+        n_seeds: The number of seeds that both arms were trained with.
         n_questions: The number of questions.
-        n_comparisons: The number of comparisons for which intervals and `p_adjusted` allow.
-        higher_is_better: Whether a higher score is a better one.
+        n_comparisons: The number of comparisons that the intervals and `p_adjusted` are adjusted for.
+        higher_is_better: Whether higher scores are better.
 
     Example:
         >>> print(ArmDifference("token-f1", "a", "b", 0.01, -0.02, 0.04, 0.3, 0.9, False, 0.05, 3, 50, 3, True))
-        a against b: token-f1 +0.01 (-0.02 to +0.04), no difference shown; one of 0.05 would be in 4 of 5 such studies
+        a against b: token-f1 +0.01 (-0.02 to +0.04), no difference shown; smallest detectable difference: 0.05
     """
 
     metric: str
@@ -65,68 +65,68 @@ class ArmDifference:
 
     @property
     def outcome(self) -> str:
-        """``"better"``, ``"worse"`` or ``"no difference shown"``: of the arm, against the baseline."""
+        """How the arm compares with the baseline: ``"better"``, ``"worse"`` or ``"no difference shown"``."""
         if not self.shown:
             return "no difference shown"
         return "better" if (self.difference > 0) == self.higher_is_better else "worse"
 
     @property
     def same(self) -> bool:
-        """Whether the two arms have the same scores, on every question."""
+        """Whether the two arms have the same scores on every question."""
         return self.difference == 0 and self.low == self.high == 0
 
     @property
     def why_unknown(self) -> str:
-        """Why `detectable` is not known; empty if it is."""
+        """Why `detectable` is unknown; empty if it is known."""
         if self.detectable is not None:
             return ""
         if self.n_questions == 1:
-            return "one question cannot show any"
+            return "one question cannot show a difference"
         if self.low is None:
             return "the scores are too large to compare"
-        return "the scores are the same" if self.same else "so few questions cannot show any"
+        return "the scores are the same" if self.same else "too few questions to show a difference"
 
     @property
     def note(self) -> str:
-        """What there is to know about the number of questions or seeds; empty if nothing."""
+        """A caveat about a small number of questions or seeds; empty if there is none."""
         if self.n_questions == 1:
             return "one question: there is no interval"
         if self.n_seeds == 1:
-            return "one seed: the luck of a training is not in the interval"
+            return "one seed: the interval does not include the variation between seeds"
         return "two seeds: the interval may be too narrow" if self.n_seeds == 2 else ""
 
     def __str__(self) -> str:
         interval = "" if self.low is None or self.high is None else f" ({self.low:+.3g} to {self.high:+.3g})"
-        said = f"{self.arm} against {self.baseline}: {self.metric} {self.difference:+.3g}{interval}, {self.outcome}"
+        text = f"{self.arm} against {self.baseline}: {self.metric} {self.difference:+.3g}{interval}, {self.outcome}"
         if self.shown:
-            return said
+            return text
         if self.detectable is None:
-            return f"{said}; {self.why_unknown}"
-        return f"{said}; one of {self.detectable:.2g} would be in 4 of 5 such studies"
+            return f"{text}; {self.why_unknown}"
+        return f"{text}; smallest detectable difference: {self.detectable:.2g}"
 
     def to_row(self) -> dict[str, Any]:
-        """Everything as columns."""
+        """All values as the columns of a table row."""
         return {**asdict(self), "outcome": self.outcome, "note": self.note, "says": str(self)}
 
 
 def arm_difference(
     arm: ArmScores, baseline: ArmScores, n_comparisons: int = 1, seed_variance: MeanSquares | None = None
 ) -> ArmDifference | None:
-    """The paired difference of two arms over their common seeds and all questions.
+    """Compute the paired difference of two arms over their common seeds and all questions.
 
-    Both arms met the same questions, so the difference is taken question by question and seed by seed, which takes
-    out the difficulty of questions; see `crossed_estimate` for the interval. With n comparisons, each interval is of
-    1 - 0.05 / n, so that all of them hold at once with 95 % (Bonferroni's correction).
+    Both arms answered the same questions, so the difference is computed question by question and seed by seed, which
+    removes the difficulty of the questions; see `crossed_estimate` for the interval. With n comparisons, each interval
+    has the level 1 - 0.05 / n, so that all intervals hold simultaneously with 95 % (Bonferroni's correction).
 
     Args:
-        arm: One arm's scores.
-        baseline: The other's, under the same metric.
-        n_comparisons: The number of comparisons of which this is one.
-        seed_variance: How much differences of trained arms vary between seeds, from all arms: see
-            `pooled_seed_variance`. It is not used if one of the two is not trained.
+        arm: The arm's scores.
+        baseline: The baseline's scores under the same metric.
+        n_comparisons: The total number of comparisons, including this one.
+        seed_variance: How much the differences of trained arms vary between seeds, estimated from all arms: see
+            `pooled_seed_variance`. It is ignored if one of the two arms is not trained.
 
     Returns:
-        The difference; None if the arms have no seed in common.
+        The difference, or None if the arms have no seed in common.
 
     References:
         Dunn, "Multiple comparisons among means", Journal of the American Statistical Association 56 (1961),
@@ -160,10 +160,10 @@ def arm_difference(
 
 
 def default_baseline(arms: Sequence[Arm]) -> str:
-    """The arm with which others are compared.
+    """Return the name of the default baseline, the arm that the others are compared with.
 
-    The first that is named a control; else the first of the strategy `SameParameters`, which is one; else the first
-    with an adapter.
+    It is the first arm with "control" in its name, or else the first with the strategy `SameParameters`, which is a
+    control, or else the first with an adapter.
 
     Example:
         >>> from rankselect.study.arm import Arm
@@ -177,22 +177,22 @@ def default_baseline(arms: Sequence[Arm]) -> str:
 
 
 def pooled_seed_variance(scores: Sequence[ArmScores]) -> MeanSquares | None:
-    """How much differences of trained arms vary between seeds, from all pairs of them.
+    """Estimate how much the differences of trained arms vary between seeds, pooled over all pairs of arms.
 
-    Three seeds of one pair of arms say next to nothing of the variance between trainings: 2 degrees of freedom.
-    A arms with S seeds have (A - 1) (S - 1) of them, if the seed variance is equal for all, which is assumed here as
-    in any analysis of variance.
+    Three seeds of one pair of arms give a very poor estimate of the variance between trainings: it has 2 degrees of
+    freedom. A arms with S seeds give (A - 1) (S - 1) degrees of freedom if the seed variance is the same for all arms,
+    which is assumed here, as in any analysis of variance.
 
-    In simulations of 6 equal arms with 3 seeds, 60 questions and a large seed variance, some difference from a baseline
-    was shown in 4 to 6 % of the studies (in 14 % with each pair's own estimate, whose few degrees of freedom are
-    themselves too uncertain for Bonferroni's correction). If scores of one arm varied three times as much between
-    seeds as those of the others, it was up to 9 %, or 15 % if that arm was the baseline.
+    In simulations of 6 equal arms with 3 seeds, 60 questions and a large seed variance, at least one difference from
+    the baseline was falsely shown in 4 to 6 % of the studies. With a separate estimate for each pair it was 14 %: the
+    few degrees of freedom are themselves too uncertain for Bonferroni's correction. If the scores of one arm varied
+    three times as much between seeds as those of the others, it was up to 9 %, or 15 % if that arm was the baseline.
 
     Args:
-        scores: The arms' scores under one metric; those of an arm that is not trained are left out.
+        scores: The arms' scores under one metric; untrained arms are ignored.
 
     Returns:
-        The mean squares of differences; None if no two arms have two seeds in common.
+        The mean squares of the differences, or None if no two arms have two seeds in common.
 
     References:
         Tukey, "Comparing individual means in the analysis of variance", Biometrics 5 (1949), doi:10.2307/3001913.
@@ -207,7 +207,7 @@ def pooled_seed_variance(scores: Sequence[ArmScores]) -> MeanSquares | None:
     df_rest = sum(each.df_rest for each in found)
     if not df_rest:
         return None
-    # Of A (A - 1) / 2 pairs only A - 1 are independent.
+    # Only A - 1 of the A (A - 1) / 2 pairs are independent.
     share = 2 / len(trained)
     return MeanSquares(
         sum(each.seeds * each.df_seeds for each in found) / df_seeds,

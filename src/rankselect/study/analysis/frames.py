@@ -1,4 +1,4 @@
-"""Data frames, whose package is asked for only here."""
+"""Data frames. This is the only module of the study that imports pandas."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["frame", "records"]
 
 
 def frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> DataFrame:
-    """A data frame of rows, with these columns even if there are no rows.
+    """Create a data frame from rows, with the given columns even if there are no rows.
 
-    What a row lacks, or has as None, is missing: NaN, also in a column in which every row lacks it.
+    Values that a row lacks or that are None become NaN, also if the complete column is missing.
 
     Raises:
         MissingExtraError: If pandas is not installed.
@@ -36,7 +36,7 @@ def frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> DataFram
 
 
 def records(table: DataFrame) -> list[dict[str, Any]]:
-    """The rows of a data frame in JSON values; a missing value is None.
+    """Return the rows of a data frame in JSON values; missing values become None.
 
     Example:
         >>> records(frame([{"arm": "base"}], ["arm", "low"]))

@@ -1,4 +1,4 @@
-"""What was measured of one trained arm: ranks, costs, losses, and scores with their intervals."""
+"""The measurements of one run: ranks, costs, losses, and scores with intervals."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ _RESAMPLES = 2000
 @final
 @dataclass(frozen=True)
 class Measured:
-    """One number.
+    """One measurement.
 
     Attributes:
-        measurement: A name of `UNITS`, or a metric's.
-        value: The number.
-        condition: How answers were generated; empty if it does not depend on that.
-        low: The lower end of the 95 % bootstrap interval over questions; None if the value is no average of them.
-        high: Its upper end.
+        measurement: Its name: a key of `UNITS` or a metric's name.
+        value: Its value.
+        condition: How answers were generated; empty if the measurement does not depend on it.
+        low: The lower end of the 95 % bootstrap interval over questions; None if the value is not an average over them.
+        high: The upper end.
 
     Example:
         >>> Measured("rank_mean", 8.0)
@@ -69,14 +69,14 @@ class Measured:
 
 
 def measurements(result: RunResult, metrics: Mapping[str, Metric]) -> Iterator[Measured]:
-    """Everything that was measured of a final run; what was not, is left out.
+    """Iterate over the measurements of a final run, leaving out those that are not available.
 
     `trainable_percent` is the adapter's share of all parameters, 100 t / (base + t). `trainable_percent_as_stored`
-    counts the base's stored elements instead, in 4 bits one for two weights: what is printed when the tensors of a
-    quantized model are counted, and too large.
+    counts the base model's stored elements instead. A 4-bit model packs two weights into one element, so this share is
+    too large; it is the number that tools print if they count the elements of a quantized model's tensors.
 
     Args:
-        result: A run that is done.
+        result: The result of a finished run.
         metrics: The study's metrics by name.
     """
     yield from _of_ranks(result)

@@ -1,4 +1,4 @@
-"""The arms in order: by each metric, by their harmonic mean, by a judge, by what they cost."""
+"""Rankings of the arms: by metric, by harmonic mean, by a judge, and by cost."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Place:
     Attributes:
         place: 1 for the best; equal arms share a place.
         arm: The arm.
-        value: That by which it is ranked.
-        low: The lower end of its 95 % interval; None if there is none, as of a cost.
-        high: Its upper end.
+        value: The value by which it is ranked.
+        low: The lower end of the value's 95 % interval; None if it has none, such as a cost.
+        high: The upper end.
     """
 
     place: int
@@ -45,17 +45,17 @@ def study_rankings(
     seconds: Mapping[str, float],
     parameters: Mapping[str, float],
 ) -> dict[str, list[Place]]:
-    """The arms in order, the best first.
+    """Rank the arms by every criterion, the best first.
 
     Args:
-        scores: ``{metric: every arm's scores}``.
+        scores: ``{metric: the scores of all arms}``.
         judge: A judge's result in JSON values.
         seconds: ``{arm: training seconds}``.
         parameters: ``{arm: trainable parameters}``; an arm without any is left out.
 
     Returns:
-        Their places by the metrics' names, ``"harmonic mean of … and token-f1"`` for each QuestEval, ``"judge"``,
-        ``"training time"`` and ``"trainable parameters"``.
+        The places for each criterion: each metric, ``"harmonic mean of … and token-f1"`` for each QuestEval metric,
+        ``"judge"``, ``"training time"`` and ``"trainable parameters"``. A criterion without values is left out.
     """
     found = {name: by_scores(arms) for name, arms in scores.items()}
     for name, arms in scores.items():
@@ -71,7 +71,7 @@ def study_rankings(
 
 
 def by_values(values: Mapping[str, float]) -> list[Place]:
-    """Arms by a cost, the least first; equal ones share a place.
+    """Rank arms by a cost, the lowest first; equal costs share a place.
 
     Example:
         >>> [(each.place, each.arm) for each in by_values({"a": 3.0, "b": 1.0, "c": 1.0})]
@@ -81,7 +81,7 @@ def by_values(values: Mapping[str, float]) -> list[Place]:
 
 
 def by_scores(scores: Iterable[ArmScores]) -> list[Place]:
-    """Arms by their mean score, the best first, with intervals over seeds and questions."""
+    """Rank arms by their mean score, the best first, with intervals over seeds and questions."""
     rows = []
     highest_first = True
     for each in scores:
@@ -93,7 +93,7 @@ def by_scores(scores: Iterable[ArmScores]) -> list[Place]:
 
 
 def by_judge(judge: Mapping[str, Any]) -> list[Place]:
-    """Arms by the probability that the judge prefers them to another; none if its verdicts do not rank them."""
+    """Rank arms by the probability that the judge prefers them; empty if its verdicts do not rank them."""
     rows = [
         {"arm": arm["arm"], "value": arm["probability"], "low": arm["low"], "high": arm["high"]}
         for arm in judge["ranking"]
@@ -102,7 +102,7 @@ def by_judge(judge: Mapping[str, Any]) -> list[Place]:
 
 
 def harmonic_scores(parts: Sequence[ArmScores]) -> ArmScores:
-    """One arm's scores under several metrics as those under the harmonic mean of their averages."""
+    """Combine one arm's scores under several metrics into scores under the harmonic mean of their averages."""
     metrics: tuple[Metric, ...] = tuple(part.metric for part in parts)
     seeds = [seed for seed in parts[0].by_seed if all(seed in part.by_seed for part in parts)]
     values = {seed: np.stack([part.by_seed[seed] for part in parts]) for seed in seeds}

@@ -1,4 +1,4 @@
-"""What a study found: tables, rankings, differences, and the verdict."""
+"""The results of a study: tables, rankings, differences and the verdict."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ _DIFFERENCE_COLUMNS = (
 @final
 @dataclass(frozen=True, eq=False)
 class StudyResults:
-    r"""What a study found.
+    r"""The results of a study.
 
-    Everything is computed from the study's files when it is asked for, so a study that is not finished has results
-    too: of what is done.
+    Everything is computed from the study's files on access. An unfinished study has results too, based on the runs that
+    are finished.
 
     Attributes:
         folder: The study's folder.
-        files: What was read from it.
+        files: The contents of the folder.
 
     Example:
         >>> import json, tempfile
@@ -72,7 +72,7 @@ class StudyResults:
         >>> results.summary[["arm", "trainable_parameters"]].values.tolist()
         [['rank-1', 224.0], ['rank-4', 896.0]]
         >>> results.verdict().headline
-        'The choice makes no difference that this study could show: use rank-1, the cheapest.'
+        'This study shows no difference between the arms: use rank-1, the cheapest.'
     """
 
     folder: Path
@@ -80,11 +80,11 @@ class StudyResults:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> StudyResults:
-        """Read the results of a study.
+        """Load the results of a study.
 
         Raises:
-            FileFormatError: If it is not a study's folder, or a file other than a run is damaged; runs that are
-                damaged are in `damaged`.
+            FileFormatError: If it is not a study's folder, or a file other than a run's is damaged. Damaged run files
+                are listed in `damaged`.
         """
         return cls(Path(folder), StudyFolder(Path(folder)).read())
 
@@ -100,12 +100,12 @@ class StudyResults:
 
     @property
     def versions(self) -> dict[str, str]:
-        """The versions of the packages that took part."""
+        """The versions of the packages that the study was started with."""
         return self.files.versions
 
     @property
     def machine(self) -> str:
-        """Where it ran."""
+        """The machine on which the study was started."""
         return self.files.machine
 
     @property
@@ -120,7 +120,7 @@ class StudyResults:
 
     @property
     def chosen(self) -> dict[str, Hyperparameters]:
-        """The learning rate and alpha ratio of each arm, as the grid chose them."""
+        """The learning rate and alpha ratio of each arm, as chosen from the grid."""
         return self.files.chosen
 
     @property
@@ -135,51 +135,51 @@ class StudyResults:
 
     @property
     def damaged(self) -> dict[str, str]:
-        """``{file: what is wrong with it}`` of the runs that could not be read."""
+        """``{file: what is wrong with it}`` for the run files that could not be read."""
         return self.files.damaged
 
     @cached_property
     def final(self) -> list[RunResult]:
-        """The final runs that are done, by arm in the config's order and by seed."""
+        """The finished final runs, sorted by arm (in the config's order) and by seed."""
         done = [each for each in self.files.runs if each.run.kind == "final" and each.status == "done"]
         return sorted(done, key=lambda each: (self.arms.index(each.run.arm), each.run.seed))
 
     @property
     def grid(self) -> list[RunResult]:
-        """The grid runs, those that failed too."""
+        """The grid runs, including failed ones."""
         return [each for each in self.files.runs if each.run.kind == "grid"]
 
     @property
     def failed(self) -> list[RunResult]:
-        """The runs that failed, of both kinds."""
+        """The failed runs, both grid and final."""
         return [each for each in self.files.runs if each.status == "failed"]
 
     @cached_property
     def metrics(self) -> dict[str, Metric]:
-        """The metrics by the names of their scores.
+        """The metrics by name.
 
         Raises:
-            UnknownNameError: If one is not installed here.
+            UnknownNameError: If a metric is not installed here.
         """
         return metrics_of(self.config.metrics)
 
     @property
     def conditions(self) -> list[str]:
-        """How answers were generated, ``["dropout_off"]``, or that and ``"dropout_on"``."""
+        """How answers were generated: ``["dropout_off"]`` or ``["dropout_off", "dropout_on"]``."""
         return list(dict.fromkeys(condition for each in self.final for condition in each.scores))
 
     @cached_property
     def measured(self) -> list[tuple[Run, Measured]]:
-        """Everything that was measured of the final runs."""
+        """All measurements of the final runs."""
         return [(each.run, one) for each in self.final for one in measurements(each, self.metrics)]
 
     @property
     def table(self) -> DataFrame:
-        """Everything that was measured, a row for each arm, seed, condition and measurement.
+        """All measurements, with a row for each arm, seed, condition and measurement.
 
-        The columns are arm, seed, condition (empty for what does not depend on how answers were generated),
-        measurement, unit, value, and low and high: the 95 % bootstrap interval over questions of what is an average
-        over them, otherwise missing.
+        The columns are arm, seed, condition (empty if the measurement does not depend on how answers were generated),
+        measurement, unit, value, low and high. The last two are the 95 % bootstrap interval over questions; they are
+        missing if the value is not an average over questions.
 
         Raises:
             MissingExtraError: If pandas is not installed.
@@ -192,9 +192,9 @@ class StudyResults:
 
     @cached_property
     def arm_summaries(self) -> list[ArmSummary]:
-        """Each arm's means over seeds of what was measured, and of scores the 95 % interval.
+        """The means over seeds of each arm's measurements, with 95 % intervals of the scores.
 
-        Unlike in `table`, the interval is over both seeds and questions: see `rankselect.study.analysis.crossed`.
+        Unlike in `table`, the intervals are over both seeds and questions: see `rankselect.study.analysis.crossed`.
         """
         return [arm_summary(arm, self.files, self.final, self.measured, self.metrics) for arm in self.config.arms]
 
@@ -202,7 +202,7 @@ class StudyResults:
     def summary(self) -> DataFrame:
         """`arm_summaries` as a data frame.
 
-        Columns that end in ``_dropout_on`` are of answers generated with dropout left on.
+        Columns that end in ``_dropout_on`` refer to answers generated with dropout left on.
 
         Raises:
             MissingExtraError: If pandas is not installed.
@@ -212,7 +212,7 @@ class StudyResults:
 
     @property
     def grid_points(self) -> list[GridPoint]:
-        """The whole grid, validation losses, what was chosen, and a warning where that is at the grid's edge."""
+        """The complete grid: validation losses, the chosen points, and a warning if a choice is at the grid's edge."""
         return list(grid_points(self.files))
 
     @property
@@ -225,10 +225,14 @@ class StudyResults:
         return frame([asdict(each) for each in self.grid_points], [each.name for each in fields(GridPoint)])
 
     def scores(self, metric: str, condition: str = "dropout_off") -> list[ArmScores]:
-        """The scores of every arm that has some, in the config's order.
+        """The scores of every arm that has any, in the config's order.
+
+        Args:
+            metric: A metric of the study, or ``"test_loss"``.
+            condition: How answers were generated.
 
         Raises:
-            UnknownNameError: If the study was not scored with the metric; ``"test_loss"`` is one, too.
+            UnknownNameError: If the study was not scored with the metric.
         """
         scored_by = metric_of(self.config.metrics, metric)
         found = [arm_scores(self.final, arm, scored_by, condition) for arm in self.arms]
@@ -236,7 +240,7 @@ class StudyResults:
 
     @cached_property
     def places(self) -> dict[str, list[Place]]:
-        """The arms in order, the best first; of what was measured, see `study_rankings`."""
+        """The rankings of the arms, the best first, by criterion: see `study_rankings`."""
         by_metric = {name: self.scores(name) for name in self.metrics}
         return study_rankings(
             by_metric, self.judge, self._means("training_seconds"), self._means("trainable_parameters")
@@ -255,16 +259,17 @@ class StudyResults:
     def arm_differences(
         self, metric: str, baseline: str | None = None, *, condition: str = "dropout_off"
     ) -> list[ArmDifference]:
-        """Every arm against a baseline arm, paired over questions and seeds.
+        """Compare every arm with a baseline arm, paired over questions and seeds.
 
         Args:
             metric: A metric of the study, or ``"test_loss"``.
-            baseline: An arm. By default the first whose name has "control" in it, or else the first with an adapter.
+            baseline: The name of an arm. By default, the first arm with "control" in its name, or else the first with
+                the strategy `SameParameters`, or else the first with an adapter.
             condition: How answers were generated.
 
         Returns:
-            The difference of each other arm with results. Intervals and ``p_adjusted`` allow for their number, not for
-            looking at several metrics.
+            The difference of each other arm with results. Intervals and ``p_adjusted`` are adjusted for their number,
+            but not for the use of several metrics.
 
         Raises:
             UnknownNameError: If there is no such metric or arm.
@@ -276,7 +281,7 @@ class StudyResults:
         scores = {each.arm: each for each in self.scores(metric, condition)}
         if baseline not in scores:
             raise DataError(
-                f"scores of the baseline {baseline} ({condition})", "none", "Run the study again, or name another arm."
+                f"scores of the baseline {baseline} ({condition})", "none", "Run the study again, or use another arm."
             )
         others = [each for arm, each in scores.items() if arm != baseline]
         seed_variance = pooled_seed_variance(list(scores.values()))
@@ -288,7 +293,7 @@ class StudyResults:
 
         Returns:
             A row for each other arm with results: the attributes of `ArmDifference`, ``outcome``, ``note``, and
-            ``says``, which is all of it in a sentence.
+            ``says``, a sentence that sums up the row.
 
         Raises:
             UnknownNameError: If there is no such metric or arm.
@@ -299,11 +304,11 @@ class StudyResults:
         return frame(rows, _DIFFERENCE_COLUMNS)
 
     def verdict(self, metric: str | None = None) -> Verdict:
-        """Which arm to use and why, or that it makes no difference.
+        """Decide which arm to use, with the reasons.
 
         Args:
-            metric: The only metric that decides. If left out, the study's first does, and where it shows no
-                difference, the others in their order: see `reach_verdict`.
+            metric: The only metric to use. By default, the study's first metric decides, and if it shows no difference,
+                the other metrics are applied in their order: see `reach_verdict`.
         """
         names = list(self.metrics) if metric is None else [metric]
         first, *further = [self.scores(name) for name in names]
@@ -311,27 +316,27 @@ class StudyResults:
         return reach_verdict(first, costs, study_caveats(self.files, self.grid_points), further)
 
     def write(self, folder: str | os.PathLike[str] | None = None) -> list[Path]:
-        """Write ``results.csv`` (the tidy table) and ``results.json`` (everything), each whole or not at all.
+        """Write ``results.csv`` (the tidy table) and ``results.json`` (all results), each atomically.
 
         Args:
-            folder: An existing folder; the study's if left out.
+            folder: An existing folder. By default, the study's folder.
 
         Returns:
-            The two files.
+            The paths of the two files.
         """
         into = self.folder if folder is None else Path(folder)
         return StudyFolder(into).keep_results(self.table.to_csv(index=False), as_document(self))
 
     def _means(self, measurement: str) -> dict[str, float]:
-        """The mean over seeds of a measurement, for each arm that has it."""
+        """The mean of a measurement over seeds, for each arm that has it."""
         means = {each.arm: each.mean(measurement).value for each in self.arm_summaries}
         return {arm: value for arm, value in means.items() if value is not None}
 
 
 def as_document(results: StudyResults) -> dict[str, Any]:
-    """Everything in JSON values; what is missing is None.
+    """Return all results in JSON values; missing values are None.
 
-    Differences are those against the default baseline, under the metrics by which it was scored.
+    Differences are against the default baseline, for the metrics that it has scores for.
     """
     baseline = default_baseline(results.config.arms)
     comparable = [name for name in results.metrics if any(each.arm == baseline for each in results.scores(name))]

@@ -1,4 +1,4 @@
-"""The scores of the arms: of each seed and question, by metric and condition."""
+"""The scores of the arms for each seed and question, by metric and condition."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ __all__ = ["TEST_LOSS", "ArmScores", "arm_scores", "metric_of", "metrics_of"]
 @final
 @dataclass(frozen=True)
 class _ReferenceLoss(Metric):
-    """The losses of the test answers, whose average is that of answers, not of tokens."""
+    """The losses of the test answers; their average is over answers, not over tokens."""
 
     name: ClassVar[str] = "test_loss"
     higher_is_better: ClassVar[bool] = False
     requires: ClassVar[tuple[str, ...]] = ("losses",)
 
     def values(self, answers: MetricInput) -> Sequence[float]:
-        """The losses as they are."""
+        """Return the losses unchanged."""
         return answers.losses
 
 
@@ -48,10 +48,10 @@ class ArmScores:
     """One arm's scores under one metric.
 
     Attributes:
-        arm: Its name.
-        metric: What scored.
+        arm: The arm's name.
+        metric: The metric.
         by_seed: ``{seed: (n,) scores}``, or (k, n) if the metric combines averages of k scores.
-        trained: False for the base model, which no seed changes.
+        trained: False for the base model, whose scores do not depend on the seed.
 
     Example:
         >>> from rankselect.metrics.squad import TokenF1
@@ -74,9 +74,9 @@ class ArmScores:
         return float(np.mean([self.metric.aggregate(self.by_seed[seed]) for seed in seeds]))
 
     def pseudo_values(self, seeds: Iterable[int]) -> NDArray[np.float64]:
-        """(n_seeds, n): what each question contributes to the average; for an arithmetic mean, its score.
+        """Each question's contribution to the average, (n_seeds, n); for an arithmetic mean, its score.
 
-        For other averages it is the jackknife's: n times the average less (n - 1) times that without the question.
+        Other averages use the jackknife: n times the average minus (n - 1) times the average without the question.
 
         References:
             Tukey, "Bias and confidence in not quite large samples", Annals of Mathematical Statistics 29 (1958).
@@ -97,10 +97,10 @@ def _pseudo_values(metric: Metric, values: NDArray[np.float64]) -> NDArray[np.fl
 
 
 def metrics_of(given: Iterable[Metric | str]) -> dict[str, Metric]:
-    """The metrics of a study by the names under which their scores are kept, in order.
+    """Return the metrics of a study by name, in order.
 
     Raises:
-        UnknownNameError: If one is not installed: averaging its scores and knowing the better ones takes the metric.
+        UnknownNameError: If a metric is not installed: it is needed to average its scores and to compare them.
 
     Example:
         >>> metrics_of(["token-f1", "perplexity"])["perplexity"].higher_is_better
@@ -111,10 +111,10 @@ def metrics_of(given: Iterable[Metric | str]) -> dict[str, Metric]:
 
 
 def metric_of(given: Iterable[Metric | str], name: str) -> Metric:
-    """One metric of a study, or the test loss.
+    """Return a metric of the study by name, or the test loss.
 
     Raises:
-        UnknownNameError: If the study was not scored with it.
+        UnknownNameError: If the study has no metric with this name.
     """
     known = {**metrics_of(given), TEST_LOSS.name: TEST_LOSS}
     if name not in known:
@@ -123,7 +123,7 @@ def metric_of(given: Iterable[Metric | str], name: str) -> Metric:
 
 
 def arm_scores(runs: Iterable[RunResult], arm: str, metric: Metric, condition: str) -> ArmScores:
-    """The scores of an arm's final runs; no seeds if there are none under this condition."""
+    """Collect the scores of an arm's final runs; without scores under this condition, `by_seed` is empty."""
     by_seed, trained = {}, False
     for result in runs:
         if result.run.arm != arm:

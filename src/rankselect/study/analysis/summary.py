@@ -1,4 +1,4 @@
-"""Each arm in one row: the means over its seeds of what was measured, and the intervals of its scores."""
+"""Summary of each arm in one row: means over seeds of all measurements, and intervals of the scores."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Mean(NamedTuple):
     """A mean over seeds with its interval.
 
     Attributes:
-        value: The mean; None if it was not measured.
+        value: The mean; None if nothing was measured.
         low: The lower end of the 95 % interval over seeds and questions; None if there is none.
-        high: Its upper end.
+        high: The upper end.
     """
 
     value: float | None = None
@@ -42,15 +42,15 @@ class Mean(NamedTuple):
 @final
 @dataclass(frozen=True)
 class ArmSummary:
-    """What was measured of an arm.
+    """The summary of an arm.
 
     Attributes:
-        arm: Its name.
-        strategy: What chose its ranks, as Python writes it; ``"none"`` for the base model.
-        chosen: What its grid chose; None before it did.
-        seeds: The number of seeds of which there are results.
-        failed: The number of runs that failed, of the grid's too.
-        means: ``{(measurement, condition): mean}``, of what was measured.
+        arm: The arm's name.
+        strategy: The repr of its strategy; ``"none"`` for the base model.
+        chosen: The hyperparameters chosen from its grid; None before the choice.
+        seeds: The number of seeds with results.
+        failed: The number of failed runs, including grid runs.
+        means: ``{(measurement, condition): mean}`` of all measurements.
 
     Example:
         >>> arm = ArmSummary("rank-8", "Fixed(rank=8)", None, 3, 0, {("token-f1", "dropout_off"): Mean(0.5, 0.4, 0.6)})
@@ -68,11 +68,11 @@ class ArmSummary:
     means: Mapping[tuple[str, str], Mean]
 
     def mean(self, measurement: str, condition: str = "") -> Mean:
-        """The mean of a measurement; of the condition if it depends on how answers were generated."""
+        """The mean of a measurement, under a condition if it depends on how answers were generated."""
         return self.means.get((measurement, condition), Mean())
 
     def to_row(self) -> dict[str, Any]:
-        """Everything as columns: see `summary_columns`."""
+        """All values as the columns of a table row: see `summary_columns`."""
         row = {"arm": self.arm, "strategy": self.strategy, "seeds": self.seeds, "failed": self.failed}
         for (measurement, condition), mean in self.means.items():
             row |= zip(_names(measurement, condition), mean, strict=True)
@@ -80,7 +80,7 @@ class ArmSummary:
 
 
 def summary_columns(metrics: Iterable[str], conditions: Iterable[str]) -> list[str]:
-    """The columns of a table of summaries: what does not depend on how answers were generated, then what does."""
+    """The columns of a table of summaries: first those that do not depend on how answers were generated."""
     names = list(metrics)
     columns = [*_FIRST, *(name for name in UNITS if not name.startswith("inference"))]
     columns += _names(TEST_LOSS.name, "")[1:]
@@ -97,13 +97,13 @@ def arm_summary(
     measured: Iterable[tuple[Run, Measured]],
     metrics: Mapping[str, Metric],
 ) -> ArmSummary:
-    """One arm's summary.
+    """Summarize one arm.
 
     Args:
         arm: The arm.
         files: The study's files.
-        finals: The final runs that are done.
-        measured: What was measured of them.
+        finals: The results of the finished final runs.
+        measured: The measurements of these runs.
         metrics: The study's metrics by name.
     """
     values: dict[tuple[str, str], list[float]] = {}
@@ -127,7 +127,7 @@ def arm_summary(
 
 
 def _mean(values: Sequence[float]) -> float:
-    """The mean, summed with Kahan's compensation as pandas does, so that both come out the same to the last digit."""
+    """The mean with Kahan summation, as in pandas, so that both give the same result to the last digit."""
     total = lost = 0.0
     for value in values:
         added = value - lost
@@ -137,6 +137,6 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _names(measurement: str, condition: str) -> tuple[str, str, str]:
-    """The columns of a mean and its interval; the usual condition, dropout off, is not part of their names."""
+    """The column names of a mean and its interval; the default condition, dropout off, is not part of the names."""
     name = measurement if condition in {"", "dropout_off"} else f"{measurement}_{condition}"
     return name, f"{name}_low", f"{name}_high"

@@ -1,4 +1,4 @@
-"""The study's answer in plain words: which arm to use and why, or that it makes no difference."""
+"""The verdict of a study in plain words: which arm to use and why, or that no difference was shown."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ class Verdict:
     """Which arm to use.
 
     Attributes:
-        arm: The arm, or None if there is nothing to say.
-        headline: The answer in a sentence.
-        reasons: What it rests on, a sentence each.
-        caveats: What could be wrong with it, a sentence each.
-        differences: Each arm against the best one, with intervals that allow for the comparisons of all pairs.
+        arm: The recommended arm, or None if there is no verdict.
+        headline: The verdict in one sentence.
+        reasons: The reasons for it, one sentence each.
+        caveats: Its limitations, one sentence each.
+        differences: The difference of each arm from the best one, with intervals adjusted for the comparisons of all
+            pairs.
 
     Example:
         >>> print(Verdict("rank-8", "Use rank-8.", ("It is the cheapest.",), ("One seed.",)))
@@ -53,11 +54,11 @@ class Verdict:
 @final
 @dataclass(frozen=True)
 class _Comparison:
-    """Arms against the best of them under one metric.
+    """The comparison of arms with the best of them under one metric.
 
     Attributes:
-        best: The arm of the best mean.
-        found: The differences of the others from it, by arm.
+        best: The arm with the best mean score.
+        found: The differences of the other arms from it, by arm.
     """
 
     best: ArmScores
@@ -65,7 +66,7 @@ class _Comparison:
 
     @classmethod
     def of(cls, scores: Sequence[ArmScores], n_comparisons: int) -> _Comparison:
-        """Compare at least two arms; one that has no seed in common with the best is left out."""
+        """Compare at least two arms; an arm that has no seed in common with the best one is left out."""
         sign = 1 if scores[0].metric.higher_is_better else -1
         best = max(scores, key=lambda each: sign * each.mean(each.by_seed))
         seed_variance = pooled_seed_variance(scores)
@@ -81,12 +82,12 @@ class _Comparison:
 
     @property
     def equal(self) -> list[str]:
-        """The best arm, and those that are not shown to be worse."""
+        """The best arm, and the arms that are not shown to be worse."""
         return [self.best.arm, *(arm for arm, difference in self.found.items() if not difference.shown)]
 
     @property
     def tie(self) -> str:
-        """Why this metric cannot tell any two arms apart; empty if it can, or the scores differ."""
+        """A sentence that says why all arms tie under this metric; empty if their scores differ."""
         if not self.found or not all(difference.same for difference in self.found.values()):
             return ""
         if not any(scores.any() for scores in self.best.by_seed.values()):
@@ -100,62 +101,63 @@ def reach_verdict(
     caveats: Sequence[str],
     further: Sequence[Sequence[ArmScores]] = (),
 ) -> Verdict:
-    """The cheapest arm among those that are not shown to be worse than the best one.
+    """Choose the cheapest of the arms that are not shown to be worse than the best one.
 
-    The best arm is known only from the same scores, so each arm's comparison with it allows for the comparisons of
-    all pairs of arms. Arms that the deciding metric does not tell apart may be told apart by the study's further
-    metrics: each takes away the arms that it shows to be worse than the best of those left, and all of them together
-    allow for as many comparisons as they make.
+    The best arm is selected by the same scores that it is tested on, so its comparisons with the other arms are
+    adjusted for the comparisons of all pairs of arms. If the first metric leaves several arms, the further metrics are
+    applied in order: each removes the arms that it shows to be worse than the best of the remaining arms. Their
+    comparisons are adjusted for the comparisons of all further metrics.
 
     Args:
-        scores: The arms' scores under the metric that decides, of one condition; at least one arm.
+        scores: The arms' scores under the primary metric, for one condition; at least one arm.
         costs: ``{arm: trainable parameters}``.
-        caveats: What could be wrong with the study, known already.
-        further: The arms' scores under further metrics, in the order in which they are asked.
+        caveats: Known limitations of the study.
+        further: The arms' scores under further metrics, in the order in which they are applied.
     """
     if len(scores) < 2:
         return Verdict(None, "There is nothing to compare: fewer than two arms have results.", (), tuple(caveats))
     n_pairs = len(scores) * (len(scores) - 1) // 2
     first = _Comparison.of(scores, n_pairs)
-    left, telling = first.equal, []
+    left, decisive = first.equal, []
     for others in further:
-        asked = [each for each in others if each.arm in left]
-        if len(asked) > 1 and (found := _Comparison.of(asked, n_pairs * len(further))).worse:
+        compared = [each for each in others if each.arm in left]
+        if len(compared) > 1 and (found := _Comparison.of(compared, n_pairs * len(further))).worse:
             worse = {difference.arm for difference in found.worse}
             left = [arm for arm in left if arm not in worse]
-            telling.append(found)
-    best = (telling or [first])[-1].best.arm
+            decisive.append(found)
+    best = (decisive or [first])[-1].best.arm
     choice = min(left, key=lambda arm: (costs[arm], arm != best))
     lost = {each.arm for each in scores} - {first.best.arm} - set(first.found)
     unpaired = [f"{arm} has no seed in common with {first.best.arm}." for arm in sorted(lost)]
     return Verdict(
         choice,
-        _headline(choice, first, telling, costs),
-        (*_reasons(choice, first, costs), *map(_told, telling)),
+        _headline(choice, first, decisive, costs),
+        (*_reasons(choice, first, costs), *map(_further_reason, decisive)),
         (*_limits(first.found), *unpaired, *caveats),
         tuple(first.found.values()),
     )
 
 
-def _headline(choice: str, first: _Comparison, telling: Sequence[_Comparison], costs: Mapping[str, float]) -> str:
+def _headline(choice: str, first: _Comparison, decisive: Sequence[_Comparison], costs: Mapping[str, float]) -> str:
     everywhere = len(first.equal) == len(first.found) + 1
     few = "without an adapter" if not costs[choice] else f"with {costs[choice]:,.0f} trainable parameters"
     metric = first.best.metric.name
-    if telling:
-        names, show = " and ".join(each.best.metric.name for each in telling), "show" if len(telling) > 1 else "shows"
+    if decisive:
+        names, show = " and ".join(each.best.metric.name for each in decisive), "show" if len(decisive) > 1 else "shows"
         which = "the arms" if everywhere else f"{len(first.equal)} arms"
         cheaper = any(costs[arm] < costs[choice] for arm in first.equal)
-        why = f"but {names} {show} cheaper ones to be worse" if cheaper else f"{names} {show} others to be worse"
-        return f"Use {choice}: {metric} shows no difference among {which}, {why}."
+        worse = "cheaper arms are worse" if cheaper else "other arms are worse"
+        return f"Use {choice}: {metric} shows no difference between {which}, but {names} {show} that {worse}."
     if first.tie:
         return f"{first.tie} Use {choice}, the cheapest."
     if everywhere:
-        return f"The choice makes no difference that this study could show: use {choice}, the cheapest."
+        return f"This study shows no difference between the arms: use {choice}, the cheapest."
     if len(first.equal) == 1:
         return f"Use {choice}: every other arm scores worse."
     if choice == first.best.arm:
-        return f"Use {choice}: it scores best, and no arm that is not shown to be worse has fewer parameters."
-    return f"Use {choice}: {few} it is the cheapest of the {len(first.equal)} arms among which no difference is shown."
+        return f"Use {choice}: it scores best, and the arms that are not shown to be worse have no fewer parameters."
+    equal = f"the {len(first.equal)} arms that are not shown to be worse than the best"
+    return f"Use {choice}: {few}, it is the cheapest of {equal}."
 
 
 def _reasons(choice: str, first: _Comparison, costs: Mapping[str, float]) -> list[str]:
@@ -169,10 +171,11 @@ def _reasons(choice: str, first: _Comparison, costs: Mapping[str, float]) -> lis
     return reasons + [f"{difference}." for difference in first.worse]
 
 
-def _told(comparison: _Comparison) -> str:
-    """What a further metric shows."""
+def _further_reason(comparison: _Comparison) -> str:
+    """A sentence on what a further metric shows."""
     worse = ", ".join(difference.arm for difference in comparison.worse)
-    return f"Of these arms {comparison.best.arm} is best by {_score(comparison.best)}; shown to be worse: {worse}."
+    best = f"{comparison.best.arm} scores best: {_score(comparison.best)}"
+    return f"Of the remaining arms, {best}; shown to be worse: {worse}."
 
 
 def _score(scores: ArmScores) -> str:
@@ -183,38 +186,41 @@ def _score(scores: ArmScores) -> str:
 
 
 def _limits(found: Mapping[str, ArmDifference]) -> list[str]:
-    """What the comparisons could not have shown."""
+    """Caveats about differences that the comparisons may have missed."""
     caveats = []
     unshown = [each.detectable for each in found.values() if not each.shown and each.detectable is not None]
     if unshown:
         largest = (
             f"Differences below {max(unshown):.2g}" if len(unshown) > 1 else f"A difference below {unshown[0]:.2g}"
         )
-        caveats.append(f"{largest} may be there and not be shown (80 % power): no difference shown is not none.")
+        caveats.append(f"{largest} may have been missed (80 % power): no difference shown does not mean no difference.")
     if any(each.n_questions == 1 for each in found.values()):
-        caveats.append("1 question: how far scores would move with another is not known.")
+        caveats.append("1 question: how much the scores depend on the choice of the question is unknown.")
     n_seeds = min((each.n_seeds for each in found.values()), default=1)
-    if n_seeds < 3:
-        what = "the luck of a training is not in the intervals" if n_seeds == 1 else "intervals may be too narrow"
-        caveats.append(f"{n_seeds} seed{'s' * (n_seeds > 1)}: {what}.")
+    if n_seeds == 1:
+        caveats.append("1 seed: the intervals do not include the variation between seeds.")
+    elif n_seeds < 3:
+        caveats.append(f"{n_seeds} seeds: the intervals may be too narrow.")
     return caveats
 
 
 def verdict_or_error(reach: Callable[[], Verdict]) -> Verdict:
-    """A verdict; one that says why there is none if it cannot be reached, so that all else can still be written.
+    """Return the verdict, or one that reports the error if it cannot be computed, so that the rest is still written.
 
     Args:
-        reach: What gives the verdict, such as `StudyResults.verdict`.
+        reach: A function that returns the verdict, such as `StudyResults.verdict`.
 
     Example:
         >>> print(verdict_or_error(lambda: Verdict("rank-8", "Use rank-8.")))
         Use rank-8.
         >>> print(verdict_or_error(lambda: {}["rank-8"]))
-        There is no verdict: it failed with KeyError: 'rank-8'. Everything else is here.
+        There is no verdict: computing it failed with KeyError: 'rank-8'. The other results are not affected.
     """
     try:
         return reach()
-    except Exception as error:  # hours of training must not be lost for want of a sentence
+    except Exception as error:  # the results of hours of training must be written even without a verdict
         logger.debug("there is no verdict", exc_info=True)
         text = " ".join(f"{type(error).__name__}: {error}".split())
-        return Verdict(None, f"There is no verdict: it failed with {text}. Everything else is here.")
+        return Verdict(
+            None, f"There is no verdict: computing it failed with {text}. The other results are not affected."
+        )

@@ -1,4 +1,4 @@
-"""Questions of the test with every arm's answer."""
+"""Test questions, each with the answer of every arm."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _CONDITION = "dropout_off"
 def questions_of(
     rows: Sequence[Mapping[str, str]], arms: Mapping[str, Sequence[RunResult]], metric: str, n: int
 ) -> tuple[tuple[Question, ...], str]:
-    """The questions that a report shows, and how they were chosen.
+    """Choose the questions that a report shows, and describe the choice.
 
-    The first is the one of middling score, so that nobody picks it; the others lie evenly over the test rows.
+    The first is the question with the median score; the others are evenly spaced over the test rows.
 
     Args:
         rows: The test rows: ``{"question", "answer"}``.
         arms: The results of each arm; the first seed's answers are shown.
-        metric: The metric by which middling is meant.
-        n: How many questions at most: of more, the rest is in the files of the runs.
+        metric: The metric of the median.
+        n: The maximum number of questions; all answers are in the files of the runs.
     """
     shown = {arm: results[0] for arm, results in arms.items() if results[0].answers.get(_CONDITION)}
     if not rows or not shown or not n:
@@ -41,8 +41,10 @@ def questions_of(
     )
     seeds = {each.run.seed for each in shown.values()}
     seed = f"seed {seeds.pop()}" if len(seeds) == 1 else "their first seed"
-    note = f"What each arm trained with {seed} answered. The first question is the one of middling {metric}; "
-    rest = "the others follow in order." if len(order) == len(rows) else "the others lie evenly over the test."
+    note = f"Answers of each arm, trained with {seed}. The first question has the median {metric}; "
+    rest = (
+        "the others follow in order." if len(order) == len(rows) else "the others are evenly spaced over the test rows."
+    )
     return questions, f"{note}{rest} {plural(len(order), 'question')} of {len(rows)}."
 
 
@@ -63,8 +65,8 @@ def _answers(shown: Mapping[str, RunResult], index: int) -> list[AnswerOfArm]:
             for metric, values in result.scores.get(_CONDITION, {}).items()
             if values and not isinstance(values[0], list)
         }
-        said = ", ".join(f"{metric} {number(value)}" for metric, value in scores.items())
+        line = ", ".join(f"{metric} {number(value)}" for metric, value in scores.items())
         answer = result.answers[_CONDITION][index]
-        cut = ", cut at the longest answer" if answer["stopped_by"] == "length" else ""
-        answers.append(AnswerOfArm(arm, answer["text"], f"{said}{cut}"))
+        cut = ", cut off at max_new_tokens" if answer["stopped_by"] == "length" else ""
+        answers.append(AnswerOfArm(arm, answer["text"], f"{line}{cut}"))
     return answers

@@ -1,4 +1,4 @@
-"""The figures of a study with what must be said of them: captions, descriptions, notes."""
+"""The figures of a study with their captions, descriptions and notes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = [
     "seconds_picture",
 ]
 
-_LARGEST = 1e15  # beyond, nothing else could be told apart in a figure
+_LARGEST = 1e15  # larger values would squeeze all others together
 
 
 def profile_picture(profile: IDProfile | None, arms: Arms, styles: Styles) -> Picture | None:
@@ -48,14 +48,14 @@ def profile_picture(profile: IDProfile | None, arms: Arms, styles: Styles) -> Pi
     after = profiles_after(arms, profile.layers)
     least, most = int(profile.values.argmin()), int(profile.values.argmax())
     alt = (
-        f"Intrinsic dimension of {plural(len(profile.layers), 'layer')} before training: the least is "
-        f"{profile.values[least]:.1f} in layer {least}, the greatest {profile.values[most]:.1f} in layer {most}."
+        f"Intrinsic dimension of {plural(len(profile.layers), 'layer')} before training: the smallest is "
+        f"{profile.values[least]:.1f} in layer {least}, the largest {profile.values[most]:.1f} in layer {most}."
     )
     for arm, (values, _) in after.items():
         change = float(np.mean(values - profile.values))
-        alt += f" After training {arm} it changed by {signed(change)} on average over the layers."
-    bars = "Error bars are 95 % intervals over the choice of texts." if profile.stderr is not None else ""
-    grey = " Grey: before training, with its interval. After training: the mean over seeds." if after else ""
+        alt += f" After training with {arm} it changed by {signed(change)} on average over the layers."
+    bars = "Error bars are 95 % intervals over texts." if profile.stderr is not None else ""
+    grey = " Grey: before training, with its interval. Colored: after training, mean over seeds." if after else ""
     caption = "Intrinsic dimension of each layer" + (", before and after training" if after else "")
     figure = figures.id_profile((profile.values, errors), after, styles)
     return Picture("id-profile", caption, alt, figure, f"{bars}{grey}".strip())
@@ -66,14 +66,14 @@ def rank_picture(arms: Arms, styles: Styles) -> Picture | None:
     layers, ranks = ranks_of_layers(arms)
     if not ranks:
         return None
-    said = [f"{arm} {ranks_in_words(values[~np.isnan(values)].tolist())}" for arm, values in ranks.items()]
-    alt = f"Rank in each of {plural(len(layers), 'layer')}: {'; '.join(said)}."
-    note = "The mean over the modules of a layer. Each step up the axis doubles the rank."
+    parts = [f"{arm} {ranks_in_words(values[~np.isnan(values)].tolist())}" for arm, values in ranks.items()]
+    alt = f"Rank in each of {plural(len(layers), 'layer')}: {'; '.join(parts)}."
+    note = "Mean over the modules of a layer. The axis is logarithmic."
     return Picture("ranks", "Rank of each layer", alt, figures.rank_per_layer(ranks, styles), note)
 
 
 def ranks_in_words(values: Sequence[float]) -> str:
-    """The ranks of an arm in words.
+    """Describe the ranks of an arm in words.
 
     Example:
         >>> ranks_in_words([8.0, 8.0]), ranks_in_words([4.0, 9.0])
@@ -84,12 +84,12 @@ def ranks_in_words(values: Sequence[float]) -> str:
 
 
 def parameter_picture(points: Sequence[Interval], arms: Arms, styles: Styles, metric: str) -> Picture | None:
-    """Score against trainable parameters, an arm without any as a line; None if none has an adapter.
+    """Score against trainable parameters, with a horizontal line for an untrained arm; None if no arm has an adapter.
 
     Args:
         points: The arms' scores under the metric.
-        arms: Their results.
-        styles: Their styles.
+        arms: The arms' results.
+        styles: The arms' styles.
         metric: The metric's name.
     """
     trainable = {arm: results[0].trainable_parameters for arm, results in arms.items()}
@@ -97,34 +97,34 @@ def parameter_picture(points: Sequence[Interval], arms: Arms, styles: Styles, me
     untrained = [point for point in points if not trainable.get(point.arm)]
     if not trained:
         return None
-    said = [f"{point.arm} with {count(point.x)} parameters {_score(point)}" for point in trained]
-    said += [f"{point.arm} without training {_score(point)}" for point in untrained]
-    alt = f"{metric} against trainable parameters: {'; '.join(said)}."
+    parts = [f"{point.arm} with {count(point.x)} parameters {_score(point)}" for point in trained]
+    parts += [f"{point.arm} without training {_score(point)}" for point in untrained]
+    alt = f"{metric} against trainable parameters: {'; '.join(parts)}."
     (trained, left_out), (untrained, _) = _that_fit(trained), _that_fit(untrained)
     figure = figures.scores(trained, untrained[0] if untrained else None, styles, "trainable parameters", metric)
-    band = ", the band its interval" if untrained and untrained[0].low is not None else ""
-    line = f"The line across is {untrained[0].arm}{band}. " if untrained else ""
+    band = ", with its interval as a band" if untrained and untrained[0].low is not None else ""
+    line = f"Horizontal line: {untrained[0].arm}{band}. " if untrained else ""
     note = f"{line}{left_out}".strip()
     return Picture(f"{metric}-parameters", f"{metric} against trainable parameters", alt, figure, note)
 
 
 def seconds_picture(points: Sequence[Interval], arms: Arms, styles: Styles, metric: str) -> Picture | None:
-    """Score against the seconds an answer took; None if there are no answers."""
+    """Score against seconds per answer; None if there are no answers."""
     seconds = {arm: answer_seconds(results, "dropout_off") for arm, results in arms.items()}
     placed = [_at(point, time) for point in points if (time := seconds.get(point.arm)) is not None]
     if not placed:
         return None
-    said = [f"{point.arm} in {duration(point.x)} {_score(point)}" for point in placed]
-    alt = f"{metric} against seconds for an answer: {'; '.join(said)}."
+    parts = [f"{point.arm} in {duration(point.x)} {_score(point)}" for point in placed]
+    alt = f"{metric} against seconds per answer: {'; '.join(parts)}."
     placed, left_out = _that_fit(placed)
-    figure = figures.scores(placed, None, styles, "seconds for an answer", metric)
-    batches = "Answers are written in batches; their time is the batch's, divided. Longer answers take longer."
+    figure = figures.scores(placed, None, styles, "seconds per answer", metric)
+    batches = "Answers are generated in batches: each counts its share of the batch's time. Longer answers take longer."
     note = f"{batches} {left_out}".strip()
     return Picture(f"{metric}-seconds", f"{metric} against inference time", alt, figure, note)
 
 
 def loss_picture(arms: Arms, styles: Styles) -> Picture | None:
-    """Training loss against step; None if nothing was trained."""
+    """Training loss against step; None if no arm was trained."""
     bands = loss_bands(arms)
     if not bands:
         return None
@@ -133,7 +133,7 @@ def loss_picture(arms: Arms, styles: Styles) -> Picture | None:
     lengths = [len(each.training["losses"]) for group in arms.values() for each in group if each.training]
     window = smoothing_window(max(lengths))
     smooth = f" Each point is the mean of the last {window} logged losses." if window > 1 else ""
-    note = f"Lines are means over seeds, bands go from the lowest to the highest seed.{smooth}"
+    note = f"Lines are means over seeds; bands span all seeds.{smooth}"
     return Picture("losses", "Training loss", alt, figures.loss_curves(bands, styles), note)
 
 
@@ -143,12 +143,12 @@ def difference_picture(found: Sequence[ArmDifference], styles: Styles) -> Pictur
         return None
     metric, baseline = found[0].metric, found[0].baseline
     rows = [Interval(each.arm, each.difference, each.low, each.high) for each in found]
-    said = [
+    parts = [
         f"{each.arm} {with_interval(each.difference, each.low, each.high, sign=True)}, {each.outcome}" for each in found
     ]
-    alt = f"Difference in {metric} from {baseline}: {'; '.join(said)}."
+    alt = f"Difference in {metric} from {baseline}: {'; '.join(parts)}."
     better = "To the right is better" if found[0].higher_is_better else "To the left is better"
-    bars = "A bar that crosses 0 shows no difference. The bars hold together with 95 %."
+    bars = "A bar that crosses 0 shows no difference. All bars hold simultaneously with 95 %."
     rows, left_out = _that_fit(rows)
     note = f"{better}. {bars if any(each.error for each in rows) else 'There are no intervals.'} {left_out}".strip()
     caption = f"{metric}: difference from {baseline}"
@@ -156,11 +156,11 @@ def difference_picture(found: Sequence[ArmDifference], styles: Styles) -> Pictur
 
 
 def _that_fit(points: Sequence[Interval]) -> tuple[list[Interval], str]:
-    """The points that a figure has room for, and what is said of the others, as of a training that diverged."""
+    """The points that fit into a figure, and a note on the others, which can come from a training that diverged."""
     left_out = [point.arm for point in points if max(map(abs, (point.value, *point.ends))) > _LARGEST]
     return (
         [point for point in points if point.arm not in left_out],
-        f"Too large to be drawn: {', '.join(left_out)}." if left_out else "",
+        f"Too large for the figure: {', '.join(left_out)}." if left_out else "",
     )
 
 

@@ -1,4 +1,4 @@
-"""Composes the report of a study from its results."""
+"""Compose the report of a study from its results."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 __all__ = ["compose", "facts_of"]
 
 _INTERVALS = (
-    "Intervals are of 95 %, over seeds and questions. All arms met the same questions, so the intervals of two arms "
-    "may overlap and their difference be shown all the same: the table of differences decides that."
+    "Intervals are 95 % intervals over seeds and questions. All arms answered the same questions, so a difference can "
+    "be shown although the intervals of two arms overlap: use the table of differences to compare arms."
 )
 
 
 def compose(results: StudyResults, n_questions: int) -> Report:
-    """The report of a study, also of one that is not finished.
+    """Compose the report of a study, which may be unfinished.
 
     Args:
         results: The study's results.
-        n_questions: How many questions to show with their answers.
+        n_questions: The number of questions to show with their answers.
 
     Raises:
         MissingExtraError: If matplotlib or pandas is not installed.
@@ -50,7 +50,7 @@ def compose(results: StudyResults, n_questions: int) -> Report:
     verdict = verdict_or_error(results.verdict)
     found = {name: _differences(results, name) for name in results.metrics}
     best = results.places[metric][0].arm if metric in results.places else ""
-    # What the verdict rests on allows for all pairs of arms, so that the figure beside it never says otherwise.
+    # The figure shows the comparisons of the verdict, so that the two never contradict each other.
     decisive = list(verdict.differences)
     questions, note = questions_of(results.rows, arms, metric, n_questions)
     sizes = [plural(len(results.arms), "arm"), plural(len(config.training_seeds), "seed")]
@@ -71,12 +71,12 @@ def compose(results: StudyResults, n_questions: int) -> Report:
 
 
 def _differences(results: StudyResults, metric: str) -> list[ArmDifference]:
-    """Every arm's difference from a baseline, the usual one if it has scores; none without scores to compare."""
+    """The difference of every arm from the default baseline, or from the first arm with scores; empty for one arm."""
     scored = [each.arm for each in results.scores(metric)]
     if len(scored) < 2:
         return []
-    wanted = default_baseline(results.config.arms)
-    return results.arm_differences(metric, wanted if wanted in scored else scored[0])
+    baseline = default_baseline(results.config.arms)
+    return results.arm_differences(metric, baseline if baseline in scored else scored[0])
 
 
 def _before(
@@ -88,7 +88,7 @@ def _before(
     points = {name: _points(results, name) for name in metrics}
     yield Section(
         "results",
-        "Scores and what they cost",
+        "Scores and costs",
         (_INTERVALS,),
         pictures=_some(
             *(captions.parameter_picture(points[name], arms, styles, name) for name in metrics),
@@ -112,11 +112,11 @@ def _after(results: StudyResults, found: dict[str, list[ArmDifference]]) -> Iter
     compared = tuple(tables.difference_table(each) for each in found.values() if each)
     yield Section("differences", "Differences", tables=compared) if compared else None
     ranked = tuple(tables.ranking_table(name, places) for name, places in results.places.items())
-    text = "Places are by the mean alone: whether neighbours differ is in the table of differences."
+    text = "Places are by the mean alone. The table of differences shows which arms differ."
     texts = (text, *about_the_judge(results.judge))
     yield Section("rankings", "Rankings", texts, tables=ranked) if ranked else None
     if results.failed or results.damaged:
-        yield Section("failed", "What failed", tables=(tables.failure_table(results.failed, results.damaged),))
+        yield Section("failed", "Failed runs", tables=(tables.failure_table(results.failed, results.damaged),))
     yield how_to_read()
     yield setting(results.files)
 
@@ -140,14 +140,14 @@ def facts_of(
     untrained: Collection[str],
     differences: Sequence[ArmDifference],
 ) -> Iterator[Fact]:
-    """Three to six numbers: scores of the arms that matter, what could have been shown, and what training costs.
+    """Three to six numbers: scores of the main arms, the smallest detectable difference, and the cost of training.
 
     Args:
-        summary: What was measured of each arm.
-        chosen: The arm to use, if the study can say.
-        best: The arm that scores best.
-        untrained: Arms without an adapter.
-        differences: Of the other arms from the best, under the metric that decides.
+        summary: The summary of each arm.
+        chosen: The recommended arm, if there is one.
+        best: The arm with the best score.
+        untrained: The arms without an adapter.
+        differences: The differences of the other arms from the best, under the primary metric.
     """
     rows = {row.arm: row for row in summary if row.seeds}
     base = [name for name in untrained if name in rows]
@@ -157,14 +157,15 @@ def facts_of(
             yield _score(rows[name], metric, _described(name, best, base))
         known = [each.detectable for each in differences if not each.shown and each.detectable is not None]
         if known:
-            which = f"smallest difference in {metric} from {differences[0].baseline}"
-            yield Fact(number(max(known)), f"{which} that could have been shown for every arm")
+            label = f"smallest {metric} difference from {differences[0].baseline} that was detectable for every arm"
+            yield Fact(number(max(known)), label)
     trained = next((name for name in (chosen, best, *rows) if name in rows and name not in untrained), None)
     if trained is not None:
         row = rows[trained]
         share = percent(row.mean("trainable_percent").value or 0.0, 100)
         yield Fact(
-            count(row.mean("trainable_parameters").value or 0.0), f"trainable parameters of {trained}, {share} of all"
+            count(row.mean("trainable_parameters").value or 0.0),
+            f"trainable parameters of {trained}, {share} of all parameters",
         )
         yield Fact(duration(row.mean("training_seconds").value), f"training time of {trained}, mean over seeds")
 
@@ -176,5 +177,5 @@ def _score(row: ArmSummary, metric: str, name: str) -> Fact:
 
 
 def _described(name: str, best: str, base: Sequence[str]) -> str:
-    said = [name, *(["without training"] if name in base else []), *(["the best"] if name == best else [])]
-    return ", ".join(said)
+    notes = {"untrained": name in base, "the best arm": name == best}
+    return ", ".join([name, *(note for note, applies in notes.items() if applies)])

@@ -1,4 +1,4 @@
-"""What a report is made of, whatever it is written as: sections of texts, tables and figures, and answers."""
+"""The content of a report, independent of its format: sections with texts, tables and figures, and answers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["AnswerOfArm", "Fact", "Interval", "Picture", "Question", "Report", "
 @final
 @dataclass(frozen=True)
 class Table:
-    """A table of texts.
+    """A table whose cells are formatted texts.
 
     Attributes:
         caption: What it shows.
         columns: The titles of its columns; the first column names the row.
-        rows: The cells, as they are shown.
-        texts: The columns after the first that hold texts and not numbers.
-        note: What must be known to read it.
+        rows: The formatted cells.
+        texts: The columns after the first that contain text instead of numbers.
+        note: An explanation below it.
     """
 
     caption: str
@@ -39,11 +39,11 @@ class Picture:
     """A figure.
 
     Attributes:
-        name: Its name as a file and as an anchor.
+        name: Its file name and anchor.
         caption: What it shows.
-        alt: What is seen in it, with the numbers that matter, for those who do not see it.
+        alt: A description with the main numbers, for readers who cannot see it.
         figure: The drawing.
-        note: What must be known to read it.
+        note: An explanation below it.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Section:
         texts: Paragraphs.
         pictures: Figures.
         tables: Tables.
-        items: Terms and what they mean.
+        items: Terms and their meanings.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Section:
 @final
 @dataclass(frozen=True)
 class AnswerOfArm:
-    """What an arm answered to a question: the arm's name, the text, and its scores in one line."""
+    """The answer of an arm to a question, with its scores in one line."""
 
     arm: str
     text: str
@@ -88,7 +88,7 @@ class AnswerOfArm:
 @final
 @dataclass(frozen=True)
 class Question:
-    """A question, the right answer, and every arm's."""
+    """A question, its reference answer, and the answer of every arm."""
 
     text: str
     reference: str
@@ -98,7 +98,7 @@ class Question:
 @final
 @dataclass(frozen=True)
 class Fact:
-    """A number that matters, with what it is."""
+    """A key number with its label."""
 
     value: str
     label: str
@@ -111,13 +111,13 @@ class Report:
 
     Attributes:
         title: What was studied.
-        setup: What was compared, in one line.
-        headline: The answer in one sentence.
-        reasons: Why, a sentence each.
-        caveats: What to beware of, a sentence each.
-        facts: The three to six numbers that matter.
-        picture: The figure that shows the answer; None if nothing can be compared.
-        questions: Questions with every arm's answer, the first for everyone, more on demand.
+        setup: The size of the study, in one line.
+        headline: The verdict in one sentence.
+        reasons: The reasons for it, one sentence each.
+        caveats: Its limitations, one sentence each.
+        facts: Three to six key numbers.
+        picture: The figure of the verdict; None without a comparison.
+        questions: Questions with the answer of every arm; the page shows the first and unfolds the others.
         questions_note: How they were chosen.
         before: Sections before the answers.
         after: Sections after them.
@@ -152,9 +152,9 @@ class Interval:
     Attributes:
         arm: The arm's name.
         value: The value.
-        low: The lower end of the interval; None if there is none, as of one question.
-        high: Its upper end.
-        x: Where it stands on the other axis, if there is one.
+        low: The lower end of the interval; None without an interval, for example with one question.
+        high: The upper end.
+        x: Its coordinate on the other axis, if there is one.
     """
 
     arm: str
@@ -165,12 +165,12 @@ class Interval:
 
     @property
     def ends(self) -> tuple[float, float]:
-        """The ends of the interval; the value itself, twice, if there is none."""
+        """The ends of the interval; without one, the value twice."""
         return (self.value, self.value) if self.low is None or self.high is None else (self.low, self.high)
 
     @property
     def error(self) -> list[list[float]] | None:
-        """The lengths of an error bar below and above the value, as matplotlib takes them; None without an interval."""
+        """Lengths of the error bar below and above the value, as matplotlib takes them; None without an interval."""
         if self.low is None or self.high is None:
             return None
         return [[self.value - self.low], [self.high - self.value]]

@@ -1,4 +1,4 @@
-"""The numbers behind the figures, gathered from the final runs of a study."""
+"""The numbers in the figures, collected from the final runs of a study."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["answer_seconds", "by_arm", "loss_bands", "profiles_after", "ranks_of_layers", "smoothing_window"]
 
-_LAYER = re.compile(r"(.*?\.)??(\d+)(\.|$)")  # up to the first number: the layer, in every layout of modules
-_POINTS = 25  # of a loss curve, at least, after smoothing
+_LAYER = re.compile(r"(.*?\.)??(\d+)(\.|$)")  # the layer is the name up to its first number, for every model
+_POINTS = 25  # the minimum length of a loss curve after smoothing
 
 
 def by_arm(results: Iterable[RunResult]) -> dict[str, list[RunResult]]:
-    """The results of each arm that did not fail, in their order."""
+    """Group the results that did not fail by arm."""
     arms: dict[str, list[RunResult]] = {}
     for result in results:
         if result.status == "done":
@@ -33,9 +33,9 @@ def by_arm(results: Iterable[RunResult]) -> dict[str, list[RunResult]]:
 
 
 def ranks_of_layers(arms: Mapping[str, Sequence[RunResult]]) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
-    """The layers in order, and each arm's mean rank in each, over modules and seeds; nan where there is none.
+    """The layers in order, and the mean rank of each arm in each layer over modules and seeds; NaN without an adapter.
 
-    Modules outside every layer have no place in the figure and are left out.
+    Modules outside the layers are left out.
     """
     found: dict[str, dict[str, list[int]]] = {}
     for arm, results in arms.items():
@@ -55,9 +55,9 @@ def ranks_of_layers(arms: Mapping[str, Sequence[RunResult]]) -> tuple[list[str],
 
 
 def profiles_after(arms: Mapping[str, Sequence[RunResult]], layers: Sequence[str]) -> dict[str, Line]:
-    """IDs after training and their standard errors, averaged over an arm's seeds, for arms profiled on these layers.
+    """IDs after training with their standard errors, averaged over seeds, for arms with a profile of these layers.
 
-    Every seed is profiled on the same texts, so averaging over seeds does not make the error of the texts smaller.
+    Every seed is profiled on the same texts, so averaging over seeds does not reduce the error over texts.
     """
     after = {}
     for arm, results in arms.items():
@@ -71,7 +71,7 @@ def profiles_after(arms: Mapping[str, Sequence[RunResult]], layers: Sequence[str
 
 
 def loss_bands(arms: Mapping[str, Sequence[RunResult]]) -> dict[str, Band]:
-    """Training loss of each arm: steps, mean over the seeds, lowest and highest of a seed, each a running mean."""
+    """The training loss of each arm: steps, and the mean, minimum and maximum over seeds, each a running mean."""
     bands = {}
     for arm, results in arms.items():
         curves = [dict(each.training["losses"]) for each in results if each.training and each.training["losses"]]
@@ -85,7 +85,7 @@ def loss_bands(arms: Mapping[str, Sequence[RunResult]]) -> dict[str, Band]:
 
 
 def smoothing_window(n_steps: int) -> int:
-    """Logged losses over which the mean runs: 1 for few, so that a curve keeps at least 25 points of its own.
+    """The number of logged losses in a running mean: 1 for short curves, so that a curve keeps at least 25 points.
 
     Example:
         >>> smoothing_window(10), smoothing_window(1000)
@@ -95,7 +95,7 @@ def smoothing_window(n_steps: int) -> int:
 
 
 def answer_seconds(results: Sequence[RunResult], condition: str) -> float | None:
-    """Mean seconds for an answer; None if there are no answers."""
+    """The mean seconds per answer; None if there are no answers."""
     seconds = [answer["seconds"] for result in results for answer in result.answers.get(condition, [])]
     return float(np.mean(seconds)) if seconds else None
 
@@ -105,5 +105,5 @@ def _running_mean(values: Sequence[float], window: int) -> NDArray[np.float64]:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """Sorts ``layers.10`` behind ``layers.9``."""
+    """A key that sorts ``layers.10`` after ``layers.9``."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]

@@ -1,4 +1,4 @@
-"""The figures of a report, from plain numbers."""
+"""The figures of a report, drawn from plain numbers."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _Z = 1.96  # of a 95 % interval
 
 
 def id_profile(before: Line, after: Mapping[str, Line], styles: Mapping[str, ArmStyle]) -> Figure:
-    """ID against layer with 95 % intervals: before training, and for each arm after it, a panel each.
+    """ID against layer with 95 % intervals, before training and, in a panel for each arm, after training.
 
     Args:
         before: IDs and standard errors of the base model, (n_layers,) each.
-        after: For each arm the same after training; may be empty.
+        after: The same after training, for each arm; may be empty.
         styles: The arms' styles.
     """
     layers = np.arange(len(before[0]))
@@ -68,7 +68,7 @@ def id_profile(before: Line, after: Mapping[str, Line], styles: Mapping[str, Arm
 
 
 def rank_per_layer(ranks: Mapping[str, NDArray[np.float64]], styles: Mapping[str, ArmStyle]) -> Figure:
-    """Rank against layer, a line for each arm; a layer without an adapter has rank nan and is left out."""
+    """Rank against layer, a line for each arm; a layer without an adapter has the rank NaN and is left out."""
     with drawn():
         figure = new_figure(3.2)
         ax = figure.subplots()
@@ -90,14 +90,14 @@ def rank_per_layer(ranks: Mapping[str, NDArray[np.float64]], styles: Mapping[str
 def scores(
     points: Sequence[Interval], reference: Interval | None, styles: Mapping[str, ArmStyle], x: str, y: str
 ) -> Figure:
-    """A score with its interval against what it costs, an arm each.
+    """Scores with intervals against a cost, one point for each arm.
 
     Args:
         points: The arms.
-        reference: An arm that has no place on the x axis: a line across, with a band for its interval.
+        reference: An arm without an x coordinate: a horizontal line, with a band for its interval.
         styles: The arms' styles.
-        x: What the x axis shows, with its unit.
-        y: What the y axis shows.
+        x: The label of the x axis.
+        y: The label of the y axis.
     """
     with drawn():
         figure = new_figure(3.3)
@@ -128,7 +128,7 @@ def scores(
 
 
 def _spread(values: Sequence[float]) -> bool:
-    """Whether values are better seen on a logarithmic scale."""
+    """Whether a logarithmic scale shows the values better."""
     return min(values, default=0) > 0 and max(values) > 8 * min(values)
 
 
@@ -143,7 +143,7 @@ def loss_curves(curves: Mapping[str, Band], styles: Mapping[str, ArmStyle]) -> F
     """Training loss against step, a line for each arm.
 
     Args:
-        curves: For each arm: steps, mean loss over the seeds, the lowest and the highest of a seed.
+        curves: For each arm: steps, and the mean, minimum and maximum loss over seeds.
         styles: The arms' styles.
     """
     with drawn():
@@ -160,7 +160,7 @@ def loss_curves(curves: Mapping[str, Band], styles: Mapping[str, ArmStyle]) -> F
 
 
 def differences(rows: Sequence[Interval], styles: Mapping[str, ArmStyle], metric: str, baseline: str) -> Figure:
-    """By how much each arm scores above the baseline, with its interval; one that crosses 0 shows no difference."""
+    """The difference of each arm from the baseline, with its interval."""
     with drawn():
         figure = new_figure(0.85 + 0.36 * len(rows))
         ax = figure.subplots()
@@ -180,11 +180,11 @@ def differences(rows: Sequence[Interval], styles: Mapping[str, ArmStyle], metric
     return figure
 
 
-def _with_errors(ax: Axes, layers: NDArray[np.int64], line: Line, colour: str, marker: str) -> None:
+def _with_errors(ax: Axes, layers: NDArray[np.int64], line: Line, color: str, marker: str) -> None:
     few = len(layers) <= 12
     size, cap, every = (5, 3, 1) if few else (4, 0, 1 + len(layers) // 12)
     ax.errorbar(
-        layers, line[0], yerr=_Z * line[1], color=colour, marker=marker, ms=size, capsize=cap, lw=1.2, markevery=every
+        layers, line[0], yerr=_Z * line[1], color=color, marker=marker, ms=size, capsize=cap, lw=1.2, markevery=every
     )
 
 
@@ -195,7 +195,7 @@ def _whole_numbers(ax: Axes) -> None:
 
 
 def _label_ends(ax: Axes, ends: Mapping[str, float], styles: Mapping[str, ArmStyle]) -> None:
-    """Name the lines at their right ends."""
+    """Label the lines at their right ends."""
     finish_layout(ax)
     label_lines(ax, [(y, name, styles[name].light) for name, y in ends.items()])
 
@@ -208,12 +208,12 @@ def _powers_of_two(ax: Axes, values: NDArray[np.float64]) -> None:
     ax.set_ylim(ticks[0] / 1.2, ticks[-1] * 1.2)
 
 
-_WIDTH = 5.8  # inches: text of 11 points is readable on a phone, where a figure is as wide as the screen
+_WIDTH = 5.8  # inches; text of 11 points is then readable on a phone
 
 
 @contextmanager
 def drawn() -> Iterator[None]:
-    """Let matplotlib draw in the report's style.
+    """Use the report's matplotlib style.
 
     Raises:
         MissingExtraError: If matplotlib is not installed.
@@ -258,10 +258,10 @@ def drawn() -> Iterator[None]:
 
 
 def new_figure(height: float) -> Figure:
-    """An empty figure of the common width; draw it inside `drawn`."""
+    """Create an empty figure of the common width; use it inside `drawn`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # optional
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-    FigureCanvasAgg(figure)  # becomes its canvas, which measures text
+    FigureCanvasAgg(figure)  # sets figure.canvas, which measures text
     return figure

@@ -1,4 +1,4 @@
-"""Names written beside lines and points, so that they do not cover each other."""
+"""Labels next to lines and points, placed so that they do not overlap."""
 
 from __future__ import annotations
 
@@ -14,53 +14,55 @@ if TYPE_CHECKING:
 
 __all__ = ["finish_layout", "label_lines", "label_points"]
 
-_GAP = 0.075  # between labels at the ends of lines, as a share of the axes' height
-_CLEAR = 7.0  # labels keep so many pixels away from the middle of a point
-_BESIDE = [(side * 9, lift) for lift in (0, 11, -11, 22, -22, 33, -33) for side in (1, -1)]  # places, in points
+_GAP = 0.075  # between labels at the ends of lines, in heights of the axes
+_CLEAR = 7.0  # the distance of labels from the center of a point, in pixels
+_BESIDE = [
+    (side * 9, lift) for lift in (0, 11, -11, 22, -22, 33, -33) for side in (1, -1)
+]  # candidate offsets, in points
 
 
 def finish_layout(ax: Axes) -> None:
-    """Give the axes their final limits and size: labels are placed by them."""
+    """Compute the final limits and size of the axes, on which the positions of the labels depend."""
     _root(ax).draw_without_rendering()
 
 
 def label_lines(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
-    """Write each line's name at its right end, moved up or down where two would touch.
+    """Label each line at its right end, and move labels up or down so that they do not overlap.
 
     Args:
         ax: Axes whose limits are final.
-        ends: For each line: where it ends on the y axis, its name, its colour.
+        ends: For each line: the y coordinate of its end, its name, its color.
     """
     to_axes = ax.transData + ax.transAxes.inverted()
     heights = [float(to_axes.transform((ax.get_xlim()[1], y))[1]) for y, _, _ in ends]
-    for place, height, (_, name, colour) in zip(spread(heights, _GAP), heights, ends, strict=True):
+    for place, height, (_, name, color) in zip(spread(heights, _GAP), heights, ends, strict=True):
         ax.annotate(
             name,
             (1.0, height),
             (1.035, place),
             xycoords="axes fraction",
             textcoords="axes fraction",
-            color=colour,
+            color=color,
             va="center",
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0},
+            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0},
         )
 
 
-def label_points(ax: Axes, points: Sequence[Interval], colours: Sequence[str]) -> None:
-    """Write each point's name where it covers least of the points, their error bars, and the other names.
+def label_points(ax: Axes, points: Sequence[Interval], colors: Sequence[str]) -> None:
+    """Label each point where the label overlaps least with the points, their error bars and other labels.
 
     Args:
         ax: Axes whose limits are final.
-        points: What was drawn, with vertical error bars.
-        colours: Of the names.
+        points: The points that were drawn, with vertical error bars.
+        colors: The colors of the labels.
     """
     figure = _root(ax)
     renderer = figure.canvas.get_renderer()
     inside = ax.get_window_extent(renderer)
     taken = [box for point in points for box in _boxes(ax, point)]
-    for point, colour in zip(points, colours, strict=True):
+    for point, color in zip(points, colors, strict=True):
         label = ax.annotate(
-            point.arm, (point.x, point.value), (0, 0), textcoords="offset points", color=colour, va="center"
+            point.arm, (point.x, point.value), (0, 0), textcoords="offset points", color=color, va="center"
         )
         low, middle, high = (
             float(ax.transData.transform((point.x, y))[1]) * 72 / figure.dpi
@@ -76,7 +78,7 @@ def label_points(ax: Axes, points: Sequence[Interval], colours: Sequence[str]) -
 
 
 def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Move numbers apart to a distance of at least `gap`, in their order, those close together around their middle.
+    """Move numbers apart to a distance of at least `gap`; close ones keep their order and their mean.
 
     Example:
         >>> [round(place, 6) for place in spread([0.5, 0.9, 0.52], 0.1)]
@@ -107,7 +109,7 @@ def _root(ax: Axes) -> Any:
 
 
 def _boxes(ax: Axes, point: Interval) -> list[BboxBase]:
-    """What a point and its error bar cover, in pixels."""
+    """The boxes that a point and its error bar cover, in pixels."""
     from matplotlib.transforms import Bbox  # optional
 
     (x, y), (_, low), (_, high) = (ax.transData.transform((point.x, v)) for v in (point.value, *point.ends))

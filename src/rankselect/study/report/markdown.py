@@ -1,4 +1,4 @@
-"""A report as Markdown, with its figures as files beside it."""
+"""Write a report as Markdown, with its figures as separate files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["FIGURES", "markdown_text", "save_figures"]
 
 FIGURES = "figures"
-"""The folder of the figures, beside the Markdown file."""
+"""The folder of the figures, next to the Markdown file."""
 
 _DPI = 160
 _SPECIAL = re.compile(r"([\\`*_\[\]<>&|~#$])")
@@ -22,7 +22,7 @@ _LIST = re.compile(r"^(\s*)([-+=]|\d+[.)])", re.MULTILINE)
 
 
 def markdown_text(report: Report) -> str:
-    """Write a report as Markdown (CommonMark, with tables as GitHub has them); every text is escaped.
+    """Write a report as Markdown (CommonMark with GitHub's tables); all texts are escaped.
 
     Args:
         report: The report.
@@ -31,11 +31,11 @@ def markdown_text(report: Report) -> str:
 
 
 def save_figures(report: Report, folder: Path) -> None:
-    """Write the figures, as `markdown_text` refers to them: on white, for pages that may be of any colour.
+    """Write the figures that `markdown_text` refers to, on a white background.
 
     Args:
         report: The report.
-        folder: Where the Markdown file stands.
+        folder: The folder of the Markdown file.
     """
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     for picture in report.pictures:
@@ -43,7 +43,7 @@ def save_figures(report: Report, folder: Path) -> None:
 
 
 def escaped(text: str) -> str:
-    r"""A text that Markdown shows as it is, in one line.
+    r"""Escape a text for Markdown, in one line.
 
     Example:
         >>> print(escaped("1 < 2 | # *yes*"))
@@ -53,7 +53,7 @@ def escaped(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A text of several lines as a quotation, its lines kept."""
+    """Quote a text of several lines, with its line breaks."""
     lines = _SPECIAL.sub(r"\\\1", text.strip()).splitlines() or ["(an empty answer)"]
     return "\n".join("> " + _LIST.sub(_as_text, line.strip()) + "  " for line in lines)
 
@@ -67,7 +67,7 @@ def _parts(report: Report) -> Iterator[str]:
     yield f"{escaped(report.title)}. {escaped(report.setup)}"
     yield _list(report.reasons)
     if report.caveats:
-        yield "Beware:"
+        yield "Caveats:"
         yield _list(report.caveats)
     yield "\n".join(f"- **{escaped(fact.value)}**: {escaped(fact.label)}" for fact in report.facts)
     if report.picture is not None:
@@ -114,7 +114,7 @@ def _table(table: Table) -> Iterator[str]:
 
 def _question(question: Question) -> Iterator[str]:
     yield f"**{escaped(question.text)}**"
-    yield f"Right answer:\n\n{_quoted(question.reference)}"
+    yield f"Reference answer:\n\n{_quoted(question.reference)}"
     for answer in question.answers:
         yield f"{escaped(answer.arm)} ({escaped(answer.scores)}):\n\n{_quoted(answer.text)}"
 

@@ -1,4 +1,4 @@
-"""One colour and one marker for each arm, the same in every figure and table, in light and in dark."""
+"""The color and the marker of each arm, the same in all figures and tables, for light and dark pages."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ _UNTRAINED = ("#5f6672", "#a3abb8")  # grey
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h")
 
 INKS = {"ink": ("#16191d", "#eceef1"), "muted": ("#59606b", "#a9b0bb"), "line": ("#d9dde3", "#353b45")}
-"""Colours that are no arm's, for light and dark: of text, of text that matters less, and of lines."""
+"""The colors of text, secondary text and lines, for light and dark pages."""
 
 
 @final
 @dataclass(frozen=True)
 class ArmStyle:
-    """How an arm looks.
+    """The style of an arm.
 
-    Colours follow the hues of Okabe and Ito, which people of any colour vision tell apart, darker on white and
-    lighter on black: as thin lines and as text they have a contrast of at least 4.5 to 1. Nothing rests on colour
-    alone: markers and labels say the same.
+    The hues are those of Okabe and Ito, which people with any color vision can distinguish. They are darker on white
+    and lighter on black, so that thin lines and text have a contrast of at least 4.5 to 1. Markers and labels carry the
+    same information as colors.
 
     Attributes:
         name: The arm's name.
-        light: Its colour on white.
-        dark: Its colour on black.
-        marker: Its marker, as matplotlib names it.
-        variable: The name of its colour in the page's style sheet.
+        light: Its color on white.
+        dark: Its color on black.
+        marker: Its marker, in matplotlib's notation.
+        variable: The name of its color in the page's style sheet.
 
     References:
         Okabe and Ito, "Color Universal Design", 2008, https://jfly.uni-koeln.de/color/.
@@ -53,11 +53,11 @@ class ArmStyle:
 
 
 def arm_styles(names: Sequence[str], untrained: Collection[str] = ()) -> dict[str, ArmStyle]:
-    """The style of each arm, in the order given; past six trained ones colours come again, with other markers.
+    """Assign a style to each arm; colors repeat after six trained arms, with other markers.
 
     Args:
-        names: All arms.
-        untrained: Those without an adapter, which are grey.
+        names: The names of all arms.
+        untrained: The names of the arms without an adapter, which are grey.
 
     Example:
         >>> styles = arm_styles(["base", "rank-8", "rank-64"], untrained=["base"])

@@ -1,4 +1,4 @@
-"""How a study was made, and how its report is read."""
+"""The sections of a report on how to read it, and on the settings of the study."""
 
 from __future__ import annotations
 
@@ -37,13 +37,15 @@ def setting(files: StudyFiles) -> Section:
         *((name.replace("_", " "), _value(value)) for name, value in values.items()),
         ("machine", files.machine or "not recorded"),
         ("versions", versions or "not recorded"),
-        ("config hash", f"{files.hash} (two studies with the same one answer the same question)"),
+        ("config hash", f"{files.hash} (two studies with the same hash have the same setup)"),
     )
-    return Section("setting", "How it was made", tables=(Table("The arms", columns, rows, columns[1:]),), items=items)
+    return Section(
+        "setting", "Setup of the study", tables=(Table("The arms", columns, rows, columns[1:]),), items=items
+    )
 
 
 def how_to_read() -> Section:
-    """What the words and numbers of a report mean."""
+    """The meaning of the terms in a report."""
     return Section("reading", "How to read this", items=tuple(_TERMS.items()))
 
 
@@ -59,45 +61,47 @@ def _value(value: Any) -> str:
 
 _TERMS = {
     "No difference shown": (
-        "The scores of two arms are closer than chance alone could put them. It does not say that the arms are equal: a"
-        " difference below the smallest one that could have been shown may be there. More test questions, and more "
-        "seeds, make that number smaller."
+        "The difference between the scores of two arms is small enough to be explained by chance. This does not mean "
+        "that the arms are equal: there may be a difference below the smallest detectable one. More test questions and "
+        "more seeds make the smallest detectable difference smaller."
     ),
-    "Smallest difference that could have been shown": (
-        "With this number of seeds and questions, a true difference of this size would have been shown in four studies "
-        "of five. If a difference that matters to you is smaller, this study cannot tell."
+    "Smallest detectable difference": (
+        "With this number of seeds and questions, four out of five studies would show a true difference of this size. "
+        "If smaller differences matter to you, this study is too small."
     ),
     "Interval": (
-        "A score in brackets is a 95 % interval: how far the average could move with other training seeds and other "
-        "questions of the same kind. Differences are taken question by question, which takes out how hard a question "
-        "is; intervals of differences are widened for the number of comparisons, so that they hold together with 95 %."
+        "The range in brackets is a 95 % interval: it covers the variation between training seeds and between "
+        "questions of the same kind. Differences are computed question by question, which removes the difficulty of "
+        "the questions. Their intervals are widened for the number of comparisons, so that all of them hold "
+        "simultaneously with 95 %."
     ),
     "Rank, alpha": (
-        "An adapter changes a weight matrix by the product of two thin ones; rank is how thin. What it adds is "
-        "multiplied by alpha divided by rank, the alpha ratio."
+        "An adapter adds the product of two thin matrices to a weight matrix. The rank is their shorter side. The "
+        "product is multiplied by alpha divided by rank, the alpha ratio."
     ),
     "Intrinsic dimension (ID)": (
-        "Of how many numbers a layer's hidden states are really made, whatever their width: measured from the distances"
-        " between the states of different texts. Its value rests on the estimator and on how tokens are pooled, so "
-        "compare it only with profiles that were measured in the same way."
+        "The number of independent directions in which a layer's hidden states vary from text to text. It is estimated "
+        "from the distances between the states. Its value depends on the estimator and on the pooling of tokens, so "
+        "compare only profiles that were measured in the same way."
     ),
     "Trainable %": (
-        "The adapter's parameters as a share of all parameters. “As stored” counts what a 4-bit base keeps in memory, "
-        "where two weights share one element: the share comes out about twice as high, as some tools print it."
+        "The adapter's parameters as a share of all parameters. “As stored” counts the stored elements of a 4-bit "
+        "base, where two weights share one element. This share is about twice as high; some tools print it."
     ),
     "Learning rate": (
-        "Chosen for each arm by itself, on validation rows that are not in the test: ranks compared at one learning "
-        "rate would mostly show which of them it suits. A choice at the edge of its grid may not be the best there is."
+        "Chosen separately for each arm, on validation rows that are not in the test. A comparison at one common "
+        "learning rate would mostly show which rank that rate suits. If a choice is at the edge of its grid, a better "
+        "one may be outside."
     ),
     "Dropout": (
-        "Dropout belongs to training. Answers are written with it off; where a table shows scores with dropout on, it "
-        "shows what is lost by forgetting to turn it off."
+        "Dropout is for training. Answers are generated with dropout off. A table of scores with dropout on shows the "
+        "cost of forgetting to turn it off."
     ),
 }
 
 
 def about_the_judge(judge: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """A paragraph on what the judge's verdicts are worth, or why they rank nothing; none without a judge.
+    """A paragraph on how reliable the judge's verdicts are, or why they give no ranking; none without a judge.
 
     Example:
         >>> from rankselect.metrics.judge import LLMJudge
@@ -112,7 +116,7 @@ def about_the_judge(judge: Mapping[str, Any] | None) -> tuple[str, ...]:
         return (f"The judge, {judge['judge']}, did not rank the arms: {judge['unranked']}",)
     n, changed = len(judge["comparisons"]), judge["n_disagreements"]
     text = (
-        f"The judge: {judge['judge']}; {plural(n, 'comparison')} of two answers, asked in both orders. "
+        f"The judge: {judge['judge']}; {plural(n, 'comparison')} of two answers, judged in both orders. "
         f"{count(changed)} changed with the order and {'counts as a tie' if changed == 1 else 'count as ties'}; "
         f"{count(judge['n_abstentions'])} of {plural(judge['n_verdicts'], 'verdict')} abstained; "
         f"{count(judge['n_first_preferred'])} of {plural(judge['n_preferences'], 'preference')} were for the answer "

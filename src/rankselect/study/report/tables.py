@@ -22,10 +22,10 @@ _SECONDS = "inference_seconds_per_answer"
 
 
 def result_table(summary: Sequence[ArmSummary], metrics: Sequence[str], condition: str) -> Table:
-    """Ranks, shares of trainable parameters, training time and scores of each arm.
+    """The ranks, trainable parameters, training time and scores of each arm.
 
     Args:
-        summary: What was measured of each arm.
+        summary: The summary of each arm.
         metrics: The metrics' names.
         condition: ``"dropout_off"`` or ``"dropout_on"``.
     """
@@ -45,18 +45,24 @@ def result_table(summary: Sequence[ArmSummary], metrics: Sequence[str], conditio
             )
         )
     titles = ("trainable %", *(["trainable %, as stored"] if stored else []))
-    columns = ("arm", "rank", "alpha", *titles, "training time", *metrics, "time for an answer")
+    columns = ("arm", "rank", "alpha", *titles, "training time", *metrics, "time per answer")
     off = condition == "dropout_off"
-    caption = "Results" if off else "Results with dropout left on while answering"
-    note = "Means over seeds; in brackets 95 % intervals over seeds and questions."
+    caption = "Results" if off else "Results with dropout on during generation"
+    note = "Means over seeds, with 95 % intervals over seeds and questions in brackets."
     if stored:
-        note += " As stored: a 4-bit base keeps two weights in one element, so the share comes out about twice as high."
-    return Table(caption, columns, tuple(rows), (), note if off else "Only to show what it costs to forget it.")
+        note += " As stored: a 4-bit base stores two weights in one element, so this share is about twice as high."
+    return Table(
+        caption,
+        columns,
+        tuple(rows),
+        (),
+        note if off else "They show the cost of forgetting to turn dropout off.",
+    )
 
 
 def cost_table(summary: Sequence[ArmSummary]) -> Table:
-    """What each arm cost besides training time."""
-    columns = ("arm", "trainable parameters", "choosing ranks", "training tokens per s", "peak memory", "test loss")
+    """The costs of each arm other than training time."""
+    columns = ("arm", "trainable parameters", "rank selection", "training tokens/s", "peak memory", "test loss")
     rows = []
     for row in summary:
         parameters, memory = row.mean("trainable_parameters").value, row.mean("peak_memory_bytes").value
@@ -71,13 +77,14 @@ def cost_table(summary: Sequence[ArmSummary]) -> Table:
             )
         )
     note = (
-        "Test loss is of the right answers, in nats per token. Choosing ranks leaves out what arms share, the profile."
+        "The test loss is that of the reference answers, in nats per token. The time of rank selection does not "
+        "include the profile, which the arms share."
     )
     return Table("Costs and losses", columns, tuple(rows), (), note)
 
 
 def difference_table(found: Sequence[ArmDifference]) -> Table:
-    """Every arm against the baseline, and what could have been shown.
+    """The differences of the arms from the baseline.
 
     Args:
         found: At least one difference, all of one metric and baseline.
@@ -96,11 +103,11 @@ def difference_table(found: Sequence[ArmDifference]) -> Table:
     first = found[0]
     higher = "Higher" if first.higher_is_better else "Lower"
     n = first.n_comparisons
-    allowed = f"Intervals and p allow for {plural(n, 'comparison')}, not for looking at several metrics."
+    adjusted = f"Intervals and p are adjusted for {plural(n, 'comparison')}, but not for the number of metrics."
     caption = f"{first.metric}: difference from {first.baseline}"
     used = len(columns) if any(each.note for each in found) else -1
     shown = tuple(row[:used] for row in rows)
-    return Table(caption, columns[:used], shown, ("outcome", "note"), f"{higher} is better. {allowed}")
+    return Table(caption, columns[:used], shown, ("outcome", "note"), f"{higher} is better. {adjusted}")
 
 
 def ranking_table(name: str, ranking: Sequence[Place]) -> Table:
@@ -110,8 +117,8 @@ def ranking_table(name: str, ranking: Sequence[Place]) -> Table:
 
 
 def grid_table(grid: Sequence[GridPoint]) -> Table:
-    """Every point of the grid from which learning rates and alpha ratios were chosen."""
-    columns = ("arm", "learning rate", "alpha ratio", "validation loss", "chosen", "remark")
+    """The grid points of learning rates and alpha ratios."""
+    columns = ("arm", "learning rate", "alpha ratio", "validation loss", "chosen", "note")
     rows = tuple(
         (
             point.arm,
@@ -123,17 +130,20 @@ def grid_table(grid: Sequence[GridPoint]) -> Table:
         )
         for point in grid
     )
-    note = "Validation loss in nats per token, on rows that are neither trained on nor scored; the least is chosen."
-    return Table("Learning rates and alpha ratios that were tried", columns, rows, ("chosen", "remark"), note)
+    note = (
+        "Validation loss in nats per token, on rows that are used neither for training nor for the test. The point "
+        "with the lowest loss is chosen."
+    )
+    return Table("Learning rates and alpha ratios tried", columns, rows, ("chosen", "note"), note)
 
 
 def failure_table(failed: Sequence[RunResult], damaged: Mapping[str, str]) -> Table:
-    """Runs that have no result, and why."""
+    """The runs without a result, and why."""
     rows = [(each.run.id, "failed", each.error) for each in failed]
     rows += [(name, "damaged", why) for name, why in damaged.items()]
-    columns = ("unit", "what", "why")
-    note = "Run the study again: only what is missing is done."
-    return Table("Units without a result", columns, tuple(rows), columns[1:], note)
+    columns = ("run", "status", "reason")
+    note = "Run the study again to repeat only these runs."
+    return Table("Runs without a result", columns, tuple(rows), columns[1:], note)
 
 
 def _span(row: ArmSummary, name: str) -> str:
@@ -148,7 +158,7 @@ def _outcome(each: ArmDifference) -> str:
         return each.outcome
     if each.detectable is None:
         return f"no difference shown; {each.why_unknown}"
-    return f"no difference shown; smallest difference that could have been shown: {number(each.detectable)}"
+    return f"no difference shown; smallest detectable difference: {number(each.detectable)}"
 
 
 def _ranked(name: str, each: Place) -> str:

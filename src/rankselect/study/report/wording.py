@@ -1,4 +1,4 @@
-"""How numbers are written in a report."""
+"""Format numbers for a report."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import math
 __all__ = ["NOTHING", "count", "duration", "number", "percent", "plural", "short", "signed", "with_interval"]
 
 NOTHING = "\N{EN DASH}"
-"""What stands where there is no number."""
+"""The placeholder for a missing number."""
 
-_MANY_DIGITS = 1e12  # from here on a number is written as 1e+12
+_MANY_DIGITS = 1e12  # larger numbers are written like 1e+12
 
 
 def number(value: float | None) -> str:
-    """A number with as many digits as tell arms apart; `NOTHING` for none.
+    """Format a number with three significant digits or so; `NOTHING` if it is missing.
 
     Example:
         >>> number(0.51234), number(12.345), number(1234.5), number(0.00012), number(5e20), number(None) is NOTHING
@@ -30,7 +30,7 @@ def number(value: float | None) -> str:
 
 
 def signed(value: float | None) -> str:
-    """A difference, with its sign.
+    """Format a difference, with its sign.
 
     Example:
         >>> signed(0.0123), signed(-0.5)
@@ -41,7 +41,7 @@ def signed(value: float | None) -> str:
 
 
 def with_interval(value: float | None, low: float | None, high: float | None, *, sign: bool = False) -> str:
-    """A number with its interval; without one if it is not known.
+    """Format a number with its interval, or alone if the interval is unknown.
 
     Example:
         >>> with_interval(0.5, 0.45, 0.55), with_interval(0.5, None, None), with_interval(0.01, -0.02, 0.04, sign=True)
@@ -53,20 +53,20 @@ def with_interval(value: float | None, low: float | None, high: float | None, *,
     return f"{write(value)} ({write(low)} to {write(high)})"
 
 
-def percent(part: float, whole: float) -> str:
-    """A share; `NOTHING` if the whole is nothing.
+def percent(part: float, total: float) -> str:
+    """Format a share in percent; `NOTHING` if the total is 0.
 
     Example:
         >>> percent(1_310_720, 2_779_683_840), percent(0, 10)
         ('0.0472 %', '0 %')
     """
-    if not whole:
+    if not total:
         return NOTHING
-    return f"{100 * part / whole:.3g} %"
+    return f"{100 * part / total:.3g} %"
 
 
 def count(value: float) -> str:
-    """A whole number.
+    """Format an integer.
 
     Example:
         >>> count(1310720)
@@ -76,7 +76,7 @@ def count(value: float) -> str:
 
 
 def short(value: float) -> str:
-    """A number as it stands on an axis.
+    """Format a number for the tick of an axis.
 
     Example:
         >>> short(1_310_720), short(20_000), short(0.25)
@@ -89,7 +89,7 @@ def short(value: float) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A time in the unit that suits it.
+    """Format a duration in seconds, minutes or hours.
 
     Example:
         >>> duration(0.21), duration(75), duration(5400)
@@ -103,7 +103,7 @@ def duration(seconds: float | None) -> str:
 
 
 def plural(n: int, what: str) -> str:
-    """A number of things.
+    """Format a number of things.
 
     Example:
         >>> plural(1, "seed"), plural(3, "seed")

@@ -1,4 +1,4 @@
-"""Writes the report of a study: a page with its drawings inside, and Markdown."""
+"""Write the report of a study as one HTML page with inline figures, and as Markdown."""
 
 from __future__ import annotations
 
@@ -35,15 +35,16 @@ _FAMILY = re.compile(r"font-family: [^;]*;? ?")
 
 
 def inline_svg(figure: Figure, name: str, alt: str, styles: Iterable[ArmStyle]) -> str:
-    """Draw a figure as an SVG element to be put into HTML.
+    """Draw a figure as an SVG element for HTML.
 
-    Text stays text, in the font of the page; colours become the page's variables, so that one drawing serves light
-    and dark; ids get the figure's name in front, so that several drawings share a page. Equal figures give equal text.
+    Text remains text, in the font of the page. Colors become the page's CSS variables, so that one drawing serves light
+    and dark mode. Ids get the figure's name as a prefix, so that they are unique in a page with several drawings. Equal
+    figures give equal text.
 
     Args:
-        figure: The figure, drawn in the light colours of the palette.
-        name: A name that no other figure of the page has.
-        alt: What it shows, for those who do not see it.
+        figure: The figure, drawn in the light colors of the palette.
+        name: A name that is unique in the page.
+        alt: A description, for readers who cannot see it.
         styles: The arms' styles.
     """
     import matplotlib as mpl  # optional
@@ -51,7 +52,7 @@ def inline_svg(figure: Figure, name: str, alt: str, styles: Iterable[ArmStyle]) 
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
-    root = ET.fromstring(buffer.getvalue())  # noqa: S314  (what matplotlib just wrote)
+    root = ET.fromstring(buffer.getvalue())  # noqa: S314  (written by matplotlib just above)
     text = ET.tostring(root, encoding="unicode")
     used = set(re.findall(r"#([\w-]+)", text))
     variables = {light: f"var(--{each})" for each, (light, _) in INKS.items()}
@@ -63,7 +64,7 @@ def inline_svg(figure: Figure, name: str, alt: str, styles: Iterable[ArmStyle]) 
 
 
 def _adapt(element: ET.Element, name: str, used: set[str], variables: dict[str, str]) -> None:
-    """Make an element one of HTML: no name spaces, no ids but those referred to, variables for colours."""
+    """Adapt an element to HTML: no namespaces, only ids that are referred to, CSS variables for colors."""
     element.tag = _local(element.tag)
     identity = element.attrib.pop("id", "")
     attributes = {_local(key): value for key, value in element.attrib.items()}
@@ -73,8 +74,8 @@ def _adapt(element: ET.Element, name: str, used: set[str], variables: dict[str, 
             continue
         changed = _FAMILY.sub("", _FONT.sub(r"font-size: \1", value))
         changed = changed.replace("url(#", f"url(#{name}-")
-        for colour, variable in variables.items():
-            changed = changed.replace(colour, variable)
+        for color, variable in variables.items():
+            changed = changed.replace(color, variable)
         attributes[key] = changed
     if identity in used:
         attributes["id"] = f"{name}-{identity}"
@@ -90,14 +91,14 @@ def write_report(
 ) -> list[Path]:
     """Write the report of a study: ``report.html``, and ``report.md`` with its ``figures``.
 
-    The page needs no network and no other file: it can be opened from disk, sent, and printed. The report of a study
-    that is not finished says what is missing.
+    The page needs no network and no other file: you can open it from disk, send it, and print it. The report of an
+    unfinished study lists what is missing.
 
     Args:
-        results: What the study found.
-        folder: Where to write; it is made if it does not exist. The study's folder if left out.
-        n_questions: How many of the test's questions to show with the right answer and every arm's. 0 makes a report
-            that holds none of your data, for passing on.
+        results: The results of the study.
+        folder: Where to write; it is created if it does not exist. By default, the study's folder.
+        n_questions: The number of test questions to show with the reference answer and the answers of all arms. With 0,
+            the report contains none of your data, and you can pass it on.
 
     Returns:
         The two files.
@@ -105,7 +106,7 @@ def write_report(
     Raises:
         ArgumentError: If `n_questions` is below 0.
         MissingExtraError: If matplotlib or pandas is not installed.
-        FileFormatError: From `StudyResults.load`, where there is no study.
+        FileFormatError: From `StudyResults.load`, if the folder contains no study.
 
     Example:
         >>> from rankselect.study.analysis.results import StudyResults
@@ -115,7 +116,7 @@ def write_report(
         rankselect.errors.FileFormatError: expected ...
     """
     if n_questions < 0:
-        raise ArgumentError("n_questions of at least 0", repr(n_questions), "0 leaves all answers out.")
+        raise ArgumentError("n_questions of at least 0", repr(n_questions), "Use 0 to leave out all answers.")
     into = results.folder if folder is None else Path(folder)
     into.mkdir(parents=True, exist_ok=True)
     report = compose(results, n_questions)
@@ -127,7 +128,7 @@ def write_report(
 
 
 def html_page(report: Report) -> str:
-    """Write a report as HTML; every text is escaped, and style, script and drawings are in the page.
+    """Write a report as HTML with inline style, script and drawings; all texts are escaped.
 
     Args:
         report: The report.
