@@ -10,14 +10,14 @@ WORKERS ?= 2
 .PHONY: help demo test test-wheel test-lowest check docs mutants format clean
 
 help:
-	@echo "make demo    a study of ways to choose ranks, on a small model made on the spot (up to six minutes)"
-	@echo "make test    run the tests in two processes (WORKERS=N); RANKSELECT_ASSETS=FOLDER adds those on real weights and"
-	@echo "             data, HYPOTHESIS_PROFILE=explore draws new examples"
+	@echo "make demo         run a study of ways to choose ranks, on a small model trained on the spot (up to six minutes)"
+	@echo "make test         run the tests in two processes (WORKERS=N); RANKSELECT_ASSETS=FOLDER adds those on real weights"
+	@echo "                  and data, HYPOTHESIS_PROFILE=explore draws new examples"
 	@echo "make test-wheel   build the wheel, install it into an empty environment, and run something small in every room"
-	@echo "make test-lowest  the same with the lowest versions that pyproject.toml allows, by Python 3.11 (downloads gigabytes)"
-	@echo "make check   ruff, mypy --strict, import-linter"
-	@echo "make docs    build the documentation into docs/_build/html and run its examples"
-	@echo "make mutants plant small faults and count those that the tests notice (hours; ROOMS=\"estimators plan\" takes some)"
+	@echo "make test-lowest  the same with the lowest versions that pyproject.toml allows, on Python 3.11 (downloads gigabytes)"
+	@echo "make check        ruff, mypy --strict, import-linter"
+	@echo "make docs         build the documentation into docs/_build/html and run its examples"
+	@echo "make mutants      plant small faults and count those that the tests notice (hours; ROOMS=\"estimators plan\" for some)"
 
 # constraints.txt pins every package, so that a new machine gets what was tested.
 $(STAMP): pyproject.toml constraints.txt
