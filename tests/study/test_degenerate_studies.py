@@ -117,7 +117,9 @@ def test_a_training_that_diverged_leaves_the_others_to_be_seen(tmp_path):
     assert "Too large for the figure: rank-6." in texts["report.md"]
     assert "the scores are too large to compare" in texts["report.md"]
     assert "1.01e+304" in texts["report.md"]
-    assert "Too large for the figure" in written(degenerate(tmp_path / "two", arms=FEW[:2], worst_loss=700.0))["report.md"]
+    assert (
+        "Too large for the figure" in written(degenerate(tmp_path / "two", arms=FEW[:2], worst_loss=700.0))["report.md"]
+    )
 
 
 def test_an_arm_scored_by_one_metric_only_takes_part_where_it_can(tmp_path):
