@@ -54,7 +54,7 @@ class CrossedEstimate:
 
     @property
     def p(self) -> float:
-        """The p-value: the probability of a mean at least this far from 0 if the true mean were 0.
+        """The p-value, the probability of a mean at least this far from 0 if the true mean were 0.
 
         It is never below 2^(1 - questions), the probability that all questions favor the same side by chance.
         """

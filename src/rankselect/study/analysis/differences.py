@@ -65,7 +65,7 @@ class ArmDifference:
 
     @property
     def outcome(self) -> str:
-        """How the arm compares with the baseline: ``"better"``, ``"worse"`` or ``"no difference shown"``."""
+        """The result of the comparison, ``"better"``, ``"worse"`` or ``"no difference shown"``."""
         if not self.shown:
             return "no difference shown"
         return "better" if (self.difference > 0) == self.higher_is_better else "worse"

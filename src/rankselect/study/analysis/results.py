@@ -165,7 +165,7 @@ class StudyResults:
 
     @property
     def conditions(self) -> list[str]:
-        """How answers were generated: ``["dropout_off"]`` or ``["dropout_off", "dropout_on"]``."""
+        """The modes in which answers were generated, ``["dropout_off"]`` or ``["dropout_off", "dropout_on"]``."""
         return list(dict.fromkeys(condition for each in self.final for condition in each.scores))
 
     @cached_property
@@ -212,7 +212,7 @@ class StudyResults:
 
     @property
     def grid_points(self) -> list[GridPoint]:
-        """The complete grid: validation losses, the chosen points, and a warning if a choice is at the grid's edge."""
+        """The complete grid with validation losses, the chosen points, and a warning if a choice is at the grid's edge."""
         return list(grid_points(self.files))
 
     @property
@@ -240,7 +240,7 @@ class StudyResults:
 
     @cached_property
     def places(self) -> dict[str, list[Place]]:
-        """The rankings of the arms, the best first, by criterion: see `study_rankings`."""
+        """The rankings of the arms by each criterion, the best first; see `study_rankings`."""
         by_metric = {name: self.scores(name) for name in self.metrics}
         return study_rankings(
             by_metric, self.judge, self._means("training_seconds"), self._means("trainable_parameters")
