@@ -212,7 +212,7 @@ class StudyResults:
 
     @property
     def grid_points(self) -> list[GridPoint]:
-        """The complete grid with validation losses, the chosen points, and a warning if a choice is at the grid's edge."""
+        """The complete grid with validation losses, choices, and a warning if a choice is at the grid's edge."""
         return list(grid_points(self.files))
 
     @property
