@@ -57,8 +57,13 @@ from rankselect.models.layers import layer_names as layer_names
 from rankselect.models.loading import empty_model as empty_model
 from rankselect.models.loading import load_model as load_model
 from rankselect.models.loading import load_tokenizer as load_tokenizer
+from rankselect.plan.budget import Budget as Budget
 from rankselect.plan.planned_module import PlannedModule as PlannedModule
 from rankselect.plan.rank_plan import RankPlan as RankPlan
+from rankselect.plan.scale import AlphaRatio as AlphaRatio
+from rankselect.plan.scale import FixedAlpha as FixedAlpha
+from rankselect.plan.scale import RankStabilized as RankStabilized
+from rankselect.plan.scale import ScalesOf as ScalesOf
 from rankselect.strategies._base import RankStrategy as RankStrategy
 from rankselect.strategies._base import strategy as strategy
 from rankselect.strategies.controls import SameParameters as SameParameters

@@ -218,7 +218,9 @@ def test_bad_settings(model, plan):
         rs.estimate_memory(model, plan, length=8, device="tpu")
     with pytest.raises(rs.errors.ArgumentError, match=r"lora_dropout from 0 to below 1, got 1\.0"):
         rs.estimate_memory(model, plan, length=8, lora_dropout=1.0)
-    with pytest.raises(TypeError, match="batchsize"):
+    with pytest.raises(
+        rs.errors.UnknownNameError, match="setting of a training step, got 'batchsize'. Did you mean batch_size"
+    ):
         rs.estimate_memory(model, plan, length=8, batchsize=2)
 
 

@@ -255,7 +255,7 @@ class TestFile:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            (lambda d: d.update(version=2), r"got .*plan\.json of version 2\. Upgrade rankselect"),
+            (lambda d: d.update(version=3), r"got .*plan\.json of version 3\. Upgrade rankselect"),
             (lambda d: d.update(version=None), "of version None"),
             (lambda d: d.update(format="rankselect.id_profile"), "whose format is 'rankselect.id_profile'. Give"),
             (lambda d: d.pop("strategy"), "a field 'strategy' of type str, got none in"),
@@ -296,7 +296,7 @@ class TestFile:
         path = tmp_path / "plan.json"
         path.write_bytes(content)
         with pytest.raises(
-            rs.errors.FileFormatError, match=r"a rankselect\.rank_plan file \(JSON, version 1 or older\), got"
+            rs.errors.FileFormatError, match=r"a rankselect\.rank_plan file \(JSON, version 2 or older\), got"
         ):
             rs.RankPlan.load(path)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rankselect.memory.estimate import MemoryEstimate
     from rankselect.plan.rank_plan import RankPlan
 
-__all__ = ["Fit", "largest_fit"]
+__all__ = ["Fit", "largest_fit", "largest_plan"]
 
 _LARGEST_BATCH = 2**20
 _TOO_SMALL = 4096
@@ -94,7 +94,7 @@ def largest_fit(
     """
     budget_bytes = _in_bytes(budget_bytes)
     if by == "ranks":
-        return _largest_ranks(model, plan, budget_bytes, TrainingStep(**settings))
+        return _largest_ranks(model, plan, budget_bytes, TrainingStep.of(**settings))
     if by != "batch_size":
         raise UnknownNameError("quantity to fit", str(by), ("batch_size", "ranks"))
     if "batch_size" in settings:
@@ -103,7 +103,36 @@ def largest_fit(
             repr(settings["batch_size"]),
             'Leave it out, or fit by="ranks".',
         )
-    return _largest_batch(model, plan, budget_bytes, TrainingStep(**settings))
+    return _largest_batch(model, plan, budget_bytes, TrainingStep.of(**settings))
+
+
+def largest_plan(
+    model: nn.Module, plan_of: Callable[[int], RankPlan], n_plans: int, budget_bytes: float | str, **settings: Any
+) -> RankPlan:
+    """Find the largest of several plans with which a training step fits.
+
+    Args:
+        model: The base model, on any device, also the meta device.
+        plan_of: Creates the plans from 1 to `n_plans`, each at least as large as the one before.
+        n_plans: The number of plans.
+        budget_bytes: The memory that the step may take, as in `largest_fit`.
+        **settings: The settings of the step, as `rankselect.memory.step.TrainingStep` takes them.
+
+    Raises:
+        ArgumentError: If the budget is not a size, or a setting is out of range.
+        OutOfMemoryError: If the smallest plan does not fit.
+        UnknownNameError: If a setting is unknown.
+    """
+    budget, step = _in_bytes(budget_bytes), TrainingStep.of(**settings)
+    device = step.device_of(model)
+
+    def estimate(number: int) -> MemoryEstimate:
+        return run(trainable_copy(model, plan_of(number), step), step, device)
+
+    found = _largest(estimate, budget, second=max(2, n_plans // 2), limit=n_plans)
+    if found is None:
+        raise _too_little(model, plan_of(1), budget, step, "the smallest plan")
+    return plan_of(found[0])
 
 
 def _in_bytes(size: float | str) -> float:

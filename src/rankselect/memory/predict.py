@@ -38,7 +38,7 @@ def estimate_memory(model: nn.Module, plan: RankPlan, **settings: Any) -> Memory
 
     Raises:
         ArgumentError: If a setting is out of range, or the length is beyond the model's positions.
-        UnknownNameError: If an optimizer, a quantisation, a type or a device is unknown.
+        UnknownNameError: If a setting is unknown, or an optimizer, a quantisation, a type or a device.
         PlanMismatchError: If the plan is for another model.
         ModelError: If the model's step cannot be run without data, as in some mixtures of experts.
 
@@ -56,7 +56,7 @@ def estimate_memory(model: nn.Module, plan: RankPlan, **settings: Any) -> Memory
         >>> round(estimate.peak / 2**20, 1)  # MiB, nearly all of it activations
         2.7
     """
-    return predict(model, plan, TrainingStep(**settings))
+    return predict(model, plan, TrainingStep.of(**settings))
 
 
 def savings(model: nn.Module, plan: RankPlan, **settings: Any) -> list[Saving]:
@@ -85,7 +85,7 @@ def savings(model: nn.Module, plan: RankPlan, **settings: Any) -> list[Saving]:
         loading in 4 bits (quantization="nf4") saves 0.1 MiB
         halving every rank saves 0.0 MiB
     """
-    return savings_at(model, plan, TrainingStep(**settings))
+    return savings_at(model, plan, TrainingStep.of(**settings))
 
 
 @final

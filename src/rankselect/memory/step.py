@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, final
 
 import torch
@@ -83,6 +83,18 @@ int8, nf4, none.
         _known("device", self.device, ("auto", "cuda", "cpu"))
         for dtype in (self.dtype, self.adapter_dtype, self.autocast):
             as_dtype(dtype)
+
+    @classmethod
+    def of(cls, **settings: Any) -> TrainingStep:
+        """Create a step from settings by name.
+
+        Raises:
+            ArgumentError: If a number is out of range.
+            UnknownNameError: If there is no setting of a name; or an optimizer, a quantisation, … is unknown.
+        """
+        for name in settings:
+            _known("setting of a training step", name, tuple(each.name for each in fields(cls)))
+        return cls(**settings)
 
     def check(self, model: nn.Module) -> None:
         """See whether a model can take rows of this length.

@@ -31,7 +31,8 @@ class PlannedModule:
     Attributes:
         target: The module.
         rank: The rank of its adapter, from 1 to ``target.max_rank``.
-        alpha: PEFT's ``lora_alpha`` for it; the update is scaled by ``alpha / rank``.
+        alpha: PEFT's ``lora_alpha`` for it; the update is scaled by ``alpha / rank``, or by ``alpha / sqrt(rank)`` in a
+            plan with rank-stabilized scales.
 
     Raises:
         ArgumentError: If the rank is not possible for the module, or alpha is not positive.
@@ -60,10 +61,10 @@ class PlannedModule:
             raise ArgumentError(f"a positive alpha for {self.target.name}", repr(self.alpha), "Use an alpha above 0.")
         object.__setattr__(self, "alpha", float(self.alpha))
 
-    def scaled(self, scale: float) -> PlannedModule:
-        """The rank multiplied by a number, rounded, and clipped to the range of the module; alpha is scaled with it."""
+    def scaled(self, scale: float, *, keep_alpha: bool = False) -> PlannedModule:
+        """The rank multiplied by a number, rounded, and clipped to the range of the module; alpha too, or kept."""
         rank = min(max(nearest_rank(self.rank * scale), 1), self.target.max_rank)
-        return replace(self, rank=rank, alpha=self.alpha / self.rank * rank)
+        return replace(self, rank=rank, alpha=self.alpha if keep_alpha else self.alpha / self.rank * rank)
 
     def to_dict(self) -> dict[str, Any]:
         """The module in JSON values."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Literal, final, get_args
 
 from peft import LoraConfig
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RankPlan"]
 
-_FORMAT, _VERSION = "rankselect.rank_plan", 1
+_FORMAT, _VERSION = "rankselect.rank_plan", 2
+_AlphaRule = Literal["ratio", "fixed", "rank-stabilized"]
 _SET_BY_THE_PLAN = ("r", "lora_alpha", "target_modules", "rank_pattern", "alpha_pattern")
 _CHANGE_THE_TARGETS = (
     "exclude_modules",
@@ -46,6 +47,9 @@ class RankPlan:
         strategy: The `repr` of the strategy that made the plan.
         model_name: The model's name or path.
         base_parameters: The number of the base model's parameters, each quantised weight counted as one.
+        alpha_rule: What happens to alpha if the plan is scaled: ``"ratio"`` keeps alpha / rank, ``"fixed"`` and
+            ``"rank-stabilized"`` keep alpha. Updates are scaled by alpha / sqrt(rank) if it is ``"rank-stabilized"``,
+            and by alpha / rank otherwise.
 
     Example:
         >>> from torch import nn
@@ -65,8 +69,12 @@ class RankPlan:
     strategy: str
     model_name: str
     base_parameters: int
+    alpha_rule: _AlphaRule = "ratio"
 
     def __post_init__(self) -> None:
+        if self.alpha_rule not in get_args(_AlphaRule):
+            known = ", ".join(get_args(_AlphaRule))
+            raise ArgumentError("a known alpha_rule", repr(self.alpha_rule), f"Known rules: {known}.")
         if not self.modules:
             raise ArgumentError("a plan of at least one module", "none", "Name target modules that the model has.")
         twice = len(self.modules) - len(self.ranks)
@@ -82,6 +90,17 @@ class RankPlan:
     def alphas(self) -> dict[str, float]:
         """``{full module name: alpha}`` of every target module, in model order; a new dict each time."""
         return {module.target.name: module.alpha for module in self.modules}
+
+    @property
+    def use_rslora(self) -> bool:
+        """Whether updates are scaled by alpha / sqrt(rank), as with PEFT's ``use_rslora``."""
+        return self.alpha_rule == "rank-stabilized"
+
+    @property
+    def scales(self) -> dict[str, float]:
+        """``{full module name: factor of its update}`` of every target module, in model order; a new dict each time."""
+        power = 0.5 if self.use_rslora else 1.0
+        return {module.target.name: module.alpha / module.rank**power for module in self.modules}
 
     @property
     def rank_pattern(self) -> dict[str, int]:
@@ -110,7 +129,7 @@ class RankPlan:
             scale: The number. Ranks are rounded (half up) and clipped to the range of their module.
 
         Returns:
-            A plan of the same modules. Alpha follows the rank, so updates are scaled by ``alpha / rank`` as before.
+            A plan of the same modules. Alpha follows the rank, or stays, as the `alpha_rule` says.
 
         Example:
             >>> import rankselect as rs
@@ -121,7 +140,7 @@ class RankPlan:
         """
         if scale == 1:
             return self
-        modules = tuple(module.scaled(scale) for module in self.modules)
+        modules = tuple(module.scaled(scale, keep_alpha=self.alpha_rule != "ratio") for module in self.modules)
         return replace(self, modules=modules, strategy=f"{self.strategy}, ranks scaled by {scale:.4g}")
 
     def to_lora_config(self, **lora_config_arguments: Any) -> LoraConfig:
@@ -138,8 +157,14 @@ class RankPlan:
                 raise ArgumentError(
                     "LoraConfig arguments other than those that the plan decides",
                     name,
-                    "Leave it out, or make another plan (target_modules, alpha_ratio and max_rank are its arguments).",
+                    "Leave it out, or make another plan (target_modules, alpha, budget, max_rank are its arguments).",
                 )
+        if self.use_rslora and not lora_config_arguments.setdefault("use_rslora", True):
+            raise ArgumentError(
+                "use_rslora=True for a plan with rank-stabilized scales",
+                "False",
+                "Leave it out, or plan with FixedAlpha.",
+            )
         rank, rank_pattern = value_patterns(self.ranks)
         alpha, alpha_pattern = self._alpha_and_pattern()
         return LoraConfig(
@@ -164,7 +189,7 @@ class RankPlan:
         Raises:
             PlanMismatchError: If anything differs; the message lists the first differences.
         """
-        verify(peft_model, self.ranks, self.alphas)
+        verify(peft_model, self.ranks, self.alphas, rank_stabilized=self.use_rslora)
 
     def memory(self, model: nn.Module, **settings: Any) -> Any:
         """Deprecated: `rankselect.estimate_memory(model, plan, …)` is what this calls; it goes in 0.3."""
@@ -177,13 +202,15 @@ class RankPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """The plan in JSON values, as `save` writes it."""
+        rule = {} if self.alpha_rule == "ratio" else {"alpha_rule": self.alpha_rule}
         return {
             "format": _FORMAT,
-            "version": _VERSION,
+            "version": _VERSION if rule else 1,  # releases that know no other rule still read the rest
             "strategy": self.strategy,
             "model_name": self.model_name,
             "base_parameters": self.base_parameters,
             "target_modules": self.target_modules,
+            **rule,
             "modules": [module.to_dict() for module in self.modules],
         }
 
@@ -207,6 +234,7 @@ class RankPlan:
                 strategy=field(document, "strategy", str, path),
                 model_name=field(document, "model_name", str, path),
                 base_parameters=field(document, "base_parameters", int, path),
+                alpha_rule=field({"alpha_rule": "ratio"} | document, "alpha_rule", _AlphaRule, path),
             )
         except ArgumentError as error:
             raise FileFormatError(

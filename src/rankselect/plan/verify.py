@@ -19,13 +19,16 @@ __all__ = ["verify"]
 _SHOWN = 5
 
 
-def verify(peft_model: nn.Module, ranks: Mapping[str, int], alphas: Mapping[str, float]) -> None:
+def verify(
+    peft_model: nn.Module, ranks: Mapping[str, int], alphas: Mapping[str, float], *, rank_stabilized: bool = False
+) -> None:
     """Compare every LoRA layer of the active adapter with the plan.
 
     Args:
         peft_model: A model with LoRA layers.
         ranks: The planned rank of every module that should have an adapter.
         alphas: The planned alpha of the same modules.
+        rank_stabilized: Whether the plan demands scales of alpha / sqrt(rank).
 
     Raises:
         PlanMismatchError: If a module is missing, is one too many, or differs in rank, alpha or scaling.
@@ -37,6 +40,8 @@ def verify(peft_model: nn.Module, ranks: Mapping[str, int], alphas: Mapping[str,
     differences += [f"{name} has an adapter that was not planned" for name in found if name not in ranks]
     config = getattr(unwrapped(peft_model), "peft_config", {}).get(adapter)
     rslora = bool(getattr(config, "use_rslora", False))
+    if rank_stabilized and not rslora:
+        differences.append("use_rslora is False, not True")
     for name in ranks.keys() & found.keys():
         differences += _compare(name, found[name], ranks[name], alphas[name], rslora=rslora)
     if differences:

@@ -11,6 +11,7 @@ from rankselect.errors import RankSelectWarning
 from rankselect.plan.planned_module import nearest_rank
 from rankselect.strategies._base import RankStrategy, strategy
 from rankselect.strategies.planning import planned_ranks
+from rankselect.strategies.spending import spent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,14 +63,24 @@ class Control(RankStrategy):
 
     def ranks(self, targets: Sequence[Target], evidence: Any) -> Mapping[str, float]:
         """The control's ranks for a plan with the targets' bounds."""
+        return self._rearranged(targets, self._wrapped.ranks_within(targets, evidence))
+
+    def ranks_within(self, targets: Sequence[Target], evidence: Any, parameters: int | None = None) -> dict[str, int]:
+        """The control's ranks: those of the wrapped strategy's plan within the same budget, rearranged."""
+        rearranged = self._rearranged(targets, self._wrapped.ranks_within(targets, evidence, parameters))
+        ranks = planned_ranks(repr(self), targets, rearranged)
+        if parameters is None or sum(target.parameters(ranks[target.name]) for target in targets) <= parameters:
+            return ranks
+        return spent(repr(self), targets, rearranged, parameters)
+
+    def _rearranged(self, targets: Sequence[Target], ranks: Mapping[str, int]) -> Mapping[str, float]:
         wrapped = self._wrapped
-        ranks = planned_ranks(repr(wrapped), targets, wrapped.ranks(targets, evidence))
         rearranged = self.rearranged(targets, ranks)
         if rearranged == ranks:
             warnings.warn(
                 f"{self!r} gives every module the rank that {wrapped!r} gives it: an arm of it repeats that one.",
                 RankSelectWarning,
-                stacklevel=3,  # the caller of plan
+                stacklevel=5,  # the caller of plan
             )
         return rearranged
 

@@ -21,26 +21,33 @@ if TYPE_CHECKING:
     from torch import nn
 
     from rankselect.calibration.evidence import Evidence
+    from rankselect.plan.scale import AlphaRule
     from rankselect.plan.targets import Target
 
-__all__ = ["check_arguments", "evidence_for", "make_plan", "planned_ranks"]
+__all__ = ["check_bounds", "check_requested", "evidence_for", "make_plan", "planned_ranks"]
 
 
-def check_arguments(alpha_ratio: float, min_rank: int, max_rank: int | None) -> None:
-    """Refuse arguments of a plan that are out of range.
+def check_bounds(min_rank: int, max_rank: int | None, *, least: int = 1) -> None:
+    """Refuse bounds of a plan's ranks that are out of range.
+
+    Args:
+        min_rank: The minimum rank.
+        max_rank: The maximum rank.
+        least: The smallest minimum: 0 with a budget, 1 without.
 
     Raises:
         ArgumentError: If one is.
     """
-    if not (math.isfinite(alpha_ratio) and alpha_ratio > 0):
-        raise ArgumentError("an alpha_ratio above 0", repr(alpha_ratio), "Alpha is alpha_ratio x rank: try 2 or 8.")
     for name, rank in (("min_rank", min_rank), ("max_rank", max_rank)):
         if rank is not None and (isinstance(rank, bool) or not isinstance(rank, int)):
             raise ArgumentError(f"an integer {name}", repr(rank), "Ranks are integers: round it, as an int.")
-    if min_rank < 1:
-        raise ArgumentError(
-            "a min_rank of at least 1", repr(min_rank), "PEFT has no rank 0: leave such modules out of target_modules."
+    if min_rank < least:
+        remedy = (
+            "PEFT has no rank 0: leave such modules out of target_modules, or give a budget." if least else "Raise it."
         )
+        raise ArgumentError(f"a min_rank of at least {least}", repr(min_rank), remedy)
+    if max_rank is not None and max_rank < 1:
+        raise ArgumentError("a max_rank of at least 1", repr(max_rank), "Raise it, or use None.")
     if max_rank is not None and max_rank < min_rank:
         raise ArgumentError(f"a max_rank of at least min_rank ({min_rank})", repr(max_rank), "Raise it, or use None.")
 
@@ -95,6 +102,32 @@ def planned_ranks(strategy: str, targets: Sequence[Target], unrounded: Mapping[s
         ArgumentError: If a rank is not finite.
         TargetError: If a target has no rank, or a rank no target.
     """
+    check_requested(strategy, targets, unrounded)
+    rounded = {target.name: nearest_rank(unrounded[target.name]) for target in targets}
+    too_small = [target for target in targets if target.within_plan(rounded[target.name]) > target.max_rank]
+    if too_small:
+        first = too_small[0]
+        warnings.warn(
+            f"{len(too_small)} modules are smaller than the rank for them, which was clipped to their size: "
+            f"{first.name} ({first.d_in} x {first.d_out}) gets {first.max_rank}.",
+            RankSelectWarning,
+            stacklevel=5,  # the caller of plan
+        )
+    return {target.name: target.clipped(rounded[target.name]) for target in targets}
+
+
+def check_requested(strategy: str, targets: Sequence[Target], unrounded: Mapping[str, float]) -> None:
+    """Check that a strategy gave every target a finite rank.
+
+    Args:
+        strategy: The `repr` of the strategy, for errors.
+        targets: The modules.
+        unrounded: The ranks from the strategy.
+
+    Raises:
+        ArgumentError: If a rank is not finite.
+        TargetError: If a target has no rank, or a rank no target.
+    """
     names = {target.name for target in targets}
     if unrounded.keys() != names:
         raise TargetError(
@@ -105,21 +138,10 @@ def planned_ranks(strategy: str, targets: Sequence[Target], unrounded: Mapping[s
     for name, rank in unrounded.items():
         if not math.isfinite(rank):
             raise ArgumentError(f"a finite rank from {strategy}", f"{rank} for {name}", "Correct the strategy.")
-    rounded = {target.name: nearest_rank(unrounded[target.name]) for target in targets}
-    too_small = [target for target in targets if target.within_plan(rounded[target.name]) > target.max_rank]
-    if too_small:
-        first = too_small[0]
-        warnings.warn(
-            f"{len(too_small)} modules are smaller than the rank for them, which was clipped to their size: "
-            f"{first.name} ({first.d_in} x {first.d_out}) gets {first.max_rank}.",
-            RankSelectWarning,
-            stacklevel=3,  # the caller of plan
-        )
-    return {target.name: target.clipped(rounded[target.name]) for target in targets}
 
 
 def make_plan(
-    strategy: str, model: nn.Module, targets: Sequence[Target], ranks: Mapping[str, int], alpha_ratio: float
+    strategy: str, model: nn.Module, targets: Sequence[Target], ranks: Mapping[str, int], rule: AlphaRule
 ) -> RankPlan:
     """The plan with these ranks.
 
@@ -127,14 +149,21 @@ def make_plan(
         strategy: The strategy, as Python would write it.
         model: The model that the plan is for.
         targets: Its modules to adapt, as they were found: without the bounds of this plan.
-        ranks: Their ranks.
-        alpha_ratio: Alpha is this times the rank.
+        ranks: Their ranks; a module of rank 0 is left out.
+        rule: How alpha follows from the rank.
+
+    Raises:
+        ArgumentError: If all ranks are 0.
     """
-    spec = shortest_target_modules([target.name for target in targets], model)
+    adapted = [target for target in targets if ranks[target.name]]
+    if not adapted:
+        raise ArgumentError(f"a rank above 0 from {strategy}", "0 for every module", "Raise the budget or min_rank.")
+    spec = shortest_target_modules([target.name for target in adapted], model)
     return RankPlan(
-        modules=tuple(PlannedModule(t, ranks[t.name], alpha_ratio * ranks[t.name]) for t in targets),
+        modules=tuple(PlannedModule(t, ranks[t.name], rule.alpha(t, ranks[t.name])) for t in adapted),
         target_modules=spec if isinstance(spec, str) else tuple(spec),
         strategy=strategy,
         model_name=model_name(model) or type(model).__name__,
         base_parameters=count_parameters(model),
+        alpha_rule=rule.kind,
     )
