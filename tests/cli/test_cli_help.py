@@ -9,7 +9,7 @@ import pytest
 
 import rankselect as rs
 
-PROFILE = """MODEL --data --field --max-samples --max-length --estimator --pooling --tolerance --seed --batch-size
+PROFILE = """MODEL --data --text --field --skip-faulty-rows --max-samples --max-length --estimator --pooling --tolerance --seed --batch-size
     --dtype --quantization --device-map --trust-remote-code --out --plot --no-progress Texts Measurement Model Output"""
 PLAN = """MODEL --strategy --profile --target-modules --alpha-ratio --min-rank --max-rank --trust-remote-code --out
     --format json|peft|axolotl Ranks Model Output"""
@@ -21,15 +21,18 @@ PLAN = """MODEL --strategy --profile --target-modules --alpha-ratio --min-rank -
         ((), "profile plan train evaluate merge export study strategies estimators metrics --version --debug"),
         (
             ("train",),
-            "MODEL --data --eval-data --strategy --plan --profile --quantization --resume --out --json Ranks Training",
+            "MODEL --data --eval-data --question --answer --text --skip-faulty-rows --strategy --plan --profile --quantization --resume --out --json Ranks Training",
         ),
         (
             ("evaluate",),
-            "MODEL --adapter --data --metric --max-new-tokens --dropout --quantization --out --json Scores",
+            "MODEL --adapter --data --question --answer --text --skip-faulty-rows --metric --max-new-tokens --dropout --quantization --out --json Scores",
         ),
         (("merge",), "ADAPTER --out --onto --base --quantization --dtype --check-texts --max-shard-size --json"),
         (("export",), "ADAPTER --for --out --json vllm llama.cpp sglang any"),
-        (("study",), "MODEL --train --test --arm --seeds --learning-rates --metric --out --executor --json"),
+        (
+            ("study",),
+            "MODEL --train --test --question --answer --text --skip-faulty-rows --arm --seeds --learning-rates --metric --out --executor --json",
+        ),
         (("metrics",), "rankselect.metrics"),
         (("profile",), PROFILE),
         (("plan",), PLAN),

@@ -32,3 +32,8 @@ def test_one_that_is_not_answered_yet():
 def test_another_order_is_refused(roles):
     with pytest.raises(DataError, match=f"user and assistant in turn.*got {', '.join(roles) or 'none'}"):
         talk(*roles)
+
+
+def test_several_turns():
+    assert talk("user", "assistant", "user").has_several_turns
+    assert not talk("system", "user", "assistant").has_several_turns

@@ -118,8 +118,8 @@ def asked(monkeypatch):
     datasets = pytest.importorskip("datasets")
     calls = []
 
-    def load_dataset(name, split):
-        calls.append((name, split))
+    def load_dataset(name, *configuration, split):
+        calls.append((name, *configuration, split))
         return Table([{"question": "a", "answer": "b"}])
 
     monkeypatch.setattr(datasets, "disable_progress_bars", lambda: calls.append("no bars"))
@@ -133,11 +133,11 @@ def asked(monkeypatch):
         ("owner/set", ("owner/set", "dev")),
         ("owner/set:test", ("owner/set", "test")),
         ("set:train[:90%]", ("set", "train[:90%]")),
-        ("C:\\set", ("C:\\set", "dev")),
-        ("C:/set:test", ("C:/set", "test")),
+        ("owner/set:main[test]", ("owner/set", "main", "test")),
+        ("set:2020.v1[train[10%:]]", ("set", "2020.v1", "train[10%:]")),
     ],
 )
-def test_a_split_stands_behind_the_last_part_of_a_name(asked, name, found):
+def test_configuration_and_split_stand_behind_the_last_part_of_a_name(asked, name, found):
     assert list(read_samples(name, split="dev")) == [(f"{name}, row 0", {"question": "a", "answer": "b"})]
     assert asked == [found]
 

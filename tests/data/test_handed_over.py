@@ -40,21 +40,25 @@ def test_mappings_become_rows():
     assert rows_of(MAPPINGS) == rows_of(iter(MAPPINGS)) == rows_of(data_set(MAPPINGS)) == ROWS
     assert rows_of([ROWS[0], MAPPINGS[1]]) == ROWS
     assert rows_of(TEXTS, TEMPLATE) == ROWS
-    with pytest.raises(DataError, match="a list of rows with question and answer, got 3"):
+    with pytest.raises(DataError, match="a data set, or a list of rows .*, got an int"):
         rows_of(3)
 
 
 @pytest.mark.parametrize(
     ("rows", "got"),
     [
-        ("train.jsonl", "'train.jsonl', a str. Pass what load_rows returns"),
-        (Path("train.jsonl"), r"PosixPath\('train.jsonl'\), a PosixPath"),
+        ("train.jsonl", "a file of rows, got train.jsonl, which does not exist"),
+        (Path("train.jsonl"), "a file of rows, got train.jsonl, which does not exist"),
+        ("what is a heart", "what is a heart, which does not exist and is no such name"),
+        (QuestionAnswer, "got the class QuestionAnswer"),
+        ([QuestionAnswer], r"got the class QuestionAnswer \(row 0\)"),
         (MAPPINGS[0], "a mapping of question, answer, id"),
         (["what is a heart"], r"a str \(row 0\)"),
         ([ROWS[0], "what is a heart"], r"a str \(row 1\)"),
-        ([{"prompt": "a", "completion": "b"}], r"a column 'question', got none \(row 0, has: prompt, completion\)"),
+        ([{"prompt": "a", "chosen": "b"}], r"the columns question and answer.*got prompt, chosen \(row 0\)"),
         ([{"question": "a", "reply": "b"}], r"a column 'answer', .*Name the column: load_rows\(…, answer=COLUMN\)"),
-        ([{"question": "a", "answer": 3}], r"text as answer, got an int \(row 0\)"),
+        ([{"question": "a", "answer": True}], r"text as answer, got a bool \(row 0\)"),
+        ([QuestionAnswer("a", "b \ud83d")], r"text in Unicode, got a lone surrogate \(\\ud83d, .*\(row 0\)"),
     ],
 )
 def test_what_is_no_row_is_refused(rows, got):
@@ -77,7 +81,7 @@ def test_questions_are_strings_or_those_of_rows():
     assert questions_of([None, 3]) == [None, 3]  # for the caller, who says what is wrong with them
     with pytest.raises(DataError, match="a list of questions, got a mapping of question, answer, id"):
         questions_of(MAPPINGS[0])
-    with pytest.raises(DataError, match=r"a column 'question', got none \(row 1, has: q\)"):
+    with pytest.raises(DataError, match=r"the columns question and answer, .*got q \(row 1\)"):
         questions_of(["a", {"q": "b"}])
 
 
@@ -121,3 +125,21 @@ def test_a_collator_of_the_callers_own_gets_what_it_was_given():
 def test_rows_need_a_tokenizer():
     with pytest.raises(ArgumentError, match="a tokenizer for question-answer rows, got none"):
         training_data(MAPPINGS, None, None, model=tiny_model(), template=TEMPLATE, max_length=64, loss_on="all")
+
+
+def test_a_trainer_reads_what_load_rows_reads(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("question,answer\n" + "".join(f"{row.question},{row.answer}\n" for row in ROWS))
+    chat = [[{"from": "human", "value": row.question}, {"from": "gpt", "value": row.answer}] for row in ROWS]
+    expected = list(as_trained(ROWS).train)
+    assert list(as_trained(path).train) == list(as_trained(str(path)).train) == expected
+    assert list(as_trained([{"conversations": turns} for turns in chat]).train) == expected
+    assert list(as_trained(data_set([{"conversations": turns} for turns in chat])).train) == expected
+    assert list(as_trained({"train": MAPPINGS}).train) == expected
+    assert list(as_trained(pytest.importorskip("pandas").DataFrame(MAPPINGS)).train) == expected
+
+
+@pytest.mark.parametrize("dataset", [3, QuestionAnswer, object()])
+def test_what_no_trainer_can_read_is_refused_when_it_is_handed_over(dataset):
+    with pytest.raises(DataError, match="a file name, a data set, or a list of rows"):
+        as_trained(dataset)

@@ -16,7 +16,7 @@ from rankselect.data.medical_qa import medical_qa
 from rankselect.data.overlap import warn_of_overlap
 from rankselect.data.prompts import PromptTemplate, QuestionAnswer
 from rankselect.data.rows import load_rows
-from rankselect.errors import DataError, FileFormatError, MissingExtraError, RankSelectWarning
+from rankselect.errors import DataError, MissingExtraError, RankSelectWarning
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1).map(str.strip).filter(bool)
 ROWS = st.lists(st.builds(QuestionAnswer, WORDS, WORDS), min_size=1, max_size=8)
@@ -93,13 +93,17 @@ def test_a_split_of_a_data_set_by_name(tmp_path, monkeypatch):
     written(folder, json.dumps({**ACNE, "answer": None}) + "\n", "test.jsonl")
     written(folder, json.dumps(ACNE) + "\n", "validation.jsonl")
     assert load_rows(folder, split="validation") == [QuestionAnswer("What is acne?", "A disease.")]
-    fails(folder, "or a data set with the split 'train'")
-    fails(folder, r"expected every row with its answer, got None \(.*data, row 0\)", split="test")
+    fails(
+        folder,
+        r"a folder of rows with the split 'train', got .*data \(.*Name a file in it .*, or a split that it has: ",
+    )
+    fails(folder, r"expected text as answer, got None \(.*data, row 0\)", split="test")
 
 
 def test_a_data_set_that_is_not_there():
     pytest.importorskip("datasets")
-    fails("nobody/nothing", r"a \.jsonl or \.csv file, or a data set with the split 'train', got nobody/nothing \(")
+    message = r"a data set on the hub with the split 'train', got nobody/nothing, which is no file or folder here \("
+    fails("nobody/nothing", message)
 
 
 def test_data_sets_by_name_need_an_extra(monkeypatch):
@@ -117,20 +121,20 @@ def test_no_rows(tmp_path, content):
 @pytest.mark.parametrize(("answer", "got"), [("", "an empty one"), (" \n", "an empty one"), (None, "None")])
 def test_rows_without_answers(tmp_path, answer, got):
     rows = [ACNE, {**ACNE, "answer": answer}]
-    fails(rows, rf"every row with its answer, got {got} \(row 1\). Repair or drop the row")
+    fails(rows, rf"text as answer, got {got} \(row 1\). Repair the row. To leave such rows out: load_rows\(…, skip_f")
     fails(written(tmp_path, "\n".join(map(json.dumps, rows))), rf"got {got} \(.*rows\.jsonl, line 2\)")
-    fails([{**ACNE, "question": answer}], rf"every row with its question, got {got} \(row 0\)")
+    fails([{**ACNE, "question": answer}], rf"text as question, got {got} \(row 0\)")
 
 
 def test_text_without_an_answer():
-    fails([{"text": "### Instruction: What is acne? ### Assistant:"}], r"its answer, got an empty one \(row 0\)")
-    fails([{"text": None}], r"every row with its text, got None \(row 0\)")
+    fails([{"text": "### Instruction: What is acne? ### Assistant:"}], r"text as answer, got an empty one \(row 0\)")
+    fails([{"text": None}], r"text as text, got None \(row 0\)")
 
 
 def test_something_else_than_text():
     fails(
-        [{**ACNE, "answer": 3}],
-        r"text as answer, got an int \(row 0\). Name another column: load_rows\(…, answer=COLUMN\)",
+        [{**ACNE, "answer": {}}],
+        r"text as answer, got a dict \(row 0\). Name another column: load_rows\(…, answer=COLUMN\)",
     )
     fails([{**ACNE, "question": ["What?"]}], r"text as question, got a list \(row 0\)")
 
@@ -152,7 +156,7 @@ def test_a_column_that_is_missing_in_one_row(tmp_path):
 
 
 def test_only_tables_are_told_of_their_first_line(tmp_path):
-    hint = r"load_rows\(…, answer=COLUMN\)\. The first line of a CSV file must hold the names\."
+    hint = r"load_rows\(…, answer=COLUMN\)\. The first line of a table must name its columns\."
     fails(written(tmp_path, "question\treply\na\tb\n", "rows.tsv"), hint)
     fails([{"question": "a"}], r"load_rows\(…, answer=COLUMN\)\.$")
 
@@ -161,56 +165,15 @@ def test_at_most_two_near_names_and_the_beginning_of_long_ones():
     row = {"answer1": "a", "answer2": "b", "answer3": "c", "question": "d", "x" * 50: "e"}
     fails([row], rf"has: .*, {'x' * 40}\)\. Did you mean answer\d or answer\d\? Name the column: load_rows")
     fails([{"question": "a", "awnr": "b"}], r"Did you mean awnr\? ")
-    fails([{}], r"a column 'question', got none \(row 0, has: none\)")
-
-
-def test_line_breaks_in_a_table_stay_as_they_are(tmp_path):
-    path = written(tmp_path, b'question,answer\r\na,"one\r\ntwo"\r\n', "rows.csv")
-    assert load_rows(path) == [QuestionAnswer("a", "one\r\ntwo")]
+    fails([{}], r"the columns question and answer, text, messages, .* got none \(row 0\)\. Name the columns: load_rows")
 
 
 def test_where_a_row_stands_is_said_of_splits_and_of_texts():
     fails({"train": [ACNE, {**ACNE, "answer": ""}]}, r"got an empty one \(train, row 1\)")
     fails({}, "got a mapping of nothing")
-    fails([{"text": "### Instruction: ### Assistant: b"}], r"every row with its question, got an empty one \(row 0\)")
+    fails([{"text": "### Instruction: ### Assistant: b"}], r"text as question, got an empty one \(row 0\)")
     half = namedtuple("Half", "question")
     fails([half("a")], r"got a Half \(row 0\)")
-
-
-def test_csv_without_a_header(tmp_path):
-    path = written(tmp_path, "What is acne?,A disease.\nWhat is gout?,Another.\n", "rows.csv")
-    fails(path, r"has: What is acne\?, A disease.*The first line of a CSV file must hold the names")
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (
-            "question,answer\na,b\na,b,c\n",
-            r"whose row that ends in line 3 has 3 fields, not 2\. Put fields with commas",
-        ),
-        ('question,answer\n"a\nb"\n', "whose row that ends in line 3 has 1 fields, not 2"),
-        ('question,answer\n"a" b,c\n', r"unreadable after line 1 \("),
-        ('question,answer\na,b\n"c,d\n', r"unreadable after line 2 \("),
-        ("answer,answer\na,b\n", r"rows\.csv, whose first line names 'answer' twice"),
-        ("question,\na,b\n", "whose first line has an empty name"),
-        (b"question,answer\na,\xe4\n", r"rows\.csv, not UTF-8 after line 0 \(unexpected end of data|invalid"),
-    ],
-)
-def test_csv_that_is_none(tmp_path, content, message):
-    fails(written(tmp_path, content, "rows.csv"), f"a CSV file .* got .*{message}", FileFormatError)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b'{"question": "a", "answer": "b"}\n{"question": \n', r"whose line 2 is not JSON \(Expecting value\)"),
-        (b'["a", "b"]\n', "whose line 1 is a list"),
-        (b'{"question": "a", "answer": "\xe4"}\n', r"rows\.jsonl, not UTF-8 after line 0"),
-    ],
-)
-def test_json_lines_that_are_none(tmp_path, content, message):
-    fails(written(tmp_path, content), f"a file in JSON Lines .* got .*{message}", FileFormatError)
 
 
 @pytest.mark.parametrize("name", ["missing.jsonl", "missing.csv"])

@@ -39,11 +39,19 @@ def test_empty_texts_are_left_out_with_a_warning(tmp_path):
 @pytest.mark.parametrize(
     ("content", "error", "message"),
     [
-        (b'{"text": "a"}\n{"text": \n', rs.errors.FileFormatError, r"whose line 2 is not JSON \(Expecting value\)"),
-        (b'{"text": "a"}\n\n["a"]\n', rs.errors.FileFormatError, "whose line 3 is a list"),
-        (b'[\n{"text": "a"}\n]', rs.errors.FileFormatError, "whose line 1 is not JSON"),
-        (b'{"text": "a"}\n{"text": "\xe4"}\n', rs.errors.FileFormatError, "not UTF-8"),
-        (b'{"text": "a"}\n{"body": "b", "id": 1}\n', rs.errors.TextsError, r"line 2, has: body, id\).*--field"),
+        (
+            b'{"text": "a"}\n{"text": \n',
+            rs.errors.FileFormatError,
+            r"text that is not JSON: Expecting value \(.*texts\.jsonl, line 2\)",
+        ),
+        (b'{"text": "a"}\n\n["a"]\n', rs.errors.FileFormatError, r"a list \(.*line 3\)"),
+        (b'[\n{"text": "a"}\n', rs.errors.FileFormatError, r"from line 3 on \(the array does not end\)"),
+        (b'{"text": "a"}\n{"text": "\xe4"}\n', rs.errors.TextsError, r"a byte that is not UTF-8 \(0xe4\) \(.*2\)"),
+        (
+            b'{"text": "a"}\n{"body": "b", "id": 1}\n',
+            rs.errors.TextsError,
+            r"line 2, has: body, id\).*load_texts\(…, field=NAME\)",
+        ),
         (b'{"text": ["a"]}\n', rs.errors.TextsError, r"text in the field 'text', got a list \(.*line 1\)"),
         (b'{"text": null}\n', rs.errors.TextsError, "got a NoneType"),
     ],
@@ -89,9 +97,13 @@ def test_a_split_of_a_data_set(data_set):
 @pytest.mark.parametrize(
     ("split", "field", "message"),
     [
-        ("", "answer", "a data set with the split 'train', got"),
-        (":test", "answer", "a data set with the split 'test', got"),
-        (":validation", "text", r"a field 'text', got none \(.*validation, row 0, has: answer, id\)"),
+        ("", "answer", "a folder of rows with the split 'train', got"),
+        (":test", "answer", "a folder of rows with the split 'test', got"),
+        (
+            ":validation",
+            "text",
+            r"a field 'text', got none \(.*validation, row 0, has: answer, id\), and the same in all 2 rows",
+        ),
         (":validation", "id", r"text in the field 'id', got an int \(.*row 0\)"),
     ],
 )

@@ -44,6 +44,10 @@ OTHERWISE = {
     "max_new_tokens": 31,
     "generation_batch_size": 7,
     "dropout_too": True,
+    "question": "prompt",
+    "answer": "reply",
+    "text": "both",
+    "skip_faulty": True,
 }
 """No value is that of `CONFIG`."""
 
@@ -54,6 +58,10 @@ def test_every_value_is_recorded_and_part_of_the_hash(name):
     again = StudyConfig.from_dict(changed.to_dict())
     assert again.to_dict() == changed.to_dict() != CONFIG.to_dict()
     assert again.hash == changed.hash != CONFIG.hash
+
+
+def test_a_study_with_the_usual_columns_keeps_the_hash_of_older_releases():
+    assert not {"question", "answer", "text", "skip_faulty"} & CONFIG.to_dict().keys()
 
 
 def test_what_is_read_is_what_was_written():

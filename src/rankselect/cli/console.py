@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -20,10 +21,13 @@ from rankselect.errors import RankSelectError, RankSelectWarning
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["one_line", "reporting", "show", "show_progress", "simple_table", "stderr", "stdout"]
+__all__ = ["in_shell", "one_line", "reporting", "show", "show_progress", "simple_table", "stderr", "stdout"]
 
 _NOISY = ("accelerate", "bitsandbytes", "datasets", "huggingface_hub", "peft", "transformers")
 _PLAIN = str.maketrans({"±": "+-", "●": "o", "─": "-", "├": "|", "┤": "|", "…": "..."})
+_OPTIONS = {"question": "--question", "answer": "--answer", "text": "--text", "field": "--text"}
+_LOADING = re.compile(r"load_(?:rows|texts)\(…, ([^)]*)\)")
+_PHRASES = {"PromptTemplate.chat": "--template chat"}
 
 
 def stdout() -> Console:
@@ -79,6 +83,28 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
+def in_shell(message: str) -> str:
+    """Return a message of the library with options of the command line instead of Python arguments.
+
+    Args:
+        message: The text of an error or a warning.
+
+    Example:
+        >>> in_shell("Name the column: load_rows(…, answer=COLUMN). To skip: load_rows(…, skip_faulty=True).")
+        'Name the column: --answer COLUMN. To skip: --skip-faulty-rows.'
+    """
+    message = _LOADING.sub(lambda found: " ".join(map(_option, found.group(1).split(", "))), message)
+    for python, shell in _PHRASES.items():
+        message = message.replace(python, shell)
+    return message
+
+
+def _option(argument: str) -> str:
+    """Return the option for an argument of `load_rows` or `load_texts`."""
+    name, _, value = argument.partition("=")
+    return "--skip-faulty-rows" if name == "skip_faulty" else f"{_OPTIONS[name]} {value}"
+
+
 @contextmanager
 def reporting(*, debug: bool) -> Iterator[None]:
     """Turn errors into one line and an exit code, warnings into one line, and silence libraries.
@@ -101,7 +127,7 @@ def reporting(*, debug: bool) -> Iterator[None]:
             if debug:
                 traceback.print_exc()
             message, code = _explained(error)
-            _labelled("error", message, "red")
+            _labelled("error", in_shell(message), "red")
             raise typer.Exit(code) from None
 
 
@@ -132,7 +158,7 @@ def _show_warnings(*, debug: bool) -> None:
 
     def showwarning(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:
         if issubclass(category, RankSelectWarning):
-            _labelled("warning", str(message), "yellow")
+            _labelled("warning", in_shell(str(message)), "yellow")
         else:
             unchanged(message, category, *args, **kwargs)
 

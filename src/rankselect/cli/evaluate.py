@@ -15,6 +15,7 @@ import rankselect as rs
 from rankselect.adapters.record import RECORD_FILE
 from rankselect.cli import options
 from rankselect.cli.console import show, show_progress, simple_table, stderr
+from rankselect.data.sources import check_name
 from rankselect.errors import AdapterError
 from rankselect.files import write_text
 from rankselect.registry import create
@@ -36,6 +37,10 @@ def evaluate(
         Path | None,
         typer.Option(help="The folder of a trained adapter. Default: the model alone.", rich_help_panel="Model"),
     ] = None,
+    question: options.Question = None,
+    answer: options.Answer = None,
+    text: options.Text = None,
+    skip_faulty_rows: options.SkipFaultyRows = False,
     limit: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Use the first N rows only.", rich_help_panel=options.DATA)
     ] = None,
@@ -82,8 +87,15 @@ def evaluate(
     metrics = [_metric(name, progress=progress) for name in metric or _DEFAULT_METRICS]
     if out is not None:
         options.check_folder(out)
+    check_name(data)
     prompts = rs.PromptTemplate(template)
-    rows = rs.load_rows(data, template=prompts, progress=progress)[:limit]
+    rows = rs.load_rows(
+        data,
+        **options.columns(question, answer, text),
+        template=prompts,
+        skip_faulty=skip_faulty_rows,
+        progress=progress,
+    )[:limit]
     show_progress(enabled=progress)
     tokenizer = rs.load_tokenizer(model, trust_remote_code=trust_remote_code)
     loaded: Any = rs.load_model(

@@ -67,12 +67,13 @@ def merge(
         str | None,
         typer.Option(
             metavar="DATA",
-            help="Texts to compare logits on: a .jsonl file, medical-qa or a data set on the hub. Default: random "
-            "tokens.",
+            help=f"Texts to compare logits on: {options.FILES} Default: random tokens.",
             rich_help_panel=_CHECK,
         ),
     ] = None,
-    field: Annotated[str, typer.Option(help="The field with the text.", rich_help_panel=_CHECK)] = "text",
+    field: Annotated[
+        str, typer.Option("--text", "--field", help="The column with the text.", rich_help_panel=_CHECK)
+    ] = "text",
     n_texts: Annotated[
         int, typer.Option(metavar="N", min=1, help="Use the first N texts.", rich_help_panel=_CHECK)
     ] = 8,

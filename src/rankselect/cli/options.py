@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Accumulation",
+    "Answer",
     "BatchSize",
     "DType",
     "DeviceMap",
@@ -26,18 +27,31 @@ __all__ = [
     "OptionalQuantization",
     "ProfileAfter",
     "Quantization",
+    "Question",
     "RowsData",
     "Seed",
+    "SkipFaultyRows",
     "Template",
+    "Text",
     "TrustRemoteCode",
     "check_folder",
     "check_there",
+    "columns",
     "split_target_modules",
 ]
 
 _REGEX_CHARACTERS = frozenset("\\^$*+?()[]{}|")
 
 MODEL, DATA, TRAINING, OUTPUT = "Model", "Data", "Training", "Output"
+
+FILES = (
+    "a file (JSON Lines, JSON, CSV, TSV or Parquet, also as .gz); medical-qa for the data included in rankselect; or a "
+    "data set in a folder or on the hub, as NAME, NAME:SPLIT or NAME:CONFIGURATION[SPLIT]."
+)
+ROWS = (
+    f"{FILES} Rows have the columns question and answer, prompt and completion, instruction, input and output, "
+    "messages, conversations, or text."
+)
 
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="A folder with a model, or its name on the Hugging Face hub.")
@@ -64,10 +78,38 @@ TrustRemoteCode = Annotated[
 RowsData = Annotated[
     str,
     typer.Option(
-        help="Questions and answers: a .jsonl or .csv file with the columns question and answer, or text with both; "
-        "medical-qa for the rows included in rankselect; or a data set on the hub, with :SPLIT after its name for a "
-        "split other than train.",
+        help=f"Questions and answers: {ROWS}",
         rich_help_panel=DATA,
+    ),
+]
+Question = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="The column of the question, where the usual names do not fit.",
+        rich_help_panel=DATA,
+    ),
+]
+Answer = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="The column of the answer, where the usual names do not fit.",
+        rich_help_panel=DATA,
+    ),
+]
+Text = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="The column of a text with question and answer in it, in the form of --template.",
+        rich_help_panel=DATA,
+    ),
+]
+SkipFaultyRows = Annotated[
+    bool,
+    typer.Option(
+        "--skip-faulty-rows", help="Leave faulty rows out, with a warning that counts them.", rich_help_panel=DATA
     ),
 ]
 Template = Annotated[
@@ -116,6 +158,12 @@ def split_target_modules(typed: str | None) -> str | list[str] | None:
     if typed is None or typed == "all-linear" or _REGEX_CHARACTERS & set(typed):
         return typed
     return [name.strip() for name in typed.split(",") if name.strip()]
+
+
+def columns(question: str | None, answer: str | None, text: str | None) -> dict[str, str]:
+    """Return the columns that were named, as arguments of `load_rows`."""
+    named = {"question": question, "answer": answer, "text": text}
+    return {part: name for part, name in named.items() if name}
 
 
 def check_folder(path: Path) -> None:

@@ -41,12 +41,19 @@ def profile(
     data: Annotated[
         str,
         typer.Option(
-            help="A .jsonl or .csv file; medical-qa for the texts included in rankselect; or a data set on the hub, "
-            "with :SPLIT after its name for a split other than train.",
+            help=f"The texts: {options.FILES}",
             rich_help_panel=_TEXTS,
         ),
     ],
-    field: Annotated[str, typer.Option(help="The field with the text.", rich_help_panel=_TEXTS)] = "text",
+    field: Annotated[
+        str, typer.Option("--text", "--field", help="The column with the text.", rich_help_panel=_TEXTS)
+    ] = "text",
+    skip_faulty_rows: Annotated[
+        bool,
+        typer.Option(
+            "--skip-faulty-rows", help="Leave out rows without a text, with a warning.", rich_help_panel=_TEXTS
+        ),
+    ] = False,
     max_samples: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, help="Use a random sample of N texts.", rich_help_panel=_TEXTS),
@@ -115,7 +122,7 @@ def profile(
     progress = sys.stderr.isatty() and not no_progress and processes.is_first
     show_progress(enabled=progress)
     with processes.warning_once():
-        texts = load_texts(data, field, progress=progress)
+        texts = load_texts(data, field, skip_faulty=skip_faulty_rows, progress=progress)
         tokenizer = rs.load_tokenizer(model, trust_remote_code=trust_remote_code)
         loaded = rs.load_model(
             model,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path  # noqa: TC003  (Typer reads the annotations)
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -29,8 +29,7 @@ def study(
     train: Annotated[
         str,
         typer.Option(
-            help="Rows to train on: a .jsonl or .csv file with the columns question and answer, or text with both; "
-            "medical-qa for the rows included in rankselect; or a data set on the hub.",
+            help=f"Rows to train on: {options.ROWS}",
             rich_help_panel=options.DATA,
         ),
     ],
@@ -49,6 +48,10 @@ def study(
             rich_help_panel=options.DATA,
         ),
     ] = None,
+    question: options.Question = None,
+    answer: options.Answer = None,
+    text: options.Text = None,
+    skip_faulty_rows: options.SkipFaultyRows = False,
     n_train: Annotated[
         int | None,
         typer.Option(metavar="N", min=2, help="Draw N rows to train on.", rich_help_panel=options.DATA),
@@ -182,6 +185,7 @@ def study(
     from rankselect.study.config import StudyConfig
 
     targets = options.split_target_modules(target_modules)
+    named: dict[str, Any] = options.columns(question, answer, text)
     config = StudyConfig(
         model,
         train,
@@ -189,6 +193,8 @@ def study(
         arms=arms,
         seeds=tuple(range(seeds)),
         metrics=tuple(metric or DEFAULT_METRICS),
+        **named,
+        skip_faulty=skip_faulty_rows,
         n_train=n_train,
         n_test=n_test,
         template=template,

@@ -37,6 +37,10 @@ def train(
     eval_data: Annotated[
         str | None, typer.Option(help="Rows to compute the loss on after training.", rich_help_panel=options.DATA)
     ] = None,
+    question: options.Question = None,
+    answer: options.Answer = None,
+    text: options.Text = None,
+    skip_faulty_rows: options.SkipFaultyRows = False,
     template: options.Template = "### Instruction: {question} ### Assistant: {answer}",
     max_length: options.MaxLength = None,
     loss_on: Annotated[
@@ -122,8 +126,10 @@ def train(
     settings = {name: value for name, value in context.params.items() if name not in _NOT_SETTINGS}
     run = TrainingRun.open(out, json.loads(json.dumps(settings, default=str)), resume=resume, processes=processes)
     with processes.warning_once():
-        rows = rs.load_rows(data, template=prompts, progress=progress)
-        evaluation = rs.load_rows(eval_data, template=prompts, progress=progress) if eval_data else None
+        how: Any = {"template": prompts, "skip_faulty": skip_faulty_rows, "progress": progress}
+        how |= options.columns(question, answer, text)
+        rows = rs.load_rows(data, **how)
+        evaluation = rs.load_rows(eval_data, **how) if eval_data else None
     tokenizer = rs.load_tokenizer(model, trust_remote_code=trust_remote_code)
     chosen: dict[str, Any] = run.chosen or _chosen(
         strategy=strategy,

@@ -155,7 +155,11 @@ def _require_same(path: Path, settings: dict[str, Any]) -> None:
     if not path.is_file():
         raise ArgumentError("a run to resume", f"none in {path.parent}", "Leave --resume out to start one.")
     before = field(read_document(path, _FORMAT, _VERSION), "settings", dict, path)
-    different = sorted(name for name in before | settings if before.get(name) != settings.get(name))
+    different = sorted(
+        name
+        for name in before | settings
+        if (before.get(name) or None) != (settings.get(name) or None)  # an option may be newer than the run
+    )
     if different:
         changes = ", ".join(f"{name} {before.get(name)!r} then, {settings.get(name)!r} now" for name in different)
         remedy = "Resume with the same settings, or start a new run."

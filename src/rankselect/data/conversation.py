@@ -71,6 +71,11 @@ class Conversation:
         return tuple(zip(turns[::2], turns[1::2], strict=False))
 
     @property
+    def has_several_turns(self) -> bool:
+        """Whether the user speaks more than once."""
+        return len(self._turns) > 2
+
+    @property
     def question(self) -> str:
         """The last message of the user."""
         return next(message.content for message in reversed(self.messages) if message.role == "user")

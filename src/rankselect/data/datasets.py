@@ -12,6 +12,7 @@ from rankselect.data.encoding import AnswerCollator, encode_rows
 from rankselect.data.overlap import warn_of_overlap
 from rankselect.data.prompt_tokens import pad_token_id
 from rankselect.data.rows import rows_of
+from rankselect.data.sources import is_frame
 from rankselect.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -57,8 +58,7 @@ def training_data(
     """Encode question-answer rows. Tokens are not changed.
 
     Args:
-        train: Rows (a list of `QuestionAnswer` or of mappings, or a data set with these columns), or any dataset of
-            what the model takes.
+        train: Rows, or any source of rows that `load_rows` takes; or any dataset of what the model takes.
         evaluation: Likewise, or several by name, or None.
         tokenizer: For the rows.
         model: The model that will read them; `max_length` must not exceed its positions.
@@ -122,6 +122,13 @@ def _rows(
         columns = dataset[0] if isinstance(dataset[0], Mapping) else getattr(dataset[0], "__dict__", ())
     else:
         columns = getattr(dataset, "column_names", None)
-        if columns is None and not isinstance(dataset, (str, os.PathLike, Mapping)):
-            return None  # a dataset of the caller, which is not read before training
+        if columns is None and _is_read_in_training(dataset):
+            return None
     return None if any(column in takes for column in columns or ()) else rows_of(dataset, template)
+
+
+def _is_read_in_training(dataset: Any) -> bool:
+    """Whether it is a dataset of the caller's own, which is not read before training."""
+    if isinstance(dataset, (str, os.PathLike, Mapping, type)) or is_frame(dataset):
+        return False
+    return hasattr(dataset, "__getitem__") or hasattr(dataset, "__iter__")

@@ -5,86 +5,119 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, cast
 
+from rankselect.data.conversation import Conversation
+from rankselect.data.faults import FaultyRows, unicode_fault
 from rankselect.data.prompts import PromptTemplate, QuestionAnswer
-from rankselect.data.sources import no_such_column, read_samples
-from rankselect.errors import DataError, RankSelectWarning, TextsError, with_article
+from rankselect.data.row_formats import ANSWER, QUESTION, TEXT, RowFormat, no_such_column
+from rankselect.data.sources import name_of, read_samples
+from rankselect.errors import DataError, RankSelectError, RankSelectWarning, TextsError, with_article
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["load_rows", "load_texts", "questions_of", "rows_of"]
 
+_EXPECTED = "rows with question and answer"
+
 
 def load_rows(
     source: object,
     *,
     split: str = "train",
-    question: str = "question",
-    answer: str = "answer",
-    text: str = "text",
+    question: str = QUESTION,
+    answer: str = ANSWER,
+    text: str = TEXT,
     template: PromptTemplate | None = None,
+    skip_faulty: bool = False,
     progress: bool = True,
 ) -> list[QuestionAnswer]:
-    """Load questions with their answers.
+    r"""Load questions with their answers.
 
-    Rows have a column for the question and one for the answer. Where there is neither, but a column with both in one
-    text ("### Instruction: … ### Assistant: …", as in MedQuAD-phi2), that text is taken apart.
+    Without names of columns, the form of each row is recognised: ``question`` and ``answer``; ``prompt`` and
+    ``completion``; ``instruction``, ``input`` and ``output`` (Alpaca; the input is added to the question); a list of
+    messages in ``messages`` or ``conversations`` (ShareGPT); or a ``text`` with both ("### Instruction: … ###
+    Assistant: …"), which is taken apart. Numbers are text.
 
     Args:
-        source: A file in JSON Lines or CSV (by the suffix .csv or .tsv); ``"medical-qa"`` for the rows that come with
-            the library; the name of a data set on the hub, or a folder that `datasets` reads, either with ``:split``
-            at its end; a `datasets.Dataset` or `DatasetDict`; or a list of mappings or of objects with ``question``
-            and ``answer``.
+        source: A file in JSON Lines, a JSON array, CSV, TSV or Parquet, each also compressed as .gz; ``"medical-qa"``
+            for the rows that come with the library; the name of a data set on the hub, or a folder that `datasets`
+            reads, either with ``:split`` or ``:configuration[split]`` at its end; a `datasets.Dataset` or
+            `DatasetDict`; a `pandas.DataFrame`; or a list of mappings or of objects with ``question`` and ``answer``.
         split: The split of a data set, if its name does not contain one.
         question: The column of the question.
         answer: The column of the answer.
-        text: The column of both, read where there is neither of the other two.
+        text: The column of both in one text.
         template: The form of that text; None for the default `PromptTemplate`.
+        skip_faulty: Leave faulty rows out, with a warning that counts them.
         progress: Let `datasets` show its progress bars.
 
     Returns:
-        The rows in their order, white space around questions and answers removed.
+        The rows in their order, white space around questions and answers removed. The system message of a conversation
+        is put before each of its questions. Under the chat template, conversations stay whole.
 
     Raises:
-        DataError: If there are no rows, no such file, data set or column, or a row without question or answer; the
-            message names the row.
-        FileFormatError: If a file is not UTF-8, JSON Lines or CSV; the message has the line.
+        DataError: If there are no rows, no such file, data set or column, or rows without question or answer; the
+            message counts them and names the first five.
+        FileFormatError: If a file has another format, or is damaged.
         MissingExtraError: If a data set is given by name and `datasets` is not installed.
+
+    Warns:
+        RankSelectWarning: If rows are left out, or if a conversation of several turns becomes several rows.
 
     Example:
         >>> load_rows([{"text": "### Instruction: What is acne? ### Assistant: A disease of the skin."}])
         [QuestionAnswer(question='What is acne?', answer='A disease of the skin.')]
+        >>> load_rows([{"instruction": "Translate into English.", "input": "chat", "output": "cat"}])
+        [QuestionAnswer(question='Translate into English.\nchat', answer='cat')]
     """
-    name = str(source) if isinstance(source, (str, os.PathLike)) else "the rows"
-    columns = _Columns(question, answer, text, template or PromptTemplate())
-    rows = [columns.row(sample, where) for where, sample in read_samples(source, split=split, progress=progress)]
-    if not rows:
+    name = name_of(source, "the rows")
+    form = _form(template, question, answer, text)
+    found: list[QuestionAnswer | Conversation] = []
+    faulty = FaultyRows(name, _EXPECTED, "load_rows")
+    n_read = 0
+    for where, sample in read_samples(source, split=split, progress=progress):
+        n_read += 1
+        try:
+            if isinstance(sample, RankSelectError):
+                raise sample
+            found.append(form.row(sample, where))
+        except RankSelectError as error:
+            faulty.add(error)
+    faulty.settle(n_read, skip=skip_faulty, stacklevel=2)
+    if not found:
         raise DataError("at least one question with its answer", f"none in {name}", "Check the source of the rows.")
-    return rows
+    return _as_the_template_takes(found, template)
 
 
-def rows_of(rows: Iterable[object], template: PromptTemplate | None = None) -> Sequence[QuestionAnswer]:
-    """Rows that a caller passes: `QuestionAnswer` objects, or mappings as `load_rows` reads them.
+def rows_of(rows: object, template: PromptTemplate | None = None) -> Sequence[QuestionAnswer]:
+    """Rows that a caller passes: a list of `QuestionAnswer` objects, or anything that `load_rows` reads.
 
     Args:
-        rows: Objects with ``question`` and ``answer``, or mappings with these columns, or with a ``text`` of both.
-        template: The form of such a text; None for the default `PromptTemplate`.
+        rows: Objects with ``question`` and ``answer``, which are not changed; or a source of `load_rows`.
+        template: The form of a text with both; None for the default `PromptTemplate`.
 
     Raises:
-        DataError: If they are anything else: the name of a file, texts, mappings with other columns.
+        DataError: If they are anything else, or one has a text that no tokenizer takes.
 
     Example:
         >>> rows_of([{"question": "What is acne?", "answer": "A disease of the skin."}])
         [QuestionAnswer(question='What is acne?', answer='A disease of the skin.')]
     """
-    if isinstance(rows, (str, os.PathLike, Mapping)) or not isinstance(rows, Iterable):
-        raise DataError("a list of rows with question and answer", _one(rows), "Pass what load_rows returns.")
-    if isinstance(rows, (list, tuple)) and all(hasattr(row, "question") and hasattr(row, "answer") for row in rows):
-        return rows
-    return load_rows(rows, template=template)
+    if not _are_rows(rows):
+        return load_rows(rows, template=template)
+    given = cast("Sequence[QuestionAnswer | Conversation]", rows)
+    faulty = FaultyRows("the rows", _EXPECTED, "load_rows")
+    for index, row in enumerate(given):
+        texts = [m.content for m in row.messages] if isinstance(row, Conversation) else [row.question, row.answer]
+        fault = next(filter(None, (unicode_fault(text) for text in texts if isinstance(text, str))), None)
+        if fault:
+            faulty.add(DataError("text in Unicode", f"{fault} (row {index})", "Repair the row."))
+    faulty.settle(len(given), skip=False)
+    if any(isinstance(row, Conversation) for row in given):
+        return _as_the_template_takes(given, template)
+    return cast("Sequence[QuestionAnswer]", given)
 
 
 def questions_of(questions: Iterable[object], template: PromptTemplate | None = None) -> list[Any]:
@@ -92,118 +125,133 @@ def questions_of(questions: Iterable[object], template: PromptTemplate | None = 
 
     Args:
         questions: Questions, or rows as `rows_of` takes them; their answers may be missing.
-        template: The form of a text with both.
+        template: The form of a text with both. The chat template keeps conversations.
 
     Raises:
-        DataError: If it is no list, or a mapping has no question.
+        DataError: If it is no list, a mapping has no question, or a text is none that a tokenizer takes.
 
     Example:
         >>> questions_of(["What is acne?", {"question": "What is gout?"}])
         ['What is acne?', 'What is gout?']
     """
-    if isinstance(questions, (str, os.PathLike, Mapping)) or not isinstance(questions, Iterable):
+    if isinstance(questions, (str, os.PathLike, Mapping, type)) or not isinstance(questions, Iterable):
         raise DataError("a list of questions", _one(questions), "Pass a list, even for one question.")
-    columns = _Columns("question", "answer", "text", template or PromptTemplate())
-    return [columns.asked(sample, f"row {number}") for number, sample in enumerate(questions)]
+    form = _form(template)
+    faulty = FaultyRows("the questions", "questions", "load_rows")
+    given, asked = list(questions), []
+    for index, sample in enumerate(given):
+        try:
+            asked.append(form.asked(sample, f"row {index}"))
+        except DataError as error:
+            faulty.add(error)
+    faulty.settle(len(given), skip=False)
+    if _is_chat(template):
+        return asked
+    shortened = sum(isinstance(each, Conversation) and each.has_several_turns for each in asked)
+    if shortened:
+        _warn_of_turns(shortened, len(asked), "is asked its last question alone")
+    return [_with_system(each, each.question) if isinstance(each, Conversation) else each for each in asked]
+
+
+def _form(
+    template: PromptTemplate | None, question: str = QUESTION, answer: str = ANSWER, text: str = TEXT
+) -> RowFormat:
+    """Where samples keep their questions and answers. Texts of both are not written with the chat template."""
+    written = PromptTemplate() if template is None or _is_chat(template) else template
+    return RowFormat(question, answer, text, written)
+
+
+def _is_chat(template: PromptTemplate | None) -> bool:
+    return bool(getattr(template, "is_chat", False))
+
+
+def _are_rows(rows: object) -> bool:
+    return isinstance(rows, (list, tuple)) and all(
+        not isinstance(row, type) and hasattr(row, QUESTION) and hasattr(row, ANSWER) for row in rows
+    )
+
+
+def _as_the_template_takes(
+    found: Sequence[QuestionAnswer | Conversation], template: PromptTemplate | None
+) -> list[QuestionAnswer]:
+    """The rows; conversations as they are under the chat template, otherwise each exchange as a row."""
+    if _is_chat(template):
+        return cast("list[QuestionAnswer]", list(found))  # a conversation has question and answer, too
+    rows = []
+    several = 0
+    for row in found:
+        if isinstance(row, Conversation):
+            several += row.has_several_turns
+            rows += [QuestionAnswer(_with_system(row, asked), answer) for asked, answer in row.exchanges]
+        else:
+            rows.append(row)
+    if several:
+        _warn_of_turns(several, len(found), "became one row for each turn, without the turns before it")
+    return rows
+
+
+def _with_system(row: Conversation, question: str) -> str:
+    return f"{row.system}\n{question}" if row.system else question
+
+
+def _warn_of_turns(count: int, n: int, what: str) -> None:
+    warnings.warn(
+        f"{count:,} of {n:,} rows hold several turns: each {what}. PromptTemplate.chat keeps turns together.",
+        RankSelectWarning,
+        stacklevel=4,
+    )
 
 
 def _one(value: object) -> str:
     """A description of an object that was given instead of a list."""
     if isinstance(value, Mapping):
         return f"a mapping of {', '.join(map(str, value)) or 'nothing'}"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     return f"{value!r}, a {type(value).__name__}" if isinstance(value, (str, os.PathLike)) else repr(value)
 
 
-@final
-@dataclass(frozen=True)
-class _Columns:
-    """Which columns of a sample hold the question and the answer."""
-
-    question: str
-    answer: str
-    text: str
-    template: PromptTemplate
-
-    def row(self, sample: Any, where: str) -> QuestionAnswer:
-        if not isinstance(sample, Mapping):
-            if not (hasattr(sample, "question") and hasattr(sample, "answer")):
-                got = f"{with_article(type(sample).__name__)} ({where})"
-                raise DataError(
-                    "a mapping or an object with question and answer", got, "Convert each row to a mapping."
-                )
-            sample = {self.question: sample.question, self.answer: sample.answer}
-        if self.text in sample and self.question not in sample and self.answer not in sample:
-            return self._parsed(sample[self.text], where)
-        question = self._value(sample, self.question, "question", where)
-        return QuestionAnswer(question, self._value(sample, self.answer, "answer", where))
-
-    def asked(self, sample: Any, where: str) -> Any:
-        """The question of a sample, which need not have an answer. Objects that are not rows are returned unchanged."""
-        if not isinstance(sample, Mapping):
-            return getattr(sample, "question", sample)
-        if self.text in sample and self.question not in sample:
-            return self._parsed(sample[self.text], where).question
-        return self._value(sample, self.question, "question", where)
-
-    def _parsed(self, text: object, where: str) -> QuestionAnswer:
-        try:
-            row = self.template.parse(_words(text, "text", where))
-        except DataError as error:
-            if where in error.got:
-                raise
-            raise DataError(error.expected, f"{error.got} ({where})", error.remedy) from error
-        return QuestionAnswer(_words(row.question, "question", where), _words(row.answer, "answer", where))
-
-    def _value(self, sample: Mapping[str, Any], column: str, part: str, where: str) -> str:
-        if column not in sample:
-            is_csv = where.partition(", line ")[0].endswith((".csv", ".tsv"))
-            hint = " The first line of a CSV file must hold the names." if is_csv else ""
-            raise no_such_column(column, sample, where, f"Name the column: load_rows(…, {part}=COLUMN).{hint}")
-        return _words(sample[column], part, where)
-
-
-def _words(value: object, part: str, where: str) -> str:
-    """The text without white space around it, which must leave something."""
-    if isinstance(value, str) and value.strip():
-        return value.strip()
-    if isinstance(value, str) or value is None:
-        got = "None" if value is None else "an empty one"
-        raise DataError(f"every row with its {part}", f"{got} ({where})", "Repair or drop the row.")
-    got = f"{with_article(type(value).__name__)} ({where})"
-    raise DataError(f"text as {part}", got, f"Name another column: load_rows(…, {part}=COLUMN).")
-
-
-def load_texts(source: object, field: str = "text", *, split: str = "train", progress: bool = True) -> list[str]:
+def load_texts(
+    source: object, field: str = TEXT, *, split: str = "train", skip_faulty: bool = False, progress: bool = True
+) -> list[str]:
     """Load one text for each sample; empty ones are left out.
 
     Args:
-        source: A file in JSON Lines or CSV; ``"medical-qa"`` for the embedded texts; the name of a data set on the hub,
-            or a folder that `datasets` reads, either with ``:split`` at its end; a `datasets.Dataset` or `DatasetDict`;
-            or a list of mappings.
-        field: The field of a sample that holds its text.
+        source: As `load_rows` takes it: a file, a data set, or a list of mappings.
+        field: The field (column) of a sample that holds its text.
         split: The split of a data set, if its name does not contain one.
+        skip_faulty: Leave out samples without a text, with a warning that counts them.
         progress: Let `datasets` show its progress bars.
 
     Raises:
-        TextsError: If there is no such file, data set or field, or the field does not hold text.
-        FileFormatError: If a file is not JSON Lines or CSV; the message has the line number.
+        TextsError: If there is no such file, data set or column, or samples have no text there; the message counts them
+            and names the first five.
+        FileFormatError: If a file has another format, or is damaged.
         MissingExtraError: If a data set is given by name and `datasets` is not installed.
 
     Warns:
-        RankSelectWarning: If texts are empty.
+        RankSelectWarning: If texts are left out.
 
     Example:
         >>> len(load_texts("medical-qa")), load_texts("medical-qa", "question")[0]
         (1024, 'What does the term acne mean?')
     """
+    name = name_of(source, "the samples")
+    faulty = FaultyRows(name, f"samples with text in the field {field!r}", "load_texts")
+    texts: list[str] = []
+    n_read = 0
     try:
-        samples = read_samples(source, split=split, columns=(field,), progress=progress)
-        texts = [_text(sample, field, where) for where, sample in samples]
+        for where, sample in read_samples(source, split=split, columns=(field,), progress=progress):
+            n_read += 1
+            try:
+                texts.append(_text(sample, field, where))
+            except RankSelectError as error:
+                faulty.add(error)
+        faulty.settle(n_read, skip=skip_faulty, stacklevel=2)
     except DataError as error:
         raise TextsError(error.expected, error.got, error.remedy) from error
     kept = [text for text in texts if text.strip()]
     if len(kept) < len(texts):
-        name = str(source) if isinstance(source, (str, os.PathLike)) else "the samples"
         warnings.warn(
             f"{len(texts) - len(kept)} of {len(texts)} texts in {name} are empty, and were left out.",
             RankSelectWarning,
@@ -213,19 +261,18 @@ def load_texts(source: object, field: str = "text", *, split: str = "train", pro
 
 
 def _text(sample: object, field: str, where: str) -> str:
+    if isinstance(sample, RankSelectError):
+        raise sample
     if not isinstance(sample, Mapping):
-        raise DataError(
-            f"a mapping with the field {field!r}",
-            f"{with_article(type(sample).__name__)} ({where})",
-            "Convert each sample to a mapping.",
-        )
+        got = f"{with_article(type(sample).__name__)} ({where})"
+        raise DataError(f"a mapping with the field {field!r}", got, "Convert each sample to a mapping.")
     if field not in sample:
-        raise no_such_column(field, sample, where, "Name the field that holds the text (--field).", kind="field")
+        raise no_such_column(field, sample, where, "Name the field: load_texts(…, field=NAME).", kind="field")
     text = sample[field]
     if not isinstance(text, str):
-        raise DataError(
-            f"text in the field {field!r}",
-            f"{with_article(type(text).__name__)} ({where})",
-            "Name another field (--field).",
-        )
+        got = f"{with_article(type(text).__name__)} ({where})"
+        raise DataError(f"text in the field {field!r}", got, "Name another field: load_texts(…, field=NAME).")
+    fault = unicode_fault(text)
+    if fault:
+        raise DataError(f"text in Unicode in the field {field!r}", f"{fault} ({where})", "Repair the text.")
     return text

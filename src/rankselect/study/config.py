@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, final
 
 from rankselect.data.prompts import PromptTemplate
+from rankselect.data.row_formats import ANSWER, QUESTION, TEXT
 from rankselect.errors import ArgumentError
 from rankselect.study.arm import Arm, grid_from
 from rankselect.study.recorded import metric_from, metric_text
@@ -23,6 +24,7 @@ __all__ = ["Hyperparameters", "StudyConfig"]
 
 Value = TypeVar("Value")
 
+_ADDED = {"question", "answer", "text", "skip_faulty"}  # left out unless set: older studies keep their hashes
 _POSITIVE = ("batch_size", "accumulation", "max_new_tokens", "generation_batch_size", "epochs")
 
 
@@ -79,6 +81,10 @@ class StudyConfig:
         max_new_tokens: The maximum length of an answer in tokens.
         generation_batch_size: The number of answers that are generated at once.
         dropout_too: Generate and score the answers a second time with dropout left on.
+        question: The column of the question, as in `load_rows`.
+        answer: The column of the answer.
+        text: The column of both in one text.
+        skip_faulty: Leave faulty rows out, with a warning.
 
     Raises:
         ArgumentError: If a value is out of range, a name occurs twice, or there are no arms.
@@ -119,6 +125,10 @@ class StudyConfig:
     max_new_tokens: int = 128
     generation_batch_size: int = 8
     dropout_too: bool = False
+    question: str = QUESTION
+    answer: str = ANSWER
+    text: str = TEXT
+    skip_faulty: bool = False
 
     def __post_init__(self) -> None:
         kept = {name: os.fspath(getattr(self, name)) for name in ("model", "train", "test") if getattr(self, name)}
@@ -189,6 +199,9 @@ class StudyConfig:
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         values["arms"] = [arm.to_dict() for arm in self.arms]
         values["metrics"] = [metric_text(metric) for metric in self.metrics]
+        for each in fields(self):
+            if each.name in _ADDED and values[each.name] == each.default:
+                del values[each.name]
         plain: dict[str, Any] = json.loads(json.dumps(values))  # tuples become lists
         return plain
 

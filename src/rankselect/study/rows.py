@@ -113,9 +113,9 @@ def _chosen_questions(rows: list[QuestionAnswer], n: int) -> set[str]:
 
 
 def _known_and_test(config: StudyConfig, template: PromptTemplate) -> tuple[list[QuestionAnswer], list[QuestionAnswer]]:
-    known = _load(config.train, template, held_out=False)
+    known = _load(config, config.train, template, held_out=False)
     if config.test is not None or config.train == EMBEDDED:
-        return known, _load(config.test or EMBEDDED, template, held_out=True)
+        return known, _load(config, config.test or EMBEDDED, template, held_out=True)
     questions = list(dict.fromkeys(comparable(question) for question in sorted({row.question for row in known})))
     n_test = max(1, round(TEST_SHARE * len(questions)))
     if n_test >= len(questions):
@@ -130,9 +130,19 @@ def _known_and_test(config: StudyConfig, template: PromptTemplate) -> tuple[list
     )
 
 
-def _load(source: str, template: PromptTemplate, *, held_out: bool) -> list[QuestionAnswer]:
+def _load(config: StudyConfig, source: str, template: PromptTemplate, *, held_out: bool) -> list[QuestionAnswer]:
     part: Literal["test", "train"] = "test" if held_out else "train"
-    return embedded_rows(part) if source == EMBEDDED else load_rows(source, split=part, template=template)
+    if source == EMBEDDED:
+        return embedded_rows(part)
+    return load_rows(
+        source,
+        split=part,
+        question=config.question,
+        answer=config.answer,
+        text=config.text,
+        template=template,
+        skip_faulty=config.skip_faulty,
+    )
 
 
 def _sample(rows: list[QuestionAnswer], n: int | None) -> list[QuestionAnswer]:

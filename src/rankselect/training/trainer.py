@@ -70,9 +70,10 @@ class RankSelectTrainer(ResilientTrainer):
         strategy: The strategy that chooses the ranks, or its name with arguments (``"fixed:rank=8"``). Pass this or
             `plan`.
         plan: Ranks that were chosen before.
-        train_dataset: Rows, as `load_rows` returns them or as mappings with question and answer; or any dataset that
-            `transformers.Trainer` takes.
-        eval_dataset: The same for evaluation. A warning says how many of its questions are also in the training rows.
+        train_dataset: Rows, or anything that `load_rows` reads (a file, a data set, a list of mappings in any of its
+            forms); or any dataset that `transformers.Trainer` takes.
+        eval_dataset: The same for evaluation, or several by name. A warning says how many of its questions are also in
+            the training rows.
         processing_class: The tokenizer; required for rows.
         evidence: The evidence for the strategy, or a `Calibration` to measure it from. By default it is measured on the
             training rows.
