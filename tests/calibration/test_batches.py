@@ -111,6 +111,10 @@ def test_mappings_with_token_ids_of_different_length_are_padded():
         (["heart", "  ", ""], "2 empty, the first at index 1"),
         (["heart", {"input_ids": [1]}], "all strings, or all mappings"),
         ([b"heart"], "got bytes"),
+        (
+            ["heart", "lung \ud83d"],
+            r"texts in Unicode, got a lone surrogate \(\\ud83d, half of a character\) \(text 1\)",
+        ),
         ([{"input_ids": [1]}, {"pixel_values": [1.0]}], r"got \('input_ids',\) and \('pixel_values',\)"),
     ],
 )

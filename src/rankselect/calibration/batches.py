@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 import torch
 
+from rankselect.data.faults import FaultyRows, unicode_fault
 from rankselect.data.overlap import comparable
 from rankselect.errors import ArgumentError, TextsError
 
@@ -138,6 +139,7 @@ def _checked(texts: Any, tokenizer: Any) -> list[Any]:
             raise TextsError(
                 "texts that are not empty", f"{len(empty)} empty, the first at index {empty[0]}", "Drop empty texts."
             )
+        _require_unicode(samples)
         if not callable(tokenizer):
             raise TextsError(
                 "a tokenizer for texts that are strings",
@@ -145,6 +147,15 @@ def _checked(texts: Any, tokenizer: Any) -> list[Any]:
                 "Pass the model's tokenizer, for example from rankselect.load_tokenizer.",
             )
     return samples
+
+
+def _require_unicode(texts: list[str]) -> None:
+    faulty = FaultyRows("the texts", "texts in Unicode", "load_texts")
+    for index, text in enumerate(texts):
+        fault = unicode_fault(text)
+        if fault:
+            faulty.add(TextsError("texts in Unicode", f"{fault} (text {index})", "Repair the text."))
+    faulty.settle(len(texts), skip=False)
 
 
 def _subsample(samples: list[Any], max_samples: int | None, seed: int) -> list[Any]:

@@ -70,14 +70,14 @@ def check_name(name: str) -> None:
         rankselect.errors.DataError: expected a file of rows, got rows.jsonl, which does not exist. Check the path.
     """
     path = DataSetName.parse(name).path
-    if Path(name).expanduser().exists() or Path(path).expanduser().exists():
+    if name and (Path(name).expanduser().exists() or Path(path).expanduser().exists()):
         return
     if is_file_name(name):
         raise DataError("a file of rows", f"{name}, which does not exist", "Check the path.")
     if not _HUB_NAME.fullmatch(path) or path.startswith("."):
         raise DataError(
             "a file or folder of rows, or the name of a data set on the hub",
-            f"{name}, which does not exist and is no such name",
+            f"{name or 'an empty name'}, which does not exist and is no such name",
             f"Check the path. {_HOW_TO_NAME}",
         )
 
