@@ -111,6 +111,9 @@ def test_mappings_with_token_ids_of_different_length_are_padded():
         (["heart", "  ", ""], "2 empty, the first at index 1"),
         (["heart", {"input_ids": [1]}], "all strings, or all mappings"),
         ([b"heart"], "got bytes"),
+        ({"text": ["heart"]}, "expected a sequence of texts, got {"),
+        (str, "expected a sequence of texts, got <class"),
+        ([{"text": "heart", "id": 1}], r"got mappings of text: text, id\. Take the texts out of them: load_texts\("),
         (
             ["heart", "lung \ud83d"],
             r"texts in Unicode, got a lone surrogate \(\\ud83d, half of a character\) \(text 1\)",

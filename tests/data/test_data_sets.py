@@ -52,7 +52,10 @@ def test_folders_that_datasets_saved(datasets, tmp_path):
     table.save_to_disk(tmp_path / "one")
     datasets.DatasetDict({"dev": table}).save_to_disk(tmp_path / "several")
     assert load_rows(tmp_path / "one") == load_rows(f"{tmp_path / 'several'}:dev") == [QuestionAnswer("a", "b")]
-    with pytest.raises(DataError, match=r"a folder of rows with the split 'train', got .* \(it has the splits dev\)"):
+    with pytest.raises(
+        DataError,
+        match=r"a folder of rows with the split 'train', got .* \(Unknown split 'train'\)\. Its splits: dev\. ",
+    ):
         load_rows(tmp_path / "several")
 
 

@@ -205,7 +205,7 @@ def test_rows_as_mappings_train_the_same_adapter(tmp_path):
     assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize("rows", ["train.jsonl", ["a text"], [{"prompt": "a", "completion": "b"}]])
+@pytest.mark.parametrize("rows", ["train.jsonl", ["a text"], [{"prompt": "a", "chosen": "b"}]])
 def test_a_dataset_of_neither_rows_nor_tokens_is_an_error_at_once(tmp_path, rows):
     for handed in ({"train_dataset": rows}, {"eval_dataset": rows}):
         with pytest.raises(rs.errors.DataError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
@@ -14,7 +15,7 @@ from rankselect.data.overlap import comparable
 from rankselect.errors import ArgumentError, TextsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["Samples", "encode", "padded_batches"]
 
@@ -120,7 +121,7 @@ def padded_batches(
 
 
 def _checked(texts: Any, tokenizer: Any) -> list[Any]:
-    if isinstance(texts, str) or not hasattr(texts, "__iter__"):
+    if isinstance(texts, (str, Mapping, type)) or not hasattr(texts, "__iter__"):
         raise TextsError("a sequence of texts", repr(texts)[:80], "Pass a list of strings, even for a few texts.")
     samples = list(texts)
     if not samples:
@@ -129,6 +130,12 @@ def _checked(texts: Any, tokenizer: Any) -> list[Any]:
     if len(kinds) > 1 or not kinds <= {str, dict}:
         names = ", ".join(sorted(kind.__name__ for kind in kinds))
         raise TextsError("texts that are all strings, or all mappings of model inputs", names, "Convert them first.")
+    if kinds == {dict} and any(isinstance(value, str) for value in dict(samples[0]).values()):
+        raise TextsError(
+            "strings, or mappings of model inputs",
+            f"mappings of text: {', '.join(map(str, samples[0]))}",
+            "Take the texts out of them: load_texts(…, field=NAME).",
+        )
     layouts = {tuple(sorted(sample)) for sample in samples} if kinds == {dict} else set()
     if len(layouts) > 1:
         first, second, *_ = sorted(layouts)

@@ -121,23 +121,29 @@ def _saved_split(datasets: ModuleType, folder: Path, split: str) -> Any:
     if not isinstance(saved, dict):
         return saved
     if split not in saved:
-        raise ValueError(f"it has the splits {', '.join(saved)}")
+        raise ValueError(f"Unknown split {split!r}. Should be one of [{', '.join(saved)}].")
     return saved[split]
 
 
 def _no_folder(name: str, wanted: str, error: Exception) -> DataError:
     return DataError(
         f"a folder of rows with {wanted}",
-        f"{name} ({first_sentence(error)})",
-        f"Name a file in it ({FORMATS}), or a split that it has: {name.partition(':')[0]}:SPLIT.",
+        f"{name} ({first_sentence(error.__cause__ or error)})",
+        f"{_known(error)}Name a file in it ({FORMATS}), or a split that it has: {DataSetName.parse(name).path}:SPLIT.",
     )
 
 
 def _not_on_the_hub(name: str, wanted: str, error: Exception) -> DataError:
-    configurations = re.search(r"available configs: \[(.*?)\]", str(error))
-    known = f" Its configurations: {configurations.group(1)}." if configurations else ""
     return DataError(
         f"a file or folder of rows, or a data set on the hub with {wanted}",
         f"{name}, which is no file or folder here ({first_sentence(error)})",
-        f"Check name and connection.{known} {_HOW_TO_NAME}",
+        f"{_known(error) or 'Check name and connection. '}{_HOW_TO_NAME}",
     )
+
+
+def _known(error: Exception) -> str:
+    """The configurations or splits that there are, if the error of `datasets` lists them."""
+    found = re.search(r"(available configs: |Should be one of )\[(.*?)\]", str(error))
+    if not found:
+        return ""
+    return f"Its {'splits' if found.group(1).startswith('Should') else 'configurations'}: {found.group(2)}. "

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "is_file_name", "read_file"]
 
-FORMATS = "JSON Lines, a JSON array, CSV, TSV or Parquet (each also as .gz)"
+FORMATS = "JSON Lines, a JSON array, CSV, TSV or Parquet, each also as .gz"
 """The formats of files, for messages."""
 
 _TABLES = {".csv", ".tsv", ".tab"}
