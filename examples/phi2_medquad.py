@@ -109,7 +109,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Which LoRA ranks? A study of six arms and a control, with a report.")
     parser.add_argument("--preset", choices=["embedded", "phi2"], help="embedded needs no download (default)")
     parser.add_argument("--model", help="a model's folder or name, instead of the preset's")
-    parser.add_argument("--data", help="rows to train on: a .jsonl or .csv file, or a data set's name")
+    parser.add_argument("--data", help="rows to train on: a file or the name of a data set")
     parser.add_argument("--test", help="rows to score on; by default, a tenth of the data is held out")
     parser.add_argument("--out", type=Path, help="the study's folder (default: demo, or study-PRESET)")
     parser.add_argument("--seeds", type=int, metavar="N", help="train each arm N times (default: 1 embedded, else 3)")

@@ -171,6 +171,8 @@ def test_messages_that_are_no_conversation(messages, message):
 def test_columns_by_name_are_the_only_ones_that_are_read():
     sample = {"q": Q, "a": A, "question": "x", "answer": "y", "both": f"### Instruction: {Q} ### Assistant: {A}"}
     assert silent(sample, question="q", answer="a") == silent(sample, text="both") == [QuestionAnswer(Q, A)]
+    assert silent(sample, question="no", answer="none", text="both") == [QuestionAnswer(Q, A)]
+    assert silent(sample, question="q", answer="a", text="both") == [QuestionAnswer(Q, A)]
     with pytest.raises(DataError, match=r"a column 'reply', got none .*load_rows\(…, answer=COLUMN\)"):
         silent({"messages": openai(Q, A), "q": Q}, question="q", answer="reply")
     with pytest.raises(DataError, match=r"a column 'body', got none .*load_rows\(…, text=COLUMN\)"):

@@ -39,7 +39,7 @@ def unusual_config(folder: Path) -> StudyConfig:
     tiny_tokenizer().save_pretrained(folder / "model")
     for name, n, seed in (("train", 40, 0), ("test", 6, 1)):
         texts = enumerate(tiny_texts(n, seed=seed))
-        rows = [{"text": TEMPLATE.text(f"why {name} {index}", text)} for index, text in texts]
+        rows = [{"both": TEMPLATE.text(f"why {name} {index}", text)} for index, text in texts]
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     return StudyConfig(
         str(folder / "model"),
@@ -70,6 +70,10 @@ def unusual_config(folder: Path) -> StudyConfig:
         max_new_tokens=7,
         generation_batch_size=5,
         dropout_too=True,
+        question="prompt",
+        answer="reply",
+        text="both",
+        skip_faulty=True,
     )
 
 

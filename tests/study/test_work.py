@@ -185,7 +185,7 @@ def test_a_bar_counts_the_steps_of_a_unit_if_progress_is_wanted(spied, tmp_path,
 def test_test_questions_among_the_training_rows_are_warned_of(spied, tmp_path):
     path = tmp_path / "test.jsonl"
     rows = study_rows(spied.config)
-    known = [{"question": row.question.upper(), "answer": row.answer} for row in (rows.train[0], rows.validation[0])]
-    path.write_text("\n".join(map(json.dumps, [*known, {"question": "why", "answer": "so"}])), encoding="utf-8")
+    known = [{"prompt": row.question.upper(), "reply": row.answer} for row in (rows.train[0], rows.validation[0])]
+    path.write_text("\n".join(map(json.dumps, [*known, {"prompt": "why", "reply": "so"}])), encoding="utf-8")
     with pytest.warns(rs.RankSelectWarning, match=r"2 of 3 evaluation questions are in the training data too"):
         study_rows(replace(spied.config, test=str(path)))

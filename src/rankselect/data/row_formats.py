@@ -73,7 +73,8 @@ class RowFormat:
             return sample
         if not isinstance(sample, Mapping):
             return _of_object(sample, where)
-        if self._names_text and self.text in sample:
+        has_pair = self.question in sample or self.answer in sample
+        if self._names_text and self.text in sample and not (self._names_pair and has_pair):
             return self._taken_apart(sample[self.text], where)
         if self.question in sample and self.answer in sample:
             return self._pair(sample, self.question, self.answer, where)
@@ -124,7 +125,7 @@ class RowFormat:
 
     @property
     def _names_text(self) -> bool:
-        return self.text != TEXT and not self._names_pair
+        return self.text != TEXT
 
     def _taken_apart(self, text: object, where: str) -> QuestionAnswer | Conversation:
         return turns_of(text_of(text, TEXT, where, remedy=_other_column(TEXT)), self.template, where)
@@ -155,7 +156,7 @@ class RowFormat:
     def _missing(self, sample: Mapping[str, Any], where: str) -> DataError:
         in_table = where.partition(", line ")[0].lower().removesuffix(".gz").endswith((".csv", ".tsv", ".tab"))
         hint = " The first line of a table must name its columns." if in_table else ""
-        if self._names_text:
+        if self._names_text and not self._names_pair:
             return no_such_column(self.text, sample, where, f"Name the column: load_rows(…, text=COLUMN).{hint}")
         for column, other, part in ((self.question, self.answer, QUESTION), (self.answer, self.question, ANSWER)):
             if column not in sample and (self._names_pair or other in sample):
