@@ -112,6 +112,15 @@ def test_words_of_a_template_without_a_turn_stay_where_they_are():
     assert silent({"text": "Q: a\nA: see Q: b"}, template=template) == [QuestionAnswer("a", "see Q: b")]
 
 
+def test_turns_that_cannot_be_told_apart_are_warned_of():
+    template = PromptTemplate("{question}\n### Response: {answer}")
+    texts = [{"text": "a\n### Response: b\nc\n### Response: d"}, {"text": "e\n### Response: f"}]
+    with pytest.warns(
+        RankSelectWarning, match="1 of 2 answers contain words of the template, and may hold further turns"
+    ):
+        assert len(load_rows(texts, template=template)) == 2
+
+
 def test_turns_of_a_template_with_an_ending():
     template = PromptTemplate("<u>{question}</u><a>{answer}</a>")
     text = template.text("one", "two") + template.text("three", "four")
@@ -180,6 +189,7 @@ def test_columns_by_name_are_the_only_ones_that_are_read():
 
 
 def test_questions_of_all_forms():
+    assert questions_of([{"prompt": openai(Q)}, {"Question": Q}]) == [Q] * 2
     assert questions_of([{"prompt": Q}, {"messages": openai(Q)}, {"conversations": sharegpt(Q, A)}]) == [Q] * 3
     assert questions_of([{"messages": openai(Q, system="Be brief.")}]) == [f"Be brief.\n{Q}"]
     with pytest.warns(RankSelectWarning, match="1 of 1 rows hold several turns: each is asked its last question alone"):

@@ -112,6 +112,8 @@ class RowFormat:
         if QUESTION not in names and chat is not None:
             return conversation_of(sample[chat], where, system=_system(sample, names, where), answered=False)
         for question, _ in _PAIRS:
+            if question in names and _is_list(sample[names[question]]):
+                return conversation_of(sample[names[question]], where, answered=False)
             if question in names:
                 return self._question(sample, names[question], where)
         if TEXT in names:

@@ -12,6 +12,7 @@ from rankselect.data.faults import FaultyRows, unicode_fault
 from rankselect.data.prompts import PromptTemplate, QuestionAnswer
 from rankselect.data.row_formats import ANSWER, QUESTION, TEXT, RowFormat, no_such_column
 from rankselect.data.sources import name_of, read_samples
+from rankselect.data.text_turns import unsplit_turns
 from rankselect.errors import DataError, RankSelectError, RankSelectWarning, TextsError, with_article
 
 if TYPE_CHECKING:
@@ -88,6 +89,14 @@ def load_rows(
     faulty.settle(n_read, skip=skip_faulty, stacklevel=2)
     if not found:
         raise DataError("at least one question with its answer", f"none in {name}", "Check the source of the rows.")
+    unsplit = unsplit_turns(found, form.template)
+    if unsplit:
+        warnings.warn(
+            f"{unsplit:,} of {len(found):,} answers contain words of the template, and may hold further turns: no "
+            "words in it say where a question begins.",
+            RankSelectWarning,
+            stacklevel=2,
+        )
     return _as_the_template_takes(found, template)
 
 

@@ -10,9 +10,11 @@ from rankselect.data.values import text_of
 from rankselect.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rankselect.data.prompts import PromptTemplate
 
-__all__ = ["turns_of"]
+__all__ = ["turns_of", "unsplit_turns"]
 
 
 def turns_of(text: str, template: PromptTemplate, where: str) -> QuestionAnswer | Conversation:
@@ -41,6 +43,25 @@ def turns_of(text: str, template: PromptTemplate, where: str) -> QuestionAnswer 
         message for turn in turns for message in (Message("user", turn.question), Message("assistant", turn.answer))
     ]
     return Conversation(tuple(messages))
+
+
+def unsplit_turns(rows: Iterable[object], template: PromptTemplate) -> int:
+    """Count answers that may hold further turns, because no words of the template begin a question.
+
+    Args:
+        rows: Rows; conversations do not count.
+        template: The form of their texts.
+
+    Example:
+        >>> from rankselect.data.prompts import PromptTemplate
+        >>> template = PromptTemplate("{question} Answer: {answer}")
+        >>> unsplit_turns([turns_of("Hi? Answer: Hello. Well? Answer: Yes.", template, "row 0")], template)
+        1
+    """
+    opening, answering = _words_of(template)
+    if opening or not answering:
+        return 0
+    return sum(answering in row.answer for row in rows if isinstance(row, QuestionAnswer))
 
 
 def _split(text: str, template: PromptTemplate) -> list[str]:
