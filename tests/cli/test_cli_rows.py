@@ -90,3 +90,16 @@ def test_all_arguments_of_the_loaders_have_an_option():
     text = "load_rows(…, question=COLUMN, answer=COLUMN) load_rows(…, text=COLUMN) load_texts(…, field=NAME)"
     assert in_shell(text) == "--question COLUMN --answer COLUMN --text COLUMN --text NAME"
     assert in_shell("a load_rows without arguments") == "a load_rows without arguments"
+
+
+def test_a_run_of_an_older_release_is_resumed_although_it_knew_fewer_options(tmp_path):
+    from rankselect.cli.training_run import TrainingRun
+    from rankselect.errors import ArgumentError
+    from rankselect.models.processes import Processes
+
+    document = {"format": "rankselect.train_settings", "version": 1, "settings": {"data": "rows.jsonl", "seed": 0}}
+    (tmp_path / "settings.json").write_text(json.dumps(document))
+    now = {"data": "rows.jsonl", "seed": 0, "question": None, "skip_faulty_rows": False}
+    assert TrainingRun.open(tmp_path, now, resume=True, processes=Processes.current()).resumed
+    with pytest.raises(ArgumentError, match="question None then, 'ask' now"):
+        TrainingRun.open(tmp_path, {**now, "question": "ask"}, resume=True, processes=Processes.current())

@@ -115,7 +115,7 @@ def _rows(
     """The rows of a dataset; None if the trainer takes it unchanged: tokens, or input of the caller's collator."""
     is_list = isinstance(dataset, (list, tuple))
     if is_list and all(hasattr(row, "question") for row in dataset):
-        return rows_of(dataset)
+        return rows_of(dataset, template)
     if collated or dataset is None:
         return None
     if is_list:
