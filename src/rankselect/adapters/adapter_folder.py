@@ -93,7 +93,8 @@ def read_adapter(path: str | os.PathLike[str]) -> AdapterFolder:
     """Read an adapter folder and check everything that can be checked without its base model.
 
     Args:
-        path: A folder that PEFT's `save_pretrained` wrote, with weights in safetensors.
+        path: A folder that PEFT's `save_pretrained` wrote, with weights in safetensors; or the folder above it, where
+            PEFT writes an adapter with a name of its own.
 
     Returns:
         The adapter; its tensors are read when they are used.
@@ -113,7 +114,7 @@ def read_adapter(path: str | os.PathLike[str]) -> AdapterFolder:
         >>> [(module.name, module.rank, module.scale) for module in read_adapter(folder).modules]
         [('model.layers.0.self_attn.q_proj', 2, 4.0), ('model.layers.1.self_attn.q_proj', 2, 4.0)]
     """
-    folder = Path(path)
+    folder = _folder_of(Path(path))
     config = _read_config(folder)
     check_supported(config, besides=("bias", "modules_to_save"), remedy="Use PEFT itself (merge_and_unload).")
     _check_files(folder)
@@ -122,6 +123,17 @@ def read_adapter(path: str | os.PathLike[str]) -> AdapterFolder:
     record = folder / RECORD_FILE
     document = read_document(record, RECORD_FORMAT, RECORD_VERSION) if record.is_file() else {}
     return AdapterFolder(folder, config, modules, full, document)
+
+
+def _folder_of(path: Path) -> Path:
+    """The folder with the config: PEFT saves an adapter that is not called "default" in a folder of its name."""
+    if (path / CONFIG).is_file() or not path.is_dir():
+        return path
+    inside = sorted(each.parent for each in path.glob(f"*/{CONFIG}"))
+    if len(inside) > 1:
+        names = ", ".join(each.name for each in inside)
+        raise AdapterError("a folder with one adapter", f"{path}, which contains {names}", "Give one of these folders.")
+    return inside[0] if inside else path
 
 
 def _read_config(folder: Path) -> LoraConfig:

@@ -46,7 +46,7 @@ def attach_adapter(model: nn.Module, path: str | os.PathLike[str]) -> PeftModel:
     adapter = read_adapter(path)
     try:
         with old_names_allowed():
-            attached: PeftModel = PeftModel.from_pretrained(model, str(path))
+            attached: PeftModel = PeftModel.from_pretrained(model, str(adapter.path))
     except KeyError as error:  # of a module to save
         raise _other_base(path, f"it has no {error.args[0]}") from error
     except (RuntimeError, ValueError) as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 
 from rankselect.estimators._base import estimator
 from rankselect.estimators.twonn import TwoNN
+from rankselect.models.suitability import tokenizer_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,6 +55,7 @@ class Calibration:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "estimator", estimator(self.estimator))
+        object.__setattr__(self, "tokenizer", tokenizer_of(self.tokenizer))
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from rankselect.errors import ModelError
 from rankselect.models.evaluation_mode import evaluating
 from rankselect.models.layers import find_layers
 from rankselect.models.processes import Processes
-from rankselect.models.trunk import decoder_modules, input_device, run_trunk, vocabulary_filler
+from rankselect.models.suitability import filler_token
+from rankselect.models.trunk import decoder_modules, input_device, run_trunk
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,7 +64,7 @@ class HiddenStates:
         self._samples = samples
         self._batch_size = batch_size
         self._processes = processes
-        self._pad_id = vocabulary_filler(model, tokenizer)
+        self._pad_id = filler_token(model, tokenizer)
         self._pool = _mean if pooling == "mean" else _last
         self._modules = find_layers(model)
         self.names = tuple(self._modules)

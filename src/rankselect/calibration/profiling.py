@@ -19,6 +19,7 @@ from rankselect.files import package_versions
 from rankselect.models.layers import require_model, unwrapped
 from rankselect.models.names import model_name
 from rankselect.models.processes import Processes
+from rankselect.models.suitability import require_embedded
 from rankselect.models.trunk import input_device, longest_input
 
 if TYPE_CHECKING:
@@ -198,6 +199,8 @@ def _read_texts(calibration: Calibration, by: Estimator) -> tuple[Samples, int]:
     samples = encode(calibration.tokenizer, calibration.texts, limit, calibration.max_samples, calibration.seed)
     if limit < calibration.max_length and samples.n_truncated:
         logger.info("%d texts are cut at %d tokens, the most that the model reads.", samples.n_truncated, limit)
+    ids = (sample["input_ids"] for sample in samples.inputs if "input_ids" in sample)
+    require_embedded(calibration.model, calibration.tokenizer, (row.tolist() for row in map(np.asarray, ids)))
     _require_enough(samples, by)
     return samples, limit
 

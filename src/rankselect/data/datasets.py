@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, final
 
 from rankselect.data.encoding import AnswerCollator, encode_rows
 from rankselect.data.overlap import warn_of_overlap
-from rankselect.data.prompt_tokens import pad_token_id
 from rankselect.data.rows import rows_of
 from rankselect.data.sources import is_frame
 from rankselect.errors import ArgumentError
+from rankselect.models.suitability import filler_token, require_causal
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -70,6 +70,7 @@ def training_data(
     Raises:
         ArgumentError: If there are rows and no tokenizer.
         DataError: If there are no rows and no inputs that the model takes, or the rows cannot be trained on.
+        ModelError: If there are rows and the model is not causal, or lacks embeddings for their tokens.
 
     Warns:
         RankSelectWarning: If evaluation questions are in the training rows too, or rows are cut.
@@ -95,16 +96,18 @@ def training_data(
     by_name = evaluation if isinstance(evaluation, Mapping) else {"": evaluation}  # Trainer takes several, by name
     rows = _rows(train, takes, template, collated=collated)
     held_out = {name: _rows(dataset, takes, template, collated=collated) for name, dataset in by_name.items()}
+    has_rows = any(each is not None for each in (rows, *held_out.values()))
+    if has_rows:
+        require_causal(model)
     for each in held_out.values():
         if rows is not None and each is not None:
             warn_of_overlap(rows, each)
     encoded_train = encoded(train, rows)
     evaluations = {name: encoded(dataset, held_out[name]) for name, dataset in by_name.items()}
-    has_rows = any(each is not None for each in (rows, *held_out.values()))
     return TrainingData(
         encoded_train,
         evaluations if isinstance(evaluation, Mapping) else evaluations[""],
-        AnswerCollator(pad_token_id(tokenizer)) if has_rows else None,
+        AnswerCollator(filler_token(model, tokenizer)) if has_rows else None,
         tuple(template.text(row.question, row.answer) for row in rows or ()),
     )
 

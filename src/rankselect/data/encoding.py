@@ -13,6 +13,7 @@ from rankselect.data.prompt_tokens import PromptTokens, context_length, end_toke
 from rankselect.data.prompts import PromptTemplate
 from rankselect.data.rows import rows_of
 from rankselect.errors import ArgumentError, DataError, RankSelectWarning
+from rankselect.models.suitability import require_causal, require_embedded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -119,16 +120,17 @@ def encode_rows(
 
     Args:
         rows: Rows as `load_rows` returns them, or mappings with question and answer.
-        tokenizer: A transformers tokenizer with an end-of-text token.
+        tokenizer: A transformers tokenizer with an end-of-text token, or a processor with one.
         template: The form of the prompt; None for the default `PromptTemplate`.
         max_length: The greatest number of tokens of a row.
         loss_on: ``"answer"`` learns the answer and the end-of-text token, ``"all"`` the prompt as well.
         long_answers: ``"cut"`` cuts answers that are too long and warns, ``"error"`` refuses them.
-        model: The model that will read the rows, if `max_length` is to be held against its positions.
+        model: The model that will read the rows, to check that it is causal and can read them. None: no check.
 
     Raises:
         DataError: If there are no rows, or something else than rows; if an answer gives no tokens, or is too long under
             ``"error"``; if the template's own words fill `max_length`, or the tokenizer has no end-of-text token.
+        ModelError: If the model is not causal, or has no embedding for a token.
         ArgumentError: If `max_length` is more than the model or its tokenizer allows, or another argument is out of
             range.
 
@@ -152,11 +154,14 @@ def encode_rows(
     if not rows:
         raise DataError("at least one question with its answer", "none", "Load rows with load_rows.")
     _check_length(max_length, context_length(model, tokenizer))
+    if model is not None:
+        require_causal(model)
     encode = PromptTokens(tokenizer, template)
     end = end_token_id(tokenizer)
     frame = encode.require_frame(max_length - 1, f"max_length {max_length} less one for the answer", "Raise max_length")
     prompts = encode.prompts([row.question for row in rows])
     answers = [[*ids, end] for ids in encode.answers([row.answer for row in rows])]
+    require_embedded(model, tokenizer, (*prompts, *answers))
     longest = max(len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True))
     encoded, n_cut_questions, n_cut_answers = [], 0, 0
     for index, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 from torch import nn
 
 from rankselect.errors import DataError
+from rankselect.models.suitability import tokenizer_of
 from rankselect.models.trunk import longest_input
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from rankselect.data.prompts import PromptTemplate
 
-__all__ = ["PromptTokens", "context_length", "end_token_id", "pad_token_id", "row_length"]
+__all__ = ["PromptTokens", "context_length", "end_token_id", "row_length"]
 
 _NO_LIMIT = 1_000_000  # as in `longest_input`: larger numbers mean "no limit"
 
@@ -26,34 +27,19 @@ def end_token_id(tokenizer: Any) -> int:
     Raises:
         DataError: If the tokenizer has no such token.
     """
-    if tokenizer.eos_token_id is None:
+    end = tokenizer_of(tokenizer).eos_token_id
+    if end is None:
         raise DataError(
             "a tokenizer with an end-of-text token (eos_token)",
             "one without",
             "Set tokenizer.eos_token to the token that ends a text, or no model learns to stop.",
         )
-    return int(tokenizer.eos_token_id)
-
-
-def pad_token_id(tokenizer: Any) -> int:
-    """The id that fills up shorter rows: the tokenizer's padding token, else its end-of-text token.
-
-    Padding is masked and carries no loss, so any token will do. Many tokenizers (Llama's, Phi's) have no padding token.
-
-    Raises:
-        DataError: If the tokenizer has neither.
-    """
-    found = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    if found is None:
-        raise DataError(
-            "a tokenizer with a padding token or an end-of-text token", "one without either", "Set tokenizer.pad_token."
-        )
-    return int(found)
+    return int(end)
 
 
 def context_length(model: nn.Module | None, tokenizer: Any) -> int | None:
     """The maximum input length in tokens, according to the config and the tokenizer; None if they set no limit."""
-    longest = longest_input(nn.Module() if model is None else model, tokenizer, _NO_LIMIT - 1)
+    longest = longest_input(nn.Module() if model is None else model, tokenizer_of(tokenizer), _NO_LIMIT - 1)
     return longest if longest < _NO_LIMIT - 1 else None
 
 
@@ -66,12 +52,15 @@ class PromptTokens:
     starts from the very tokens that training ended the prompt with.
 
     Attributes:
-        tokenizer: A transformers tokenizer.
+        tokenizer: A transformers tokenizer, or a processor with one.
         template: The form of the prompt.
     """
 
     tokenizer: Any
     template: PromptTemplate
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tokenizer", tokenizer_of(self.tokenizer))
 
     def prompts(self, questions: Sequence[str]) -> list[list[int]]:
         """The ids of the prompts, with the special tokens that the tokenizer starts a text with."""

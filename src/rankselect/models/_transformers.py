@@ -31,6 +31,7 @@ __all__ = [
     "enable_checkpointing",
     "execution_device",
     "is_packed",
+    "is_processor",
     "is_remote_code",
     "is_repacked",
     "keep_from_repacking",
@@ -66,6 +67,13 @@ def is_remote_code(config: PreTrainedConfig) -> bool:
     """Whether a config comes with its own code, from the folder or the hub."""
     package = TRANSFORMERS.get("transformers.utils:TRANSFORMERS_DYNAMIC_MODULE_NAME")
     return type(config).__module__.startswith(package)
+
+
+def is_processor(given: object) -> bool:
+    """Whether an object combines a tokenizer with readers of images or audio."""
+    from transformers import ProcessorMixin
+
+    return isinstance(given, ProcessorMixin)
 
 
 def renaming(model: PreTrainedModel) -> Callable[[str], tuple[str, bool]]:

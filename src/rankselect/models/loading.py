@@ -32,7 +32,10 @@ def load_model(
     gradient_checkpointing: bool = False,
     trust_remote_code: bool = False,
 ) -> PreTrainedModel:
-    """Load a model with its weights, as the class that its config names (else `AutoModel`).
+    """Load a model with its weights, as the class that its config names.
+
+    A model's own code is used where it is trusted. If the config names no class of transformers, the model is what
+    `AutoModelForCausalLM` gives, or else `AutoModel`.
 
     Args:
         name_or_model: A folder, a name on the hub, or a model that was built before, which is passed through.
@@ -110,7 +113,7 @@ def empty_model(
         trust_remote_code: Run code that comes with the model.
 
     Returns:
-        A model of the class that the config names (else `AutoModel`), in evaluation mode.
+        A model of the same class as that of `load_model`, in evaluation mode.
 
     Raises:
         ModelError: If there is no such model, or transformers does not support it.
@@ -132,7 +135,8 @@ def empty_model(
         config = load_config(os.fspath(model), trust_remote_code=trust_remote_code)
     else:
         config = copy.deepcopy(model)  # its dtype is changed below
-    kind, of_parameters = model_class(config), _parameter_dtype(dtype, config)
+    kind = model_class(config, trust_remote_code=trust_remote_code)
+    of_parameters = _parameter_dtype(dtype, config)
     with init_empty_weights(include_buffers=False) if computed_buffers else torch.device("meta"):
         if hasattr(kind, "from_config"):  # an Auto class
             built = kind.from_config(config, dtype=of_parameters, trust_remote_code=trust_remote_code)
@@ -230,7 +234,8 @@ def _loaded(name: str, quantization: Literal["none", "nf4", "int8"], options: di
         compute_dtype = torch.bfloat16 if options["dtype"] == "auto" else getattr(torch, options["dtype"])
         options = {**options, "quantization_config": bitsandbytes_config(quantization, compute_dtype)}
     try:
-        model, loading = model_class(config).from_pretrained(name, output_loading_info=True, **options)
+        kind = model_class(config, trust_remote_code=options["trust_remote_code"])
+        model, loading = kind.from_pretrained(name, output_loading_info=True, **options)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise OutOfMemoryError(
             f"memory for the weights of {name}",

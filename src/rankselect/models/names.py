@@ -102,18 +102,30 @@ def load_config(name: str, *, trust_remote_code: bool) -> PreTrainedConfig:
     return config
 
 
-def model_class(config: PreTrainedConfig) -> Any:
-    """The class that the config names, so that modules have the names they have in training."""
+def model_class(config: PreTrainedConfig, *, trust_remote_code: bool = False) -> Any:
+    """The class of a model, so that its modules have the names they have in training.
+
+    It is the model's own code where that is trusted, else the class that the config names. Where transformers has no
+    such class, it is the one that `AutoModelForCausalLM` or else `AutoModel` gives.
+
+    Args:
+        config: The model's config.
+        trust_remote_code: Whether to run code that comes with the model.
+    """
     import transformers
 
     from rankselect.models._transformers import is_remote_code
 
     own_code = getattr(config, "auto_map", None) or {}
-    if is_remote_code(config):
-        return transformers.AutoModelForCausalLM if "AutoModelForCausalLM" in own_code else transformers.AutoModel
+    if trust_remote_code or is_remote_code(config):
+        for name in ("AutoModelForCausalLM", "AutoModel"):
+            if name in own_code:
+                return getattr(transformers, name)
     kind = getattr(transformers, (config.architectures or [""])[0], None)
-    known = isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
-    return kind if known else transformers.AutoModel
+    if isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel):
+        return kind
+    is_causal = type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    return transformers.AutoModelForCausalLM if is_causal else transformers.AutoModel
 
 
 def cannot_load(expected: str, name: str, error: Exception) -> ModelError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -12,7 +12,10 @@ from rankselect.errors import ModelError
 from rankselect.models._transformers import execution_device
 from rankselect.models.layers import unwrapped
 
-__all__ = ["decoder_modules", "input_device", "longest_input", "run_trunk", "vocabulary_filler"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["decoder_modules", "input_device", "longest_input", "run_trunk"]
 
 _UNBOUNDED = 1_000_000  # tokenizers without a limit of their own report an enormous number
 
@@ -26,13 +29,24 @@ def run_trunk(model: nn.Module, batch: dict[str, torch.Tensor]) -> None:
     Args:
         model: A transformers model, or any module whose forward accepts the batch's names.
         batch: Tensors with a leading batch dimension, on the model's input device.
+
+    Raises:
+        ModelError: If the model reads images or audio, and there are only texts.
     """
     base = unwrapped(model)
+    main = getattr(base, "main_input_name", "input_ids")
+    if main != "input_ids" and "input_ids" in batch and main not in batch:
+        raise ModelError(
+            "a model that reads texts",
+            f"a {type(base).__name__}, which reads {main}",
+            "Pass one mapping of its inputs for each sample, as its processor creates them.",
+        )
     decoder = _decoder_of(base)
     if decoder is not None:
         _run_encoder_decoder(base, decoder, batch)
     else:
-        trunk = getattr(base, "base_model", base)
+        tower = _text_tower(base, batch)
+        trunk = getattr(base, "base_model", base) if tower is None else tower
         trunk(**_accepted(trunk, {**batch, "use_cache": False}))
 
 
@@ -71,22 +85,23 @@ def longest_input(model: nn.Module, tokenizer: Any, max_length: int) -> int:
     return min(int(limit) for limit in limits if isinstance(limit, int) and 0 < limit < _UNBOUNDED)
 
 
-def vocabulary_filler(model: nn.Module, tokenizer: Any) -> int:
-    """A token id for padding: that of the tokenizer or of the model, else 0. Padding is masked, so any id will do."""
-    config = getattr(unwrapped(model), "config", None)
-    for owner in (tokenizer, config):
-        found = getattr(owner, "pad_token_id", None)
-        if isinstance(found, int) and found >= 0:
-            return found
-    return 0
-
-
 def _decoder_of(base: Any) -> nn.Module | None:
     """The decoder of an encoder-decoder model; encoders taken out of one keep its config but have none."""
     if not getattr(getattr(base, "config", None), "is_encoder_decoder", False):
         return None
     decoder: nn.Module = base.get_decoder()
     return None if decoder is base else decoder
+
+
+def _text_tower(base: Any, batch: Mapping[str, Any]) -> nn.Module | None:
+    """The text tower of a model with several equal ones (CLIP), if there are only texts; None for any other model."""
+    config: Any = getattr(base, "config", None)
+    if not getattr(config, "sub_configs", None) or any(name.startswith(("pixel", "input_f")) for name in batch):
+        return None
+    if hasattr(base, "can_generate") and base.can_generate():
+        return None
+    text = config.get_text_config()
+    return next((each for each in base.children() if getattr(each, "config", None) is text), None)
 
 
 def _run_encoder_decoder(base: Any, decoder: nn.Module, batch: dict[str, torch.Tensor]) -> None:

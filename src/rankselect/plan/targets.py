@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rankselect.errors import ModelError, TargetError
 from rankselect.models.layers import find_layers, is_adaptable, layer_of, unwrapped, widths
+from rankselect.models.modalities import other_towers
 from rankselect.plan import _peft
 
 if TYPE_CHECKING:
@@ -74,7 +75,9 @@ def find_targets(model: nn.Module, target_modules: str | Sequence[str] | None = 
         target_modules: As PEFT takes it: a list of names (the end of the full name, at a dot), one regular
             expression (over the full name), ``"all-linear"``, or None for PEFT's default of the model family, and
             where PEFT has none, all linear modules. "All linear" here means those inside the model's layers: PEFT's
-            own shorthand also takes poolers and other heads, which no layer's evidence describes.
+            own shorthand also takes poolers and other heads, which no layer's evidence describes. Of a multimodal
+            language model, only the modules that run on texts are taken, unless an expression names others, or a
+            name matches nothing else.
 
     Returns:
         The targets in model order, never empty.
@@ -108,7 +111,22 @@ def find_targets(model: nn.Module, target_modules: str | Sequence[str] | None = 
         names = _all_linear(model, modules, layers)
     else:
         names = _named(target_modules, model, modules)
+    if not isinstance(target_modules, str) or target_modules.lower() == "all-linear":
+        names = _on_texts(names, model)
     return tuple(Target(name, layer_of(name, layers), *widths(modules[name])) for name in names)
+
+
+def _on_texts(names: list[str], model: nn.Module) -> list[str]:
+    """The modules that run on texts, if there are any; those in towers for images, audio or video are left out."""
+    towers = other_towers(model)
+    kept = [name for name in names if not name.startswith(tuple(f"{tower}." for tower in towers))]
+    if towers and kept and len(kept) < len(names):
+        logger.warning(
+            "Left out of the target modules, because they do not run on texts: %d modules of %s.",
+            len(names) - len(kept),
+            ", ".join(towers),
+        )
+    return kept or names
 
 
 def _named(wanted: str | Sequence[str], model: nn.Module, modules: dict[str, nn.Module]) -> list[str]:

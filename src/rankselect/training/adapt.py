@@ -122,6 +122,7 @@ def adapt(model: PreTrainedModel, plan: RankPlan, *, seed: int, **lora_arguments
 
     Raises:
         ModelError: If the model already has an adapter.
+        ArgumentError: If the initial weights are those of EVA, which chooses ranks itself.
         PlanMismatchError: If the adapter that PEFT built differs from the plan.
 
     Example:
@@ -133,6 +134,12 @@ def adapt(model: PreTrainedModel, plan: RankPlan, *, seed: int, **lora_arguments
     """
     if isinstance(model, PeftModel):
         raise ModelError("a model without an adapter", "a PeftModel", "Pass its base model.")
+    if str(lora_arguments.get("init_lora_weights")).lower() == "eva":
+        raise ArgumentError(
+            "initial weights that go with a plan",
+            'init_lora_weights="eva", which needs batches of the training rows and chooses ranks itself',
+            "Use another initialization, or PEFT's own get_peft_model and initialize_lora_eva_weights.",
+        )
     lora_arguments.setdefault("task_type", _task_type(model))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -143,6 +150,8 @@ def adapt(model: PreTrainedModel, plan: RankPlan, *, seed: int, **lora_arguments
 
 
 def _task_type(model: PreTrainedModel) -> str | None:
-    if not (hasattr(model, "can_generate") and model.can_generate()):
+    """PEFT's task type; None for models whose inputs PEFT's classes for texts do not pass on, such as Whisper's."""
+    reads_texts = getattr(model, "main_input_name", "input_ids") == "input_ids"
+    if not (reads_texts and hasattr(model, "can_generate") and model.can_generate()):
         return None
     return "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"

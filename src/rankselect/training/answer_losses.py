@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from torch.nn import functional
 
 from rankselect.data.encoding import IGNORED, AnswerCollator, encode_rows
-from rankselect.data.prompt_tokens import pad_token_id, row_length
+from rankselect.data.prompt_tokens import row_length
 from rankselect.models.evaluation_mode import evaluating
 from rankselect.models.layers import unwrapped
+from rankselect.models.suitability import filler_token
 from rankselect.models.trunk import input_device
 from rankselect.training.out_of_memory import shrinking_batches
 
@@ -53,6 +54,7 @@ def answer_losses(
 
     Raises:
         DataError: As for `encode_rows`.
+        ModelError: If the model is not causal, or has no embedding for a token.
         ArgumentError: If `max_length` is above the model's maximum, or `batch_size` is less than 1.
         OutOfMemoryError: If not even one row fits into memory.
 
@@ -69,7 +71,7 @@ def answer_losses(
     """
     length = row_length(model, tokenizer, max_length)
     encoded = encode_rows(rows, tokenizer, template=template, max_length=length, model=model)
-    collate, device = AnswerCollator(pad_token_id(tokenizer)), input_device(model)
+    collate, device = AnswerCollator(filler_token(model, tokenizer)), input_device(model)
     order = sorted(range(len(encoded)), key=lambda index: -encoded.lengths[index])
     losses: dict[int, float] = {}
 

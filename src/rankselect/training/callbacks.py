@@ -1,8 +1,9 @@
-"""Trainer callbacks: a meter for seconds, tokens and peak memory, and a progress bar."""
+"""Trainer callbacks: a meter for seconds, tokens and peak memory, a check for gradients, and a progress bar."""
 
 from __future__ import annotations
 
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,13 @@ import torch
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
+from rankselect.errors import RankSelectWarning
+from rankselect.plan._peft import parameter_name
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Meter", "StepProgress"]
+__all__ = ["GradientCheck", "Meter", "StepProgress"]
 
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
@@ -92,6 +96,57 @@ def _peak(*, on_gpu: bool) -> int:
         memory = psutil.Process().memory_info()
         return int(getattr(memory, "peak_wset", memory.rss))  # Windows has the peak; elsewhere the current size
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
+
+
+class GradientCheck(TrainerCallback):
+    """A trainer callback that warns if adapters got no gradient in the first steps: their modules did not run.
+
+    Attributes:
+        n_steps: The number of steps to watch.
+
+    Example:
+        >>> GradientCheck(n_steps=3).n_steps
+        3
+    """
+
+    def __init__(self, n_steps: int = 5) -> None:
+        self.n_steps = n_steps
+        self._left = 0
+        self._missing: set[str] = set()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Begin with all matrices B; those of A get no gradient in the first step, because B is 0."""
+        self._left = self.n_steps
+        named = kwargs["model"].named_parameters()
+        self._missing = {name for name, each in named if each.requires_grad and ".lora_" in name and "_B." in name}
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Cross out those that have a gradient."""
+        if not self._left:
+            return
+        self._left -= 1
+        grads = {n: p.grad for n, p in kwargs["model"].named_parameters() if n in self._missing and p.grad is not None}
+        if grads:
+            largest = torch.stack([grad.detach().abs().amax().float().cpu() for grad in grads.values()])
+            self._missing -= {name for name, size in zip(grads, largest.tolist(), strict=True) if size}
+        if not self._left:
+            self._report(self.n_steps)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Report after a training of fewer steps, too."""
+        if self._left and self._left < self.n_steps:
+            self._report(self.n_steps - self._left)
+        self._left = 0
+
+    def _report(self, n_steps: int) -> None:
+        if self._missing:
+            first = parameter_name(min(self._missing)).split(".lora_")[0]
+            warnings.warn(
+                f"{len(self._missing)} adapters got no gradient in the first {n_steps} steps, for example that of "
+                f"{first}: their modules do not run on these rows. Leave them out of target_modules.",
+                RankSelectWarning,
+                stacklevel=2,
+            )
 
 
 class StepProgress(TrainerCallback):

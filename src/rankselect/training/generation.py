@@ -12,13 +12,15 @@ import torch
 from tqdm.auto import tqdm
 from transformers import GenerationConfig, StoppingCriteria
 
-from rankselect.data.prompt_tokens import PromptTokens, end_token_id, pad_token_id
+from rankselect.data.prompt_tokens import PromptTokens, end_token_id
 from rankselect.data.prompts import PromptTemplate
 from rankselect.data.rows import questions_of
-from rankselect.errors import ArgumentError, DataError, ModelError, RankSelectWarning
+from rankselect.errors import ArgumentError, DataError, RankSelectWarning
 from rankselect.models.evaluation_mode import evaluating, has_dropout
 from rankselect.models.layers import unwrapped
+from rankselect.models.suitability import filler_token, require_causal, require_embedded, tokenizer_of
 from rankselect.models.trunk import input_device
+from rankselect.training.left_padding import safe_batch_size
 from rankselect.training.out_of_memory import shrinking_batches
 
 if TYPE_CHECKING:
@@ -78,7 +80,7 @@ def generate_answers(
 
     Args:
         model: A causal language model of transformers, plain or with an adapter, merged or not.
-        tokenizer: Its tokenizer.
+        tokenizer: Its tokenizer, or a processor with one.
         questions: The questions as texts or as rows: what `load_rows` returns, or mappings with a question.
         template: The prompt template with its stop texts; None for the default.
         max_new_tokens: The maximum number of tokens in an answer.
@@ -94,12 +96,12 @@ def generate_answers(
     Raises:
         DataError: If there are no questions, one is empty, or there is no room for the template's own words.
         ArgumentError: If a number is out of range.
-        ModelError: If the model cannot generate, or has no weights.
+        ModelError: If the model is not causal, has no weights, or has no embedding for a token.
         OutOfMemoryError: If not even one answer fits into memory.
 
     Warns:
-        RankSelectWarning: If questions were cut to make room for `max_new_tokens`, or if `dropout` is True but the
-            model has no dropout.
+        RankSelectWarning: If questions were cut to make room for `max_new_tokens`; if `dropout` is True but the model
+            has no dropout; or if the model does not ignore padding, so that it answers one question at a time.
 
     Example:
         >>> from rankselect.training.small_phi import small_phi
@@ -108,12 +110,14 @@ def generate_answers(
         >>> answer.n_tokens, answer.stopped_by
         (5, 'length')
     """
+    tokenizer = tokenizer_of(tokenizer)
     template = template or PromptTemplate()
     questions = questions_of(questions, template)
     _check_arguments(model, questions, max_new_tokens, temperature)
     if dropout and not has_dropout(model):
         warnings.warn("dropout=True changes nothing: the model has no dropout.", RankSelectWarning, stacklevel=2)
     prompts = _prompts(model, PromptTokens(tokenizer, template), questions, max_new_tokens)
+    require_embedded(model, tokenizer, prompts)
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     settings = _settings(model, tokenizer, max_new_tokens, temperature)
 
@@ -126,7 +130,8 @@ def generate_answers(
         _generation_settings(model, settings),
         tqdm(total=len(questions), desc="Answering", disable=not progress) as bar,
     ):
-        for batch, written in shrinking_batches(order, batch_size, answer):
+        at_once = safe_batch_size(model, prompts, settings, batch_size)
+        for batch, written in shrinking_batches(order, at_once, answer):
             answers.update(zip(batch, written, strict=True))
             bar.update(len(batch))
     return [answers[index] for index in range(len(questions))]
@@ -169,13 +174,7 @@ def _end_of(ids: Sequence[int], n_stop: int | None, ends: Sequence[int]) -> tupl
 def _check_arguments(
     model: nn.Module, questions: Sequence[str], max_new_tokens: int, temperature: float | None
 ) -> None:
-    base = unwrapped(model)
-    if not (hasattr(base, "can_generate") and base.can_generate()) or base.config.is_encoder_decoder:  # type: ignore[operator, union-attr]
-        raise ModelError(
-            "a causal language model of transformers",
-            f"a {type(base).__name__}, which does not generate",
-            "Load it with AutoModelForCausalLM.",
-        )
+    require_causal(model)
     if not questions:
         raise DataError("a list of questions", "none", "Pass at least one.")
     for index, question in enumerate(questions):
@@ -216,7 +215,7 @@ def _settings(model: nn.Module, tokenizer: Any, max_new_tokens: int, temperature
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
         eos_token_id=sorted(ends),
-        pad_token_id=pad_token_id(tokenizer),
+        pad_token_id=filler_token(model, tokenizer),
         use_cache=True,
         **sampling,
     )

@@ -23,8 +23,9 @@ from rankselect.models.loading import load_model
 from rankselect.models.names import model_name
 from rankselect.models.processes import Processes
 from rankselect.models.quantized_layers import quantization_of
+from rankselect.models.suitability import tokenizer_of
 from rankselect.training.adapt import adapt, strategy_or_plan
-from rankselect.training.callbacks import Meter, StepProgress
+from rankselect.training.callbacks import GradientCheck, Meter, StepProgress
 from rankselect.training.out_of_memory import out_of_memory_error
 from rankselect.training.resilience import ResilientTrainer
 
@@ -74,7 +75,7 @@ class RankSelectTrainer(ResilientTrainer):
             forms); or any dataset that `transformers.Trainer` takes.
         eval_dataset: The same for evaluation, or several by name. A warning says how many of its questions are also in
             the training rows.
-        processing_class: The tokenizer; required for rows.
+        processing_class: The tokenizer, or a processor with one; required for rows.
         evidence: The evidence for the strategy, or a `Calibration` to measure it from. By default it is measured on the
             training rows.
         template: The template that turns a row into a text; `PromptTemplate()` by default.
@@ -97,7 +98,8 @@ class RankSelectTrainer(ResilientTrainer):
             class instead of an object), rows are given without a tokenizer, or a launcher started several processes
             but `args` are for a single one.
         UnknownNameError: If no strategy of this name is installed.
-        ModelError: If `model` is not a model, or already has an adapter.
+        ModelError: If `model` is not a model, or already has an adapter; or if there are rows and it is not causal, or
+            has no embedding for one of their tokens.
         EvidenceError: If the strategy needs evidence and there is nothing to measure it from.
         DataError: If a dataset contains neither rows nor inputs that the model takes.
         PlanMismatchError: If the adapter that PEFT built differs from the plan.
@@ -140,13 +142,13 @@ class RankSelectTrainer(ResilientTrainer):
         _check_arguments(model, args, processing_class, template)
         processes = Processes.current()
         _require_in_step(args, processes)
-        template = template or PromptTemplate()
-        max_length = row_length(model, processing_class, max_length)
+        template, tokenizer = template or PromptTemplate(), tokenizer_of(processing_class)
+        max_length = row_length(model, tokenizer, max_length)
         with processes.warning_once():
             data = training_data(
                 train_dataset,
                 eval_dataset,
-                processing_class,
+                tokenizer,
                 model=model,
                 template=template,
                 max_length=max_length,
@@ -157,7 +159,7 @@ class RankSelectTrainer(ResilientTrainer):
         if self.calibration is None and data.texts:
             self.calibration = Calibration(
                 model,
-                processing_class,
+                tokenizer,
                 data.texts,
                 max_length=max_length,
                 seed=args.seed,
@@ -178,8 +180,8 @@ class RankSelectTrainer(ResilientTrainer):
         self.profile_after: IDProfile | None = None
         self.quantization = quantization_of(model)
         model = load_model(model, trainable=True, gradient_checkpointing=recomputes_activations(args))
-        if isinstance(processing_class, PreTrainedTokenizerBase):
-            align_special_tokens(model, processing_class)
+        if isinstance(tokenizer, PreTrainedTokenizerBase):
+            align_special_tokens(model, tokenizer)
         trainer_arguments.setdefault("data_collator", data.collator)
         super().__init__(
             adapt(model, self.plan, seed=args.seed, **(lora_arguments or {})),
@@ -193,6 +195,7 @@ class RankSelectTrainer(ResilientTrainer):
         self._other_processes = (0, 0)  # their tokens and peak memory, known after training
         self._meter = Meter(on_gpu=self.args.device.type == "cuda")
         self.add_callback(self._meter)
+        self.add_callback(GradientCheck())
         for printing in (ProgressCallback, PrinterCallback):
             self.remove_callback(printing)
         if not args.disable_tqdm:
@@ -242,7 +245,7 @@ class RankSelectTrainer(ResilientTrainer):
             quantization=self.quantization,
             dtype=str(base.dtype).removeprefix("torch."),
             device=self.args.device.type,
-            trainable_parameters=self.plan.trainable_parameters,
+            trainable_parameters=self.model.get_nb_trainable_parameters()[0],
             base_parameters=self.plan.base_parameters,
             steps=self.state.global_step,
             first_step=self._meter.first_step,
