@@ -79,3 +79,23 @@ def test_the_adapter_of_another_model_is_refused(folder):
     (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(rs.errors.AdapterError):
         rs.attach_adapter(tiny_model(), folder)
+
+
+def named_adapters(folder, *names):
+    model = get_peft_model(tiny_model(), LoraConfig(r=2, target_modules=["q_proj"]), adapter_name=names[0])
+    for name in names[1:]:
+        model.add_adapter(name, LoraConfig(r=3, target_modules=["q_proj"]))
+    model.save_pretrained(folder)
+
+
+def test_a_named_adapter_is_found_in_its_folder(tmp_path):
+    named_adapters(tmp_path, "mine")
+    assert rs.attach_adapter(tiny_model(), tmp_path).peft_config["default"].r == 2
+
+
+def test_several_named_adapters_are_listed(tmp_path):
+    named_adapters(tmp_path, "mine", "yours")
+    with pytest.raises(
+        rs.errors.AdapterError, match=r"expected a folder with one adapter, got .*, which contains mine, yours. Give"
+    ):
+        rs.attach_adapter(tiny_model(), tmp_path)

@@ -334,3 +334,33 @@ class TestQuantized:
 def test_bitsandbytes_is_not_needed_in_full_precision(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     assert load_model(model, trainable=True).num_parameters() > 0
+
+
+def changed(folder, model, **entries):
+    """A saved model whose config says something else; with code of its own if it names some."""
+    model.save_pretrained(folder)
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+    if "auto_map" in entries:
+        code = "from transformers import GPT2LMHeadModel as Theirs\n\n\nclass Own(Theirs):\n    is_own = True\n"
+        (folder / "own.py").write_text(code)
+    return folder
+
+
+@pytest.mark.parametrize("architectures", [None, [], ["NoSuchClass"]])
+def test_a_config_without_a_known_class_gives_the_causal_one(tmp_path, architectures):
+    folder = changed(tmp_path, tiny_model("gpt2"), architectures=architectures)
+    assert type(load_model(folder)).__name__ == "GPT2LMHeadModel"
+    assert type(empty_model(folder)).__name__ == "GPT2LMHeadModel"
+
+
+def test_own_code_is_used_where_it_is_trusted(tmp_path):
+    own = {"auto_map": {"AutoModelForCausalLM": "own.Own"}, "architectures": ["GPT2LMHeadModel"]}
+    folder = changed(tmp_path, tiny_model("gpt2"), **own)
+    assert hasattr(load_model(folder, trust_remote_code=True), "is_own")
+    assert not hasattr(load_model(folder), "is_own")
+
+
+def test_a_class_without_a_head_stays_as_it_is(tmp_path):
+    tiny_model().model.save_pretrained(tmp_path)
+    assert type(load_model(tmp_path)).__name__ == "LlamaModel"

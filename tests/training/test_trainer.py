@@ -344,3 +344,37 @@ def test_an_incomplete_checkpoint_is_skipped_and_another_plan_is_an_error(tmp_pa
     assert weights.is_file()
     state = json.loads((newest / "trainer_state.json").read_text(encoding="utf-8"))
     assert state["global_step"] == 6  # written again by the resumed run
+
+
+@pytest.mark.parametrize(
+    "lora_arguments",
+    [{}, {"modules_to_save": ["lm_head"]}, {"use_dora": True}, {"trainable_token_indices": [3, 4]}, {"bias": "all"}],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning:peft")
+def test_the_record_counts_what_is_trained(tmp_path, lora_arguments):
+    arguments = TrainingArguments(tmp_path, max_steps=1, report_to="none", disable_tqdm=True, use_cpu=True)
+    trainer = rs.RankSelectTrainer(
+        tiny_model(),
+        arguments,
+        strategy=rs.Fixed(2),
+        train_dataset=[rs.QuestionAnswer("What is a fever?", "A fever is heat.")] * 8,
+        processing_class=tiny_tokenizer(),
+        lora_arguments=lora_arguments,
+    )
+    trained = sum(each.numel() for each in trainer.model.parameters() if each.requires_grad)
+    assert trainer.record.trainable_parameters == trained
+    assert (trained > trainer.plan.trainable_parameters) == bool(lora_arguments.keys() - {"bias"})
+
+
+def test_eva_is_refused_because_it_chooses_ranks_itself(tmp_path):
+    with pytest.raises(
+        rs.errors.ArgumentError, match='initial weights that go with a plan, got init_lora_weights="eva", which'
+    ):
+        rs.RankSelectTrainer(
+            tiny_model(),
+            TrainingArguments(tmp_path, report_to="none", use_cpu=True),
+            strategy=rs.Fixed(2),
+            train_dataset=[rs.QuestionAnswer("What is a fever?", "A fever is heat.")] * 8,
+            processing_class=tiny_tokenizer(),
+            lora_arguments={"init_lora_weights": "eva"},
+        )

@@ -9,7 +9,7 @@ import sys
 import traceback
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 import typer
 from rich import box
@@ -144,21 +144,27 @@ def _explained(error: Exception) -> tuple[str, int]:
 
 
 def _labelled(label: str, message: str, colour: str) -> None:
+    from tqdm.auto import tqdm
+
     console = stderr()
-    console.print(f"{label}: ", style=f"bold {colour}", end="")
-    show(console, one_line(message))
+    with tqdm.external_write_mode(sys.stderr):  # clears the progress bars first, and draws them again afterwards
+        console.print(f"{label}: ", style=f"bold {colour}", end="")
+        show(console, one_line(message))
 
 
 def _show_warnings(*, debug: bool) -> None:
-    """Show our own warnings as one line each; those of libraries only with debug."""
-    unchanged = warnings.showwarning
+    """Show our own warnings as one line each, each once; those of libraries only with debug."""
+    unchanged, shown = warnings.showwarning, set[str]()
     if not debug:
         warnings.simplefilter("ignore")
     warnings.simplefilter("always", RankSelectWarning)
 
     def showwarning(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:
         if issubclass(category, RankSelectWarning):
-            _labelled("warning", in_shell(str(message)), "yellow")
+            text = in_shell(str(message))
+            if text not in shown:
+                shown.add(text)
+                _labelled("warning", text, "yellow")
         else:
             unchanged(message, category, *args, **kwargs)
 
@@ -173,6 +179,8 @@ def _logging(*, debug: bool) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when transformers is imported
+    news, handler = logging.getLogger("rankselect"), _Lines()
+    news.addHandler(handler)
     loggers = [logging.getLogger(name) for name in _NOISY]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -180,5 +188,21 @@ def _logging(*, debug: bool) -> Iterator[None]:
     try:
         yield
     finally:
+        news.removeHandler(handler)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@final
+class _Lines(logging.Handler):
+    """Shows what rankselect logs as plain lines: its warnings, and its progress where there is no terminal for bars."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING if sys.stderr.isatty() else logging.INFO)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one message."""
+        if record.levelno < logging.WARNING:
+            show(stderr(), one_line(record.getMessage()))
+        else:
+            _labelled("warning", one_line(record.getMessage()), "yellow")

@@ -14,7 +14,7 @@ import typer
 import rankselect as rs
 from rankselect.adapters.record import RECORD_FILE
 from rankselect.cli import options
-from rankselect.cli.console import show, show_progress, simple_table, stderr
+from rankselect.cli.console import one_line, show, show_progress, simple_table, stderr
 from rankselect.data.sources import check_name
 from rankselect.errors import AdapterError
 from rankselect.files import write_text
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["evaluate"]
 
 _SCORES = "Scores"
+_SHOWN, _WIDTH = 3, 110  # answers that are printed, and characters of a line
 _DEFAULT_METRICS = ("token-f1", "questeval-cloze", "perplexity")
 
 
@@ -129,6 +130,7 @@ def evaluate(
     results = [each.evaluate(texts, references, questions=questions, losses=losses, seed=seed) for each in metrics]
     if out is not None:
         write_text(out, _as_lines(questions, references, answers, results))
+    _show_answers(questions, references, texts)
     _report(results, answers, out, as_json=as_json)
 
 
@@ -165,6 +167,16 @@ def _as_lines(
         line = {"question": question, "reference": reference, "answer": answer.text, "seconds": answer.seconds}
         lines.append(json.dumps({**line, "scores": scores}, ensure_ascii=False, allow_nan=False) + "\n")
     return "".join(lines)
+
+
+def _show_answers(questions: Sequence[str], references: Sequence[str], texts: Sequence[str]) -> None:
+    """Print the first questions with reference and answer, cut to a line each."""
+    console = stderr()
+    for question, reference, answer in list(zip(questions, references, texts, strict=True))[:_SHOWN]:
+        for name, text in (("question", question), ("reference", reference), ("answer", answer or "(empty)")):
+            line = one_line(text)
+            show(console, f"{name:<11}{line if len(line) <= _WIDTH else f'{line[: _WIDTH - 1]}…'}")
+        show(console, "")
 
 
 def _report(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -13,8 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Accumulation",
+    "Alpha",
     "Answer",
     "BatchSize",
+    "BudgetText",
     "DType",
     "DeviceMap",
     "Dropout",
@@ -35,6 +38,7 @@ __all__ = [
     "Text",
     "TrustRemoteCode",
     "check_folder",
+    "check_positive",
     "check_there",
     "columns",
     "split_target_modules",
@@ -146,6 +150,23 @@ ProfileAfter = Annotated[
         "--profile-after", help="Measure the intrinsic dimensions again after training.", rich_help_panel=TRAINING
     ),
 ]
+BudgetText = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="The size of the adapter: 2M (parameters), 1% (of the base model), rank:16 (as a uniform rank), or 24GiB "
+        "(memory of a training step). Ranks are scaled to it.",
+        rich_help_panel="Ranks",
+    ),
+]
+Alpha = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RULE:NUMBER",
+        help="How alpha follows from the rank: ratio:8, fixed:32 or rank-stabilized:8. Default: --alpha-ratio.",
+        rich_help_panel="Ranks",
+    ),
+]
 Seed = Annotated[int, typer.Option(metavar="N", min=0, help="The seed of all random numbers.")]
 Json = Annotated[
     bool, typer.Option("--json", help="Print the results as JSON on standard output.", rich_help_panel=OUTPUT)
@@ -178,6 +199,17 @@ def check_folder(path: Path) -> None:
         raise ArgumentError(
             "a file to write in a folder that exists", str(path), f"Create the folder first: mkdir -p {path.parent}"
         )
+
+
+def check_positive(**numbers: float) -> None:
+    """Raise an error for an option whose number is not positive.
+
+    Raises:
+        ArgumentError: If one is not.
+    """
+    for name, value in numbers.items():
+        if not (math.isfinite(value) and value > 0):
+            raise ArgumentError(f"a number above 0 for --{name.replace('_', '-')}", f"{value:g}", "Correct the option.")
 
 
 def check_there(*paths: Path | None) -> None:

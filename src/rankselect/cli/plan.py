@@ -18,8 +18,6 @@ from rankselect.models.loading import empty_model
 from rankselect.registry import check, create
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rankselect.calibration.id_profile import IDProfile
     from rankselect.plan.rank_plan import RankPlan
 
@@ -28,19 +26,22 @@ __all__ = ["Format", "as_text", "plan", "reader"]
 Format = Literal["json", "peft", "axolotl"]
 
 
-def as_text(plan: RankPlan, kind: Format) -> str:
+def as_text(plan: RankPlan, kind: Format, *, task_type: str | None = None, lora_dropout: float = 0.0) -> str:
     """Convert a plan to text in one of the formats.
 
     Args:
         plan: The plan.
         kind: ``"json"``: for `RankPlan.load`. ``"peft"``: PEFT's ``adapter_config.json``. ``"axolotl"``: the LoRA keys
             of an axolotl config, in YAML; its patterns need version 0.18.
+        task_type: PEFT's task type, for ``"peft"``.
+        lora_dropout: The dropout of the adapter, for ``"peft"`` and ``"axolotl"``.
 
     Raises:
         ArgumentError: If an alpha is not an integer and the format allows integers only.
     """
-    writers: dict[Format, Callable[[RankPlan], str]] = {"json": _document, "peft": _peft, "axolotl": _axolotl}
-    return writers[kind](plan)
+    if kind == "json":
+        return as_json(plan.to_dict())
+    return _peft(plan, task_type, lora_dropout) if kind == "peft" else _axolotl(plan, lora_dropout)
 
 
 def reader(kind: Format, path: Path) -> str:
@@ -52,17 +53,16 @@ def reader(kind: Format, path: Path) -> str:
     return "RankPlan.load reads it" if kind == "json" else "copy its keys into your axolotl config"
 
 
-def _document(plan: RankPlan) -> str:
-    return as_json(plan.to_dict())
-
-
-def _peft(plan: RankPlan) -> str:
+def _peft(plan: RankPlan, task_type: str | None, lora_dropout: float) -> str:
+    config = plan.to_lora_config(
+        base_model_name_or_path=plan.model_name, task_type=task_type, lora_dropout=lora_dropout
+    )
     with TemporaryDirectory() as folder:
-        plan.to_lora_config(base_model_name_or_path=plan.model_name).save_pretrained(folder)
+        config.save_pretrained(folder)
         return (Path(folder) / "adapter_config.json").read_text(encoding="utf-8") + "\n"
 
 
-def _axolotl(plan: RankPlan) -> str:
+def _axolotl(plan: RankPlan, lora_dropout: float) -> str:
     fraction = next((alpha for alpha in plan.alphas.values() if not alpha.is_integer()), None)
     if fraction is not None:
         raise ArgumentError(
@@ -75,6 +75,8 @@ def _axolotl(plan: RankPlan) -> str:
         "adapter": "lora",
         "lora_r": config.r,
         "lora_alpha": config.lora_alpha,
+        **({"lora_dropout": lora_dropout} if lora_dropout else {}),
+        **({"peft_use_rslora": True} if plan.use_rslora else {}),
         "lora_target_modules": plan.target_modules if isinstance(plan.target_modules, str) else [*plan.target_modules],
         "lora_rank_pattern": config.rank_pattern,
         "lora_alpha_pattern": config.alpha_pattern,
@@ -122,10 +124,20 @@ def plan(
             rich_help_panel=_RANKS,
         ),
     ] = None,
+    budget: options.BudgetText = None,
+    alpha: options.Alpha = None,
     alpha_ratio: Annotated[
         float, typer.Option(help="Alpha divided by rank, for every module.", rich_help_panel=_RANKS)
     ] = 8.0,
-    min_rank: Annotated[int, typer.Option(metavar="N", min=1, help="The lowest rank.", rich_help_panel=_RANKS)] = 1,
+    min_rank: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="The lowest rank. With --budget, 0 lets modules go without an adapter.",
+            rich_help_panel=_RANKS,
+        ),
+    ] = 1,
     max_rank: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="The highest rank.", rich_help_panel=_RANKS)
     ] = None,
@@ -145,6 +157,9 @@ def plan(
             rich_help_panel=_OUTPUT,
         ),
     ] = "json",
+    lora_dropout: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="LoRA dropout, for peft and axolotl.", rich_help_panel=_OUTPUT)
+    ] = 0.0,
 ) -> None:
     """Choose a LoRA rank for every target module of MODEL.
 
@@ -156,21 +171,26 @@ def plan(
         rankselect plan Qwen/Qwen3-0.6B --strategy per-layer-id --profile profile.json --out plan.json
     """
     check("strategy", strategy)
+    options.check_positive(alpha_ratio=alpha_ratio)
     options.check_there(profile)
     if out is not None:
         options.check_folder(out)
     chosen = create("strategy", strategy)
     evidence = _evidence(chosen, strategy, profile)
+    from rankselect.training.adapt import task_type_of
+
     empty = empty_model(model, trust_remote_code=trust_remote_code)
     planned = chosen.plan(
         empty,
         evidence,
         target_modules=options.split_target_modules(target_modules),
+        budget=budget,
+        alpha=alpha,
         alpha_ratio=alpha_ratio,
         min_rank=min_rank,
         max_rank=max_rank,
     )
-    text = as_text(planned, kind)
+    text = as_text(planned, kind, task_type=task_type_of(empty), lora_dropout=lora_dropout)
     _report(planned)
     if out is None:
         typer.echo(text, nl=False)

@@ -77,6 +77,13 @@ def profile(
             rich_help_panel=_MEASURING,
         ),
     ] = "mean",
+    near_duplicates: Annotated[
+        Literal["drop", "keep"],
+        typer.Option(
+            help="Leave out texts that are near-copies of others, or keep them, which lowers the results.",
+            rich_help_panel=_MEASURING,
+        ),
+    ] = "drop",
     tolerance: Annotated[
         float | None,
         typer.Option(
@@ -141,6 +148,7 @@ def profile(
         batch_size=batch_size,
         max_samples=max_samples,
         tolerance=tolerance,
+        near_duplicates=near_duplicates,
         seed=seed,
         progress=progress,
     )

@@ -14,6 +14,7 @@ import rankselect as rs
 from rankselect.cli import options
 from rankselect.cli.console import show, show_progress, simple_table, stderr
 from rankselect.data.sources import check_name
+from rankselect.errors import ArgumentError
 from rankselect.registry import check, create
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ __all__ = ["train"]
 
 _RANKS, _TRAINING = "Ranks", "Training"
 _NOT_SETTINGS = {"out", "resume", "as_json", "no_progress"}
+_DECIDED_BY_PLAN = {"strategy", "target_modules", "alpha_ratio", "alpha", "budget", "max_rank"}
 
 
 def train(
@@ -68,6 +70,8 @@ def train(
         ),
     ] = None,
     target_modules: Annotated[str | None, typer.Option(help="As for rankselect plan.", rich_help_panel=_RANKS)] = None,
+    budget: options.BudgetText = None,
+    alpha: options.Alpha = None,
     alpha_ratio: Annotated[
         float, typer.Option(help="Alpha divided by rank, for every module.", rich_help_panel=_RANKS)
     ] = 8.0,
@@ -109,8 +113,11 @@ def train(
         rankselect train Qwen/Qwen3-0.6B --data train.jsonl --strategy per-layer-id --quantization nf4 --out run
     """
     prompts = rs.PromptTemplate(template)
+    options.check_positive(learning_rate=learning_rate, epochs=epochs, alpha_ratio=alpha_ratio)
     if plan is None:
         check("strategy", strategy)
+    else:
+        _refuse_what_a_plan_decides(context)
     for name in filter(None, (data, eval_data)):
         check_name(name)
     options.check_there(plan, profile)
@@ -123,7 +130,8 @@ def train(
     processes = Processes.current()
     progress = sys.stderr.isatty() and not no_progress and processes.is_first
     show_progress(enabled=progress)
-    settings = {name: value for name, value in context.params.items() if name not in _NOT_SETTINGS}
+    ignored = _NOT_SETTINGS if plan is None else _NOT_SETTINGS | _DECIDED_BY_PLAN
+    settings = {name: value for name, value in context.params.items() if name not in ignored}
     run = TrainingRun.open(out, json.loads(json.dumps(settings, default=str)), resume=resume, processes=processes)
     with processes.warning_once():
         how: Any = {"template": prompts, "skip_faulty": skip_faulty_rows, "progress": progress}
@@ -135,9 +143,13 @@ def train(
         strategy=strategy,
         plan=plan,
         profile=profile,
-        target_modules=target_modules,
-        alpha_ratio=alpha_ratio,
-        max_rank=max_rank,
+        plan_arguments={
+            "target_modules": options.split_target_modules(target_modules),
+            "budget": budget,
+            "alpha": alpha,
+            "alpha_ratio": alpha_ratio,
+            "max_rank": max_rank,
+        },
     )
     with processes.warning_once():
         loaded = rs.load_model(
@@ -189,24 +201,35 @@ def train(
         _report(trainer.record, run.adapter, as_json=as_json)
 
 
+def _refuse_what_a_plan_decides(context: typer.Context) -> None:
+    """Raise an error if --plan is given together with an option that it would make meaningless.
+
+    Raises:
+        ArgumentError: If there is such an option.
+    """
+    given = [
+        name
+        for name in sorted(_DECIDED_BY_PLAN)
+        if getattr(context.get_parameter_source(name), "name", "") not in {"DEFAULT", "DEFAULT_MAP", ""}
+    ]
+    if given:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ArgumentError(
+            "--plan without options that the plan decides", names, "Leave them out, or leave out --plan."
+        )
+
+
 def _chosen(
     *,
     strategy: str,
     plan: Path | None,
     profile: Path | None,
-    target_modules: str | None,
-    alpha_ratio: float,
-    max_rank: int | None,
+    plan_arguments: dict[str, Any],
 ) -> dict[str, Any]:
     """Return the trainer's arguments that determine the ranks."""
     evidence = rs.IDProfile.load(profile) if profile else None
     if plan is not None:
         return {"plan": rs.RankPlan.load(plan), "evidence": evidence}
-    plan_arguments = {
-        "target_modules": options.split_target_modules(target_modules),
-        "alpha_ratio": alpha_ratio,
-        "max_rank": max_rank,
-    }
     return {"strategy": create("strategy", strategy), "evidence": evidence, "plan_arguments": plan_arguments}
 
 

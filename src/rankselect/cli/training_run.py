@@ -62,7 +62,7 @@ class TrainingRun:
 
         Raises:
             ArgumentError: If the folder contains a run and `resume` is false, contains no run and `resume` is true, or
-                the settings of its run differ.
+                the settings of its run differ. A run that has no checkpoint yet begins anew.
         """
         chosen = processes.together(lambda: _checked_folder(folder, settings, resume=resume))
         return cls(folder, settings, chosen, resumed=resume, processes=processes)
@@ -142,6 +142,8 @@ def _checked_folder(folder: Path, settings: dict[str, Any], *, resume: bool) -> 
     path = folder / "settings.json"
     if (folder / "adapter").exists():
         raise ArgumentError("an unfinished run", f"{folder}, which is finished", "Choose another folder for --out.")
+    if path.is_file() and last_checkpoint(folder / "checkpoints") is None:
+        return {}  # nothing was trained: begin anew
     if resume:
         _require_same(path, settings)
     elif path.exists():

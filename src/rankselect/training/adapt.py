@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rankselect.calibration.evidence import Evidence
     from rankselect.strategies._base import RankStrategy
 
-__all__ = ["Choice", "adapt", "choose_ranks", "strategy_or_plan"]
+__all__ = ["Choice", "adapt", "choose_ranks", "strategy_or_plan", "task_type_of"]
 
 
 @final
@@ -140,7 +140,7 @@ def adapt(model: PreTrainedModel, plan: RankPlan, *, seed: int, **lora_arguments
             'init_lora_weights="eva", which needs batches of the training rows and chooses ranks itself',
             "Use another initialization, or PEFT's own get_peft_model and initialize_lora_eva_weights.",
         )
-    lora_arguments.setdefault("task_type", _task_type(model))
+    lora_arguments.setdefault("task_type", task_type_of(model))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         with old_names_allowed():
@@ -149,7 +149,7 @@ def adapt(model: PreTrainedModel, plan: RankPlan, *, seed: int, **lora_arguments
     return peft_model
 
 
-def _task_type(model: PreTrainedModel) -> str | None:
+def task_type_of(model: PreTrainedModel) -> str | None:
     """PEFT's task type; None for models whose inputs PEFT's classes for texts do not pass on, such as Whisper's."""
     reads_texts = getattr(model, "main_input_name", "input_ids") == "input_ids"
     if not (reads_texts and hasattr(model, "can_generate") and model.can_generate()):

@@ -1,7 +1,8 @@
-"""Trainer callbacks: a meter for seconds, tokens and peak memory, a check for gradients, and a progress bar."""
+"""Trainer callbacks: a meter of time, tokens and memory, a check for gradients, and progress as a bar or lines."""
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from pathlib import Path
@@ -18,10 +19,13 @@ from rankselect.plan._peft import parameter_name
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["GradientCheck", "Meter", "StepProgress"]
+__all__ = ["GradientCheck", "Meter", "PlainProgress", "StepProgress"]
+
+logger = logging.getLogger(__name__)
 
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
+_SECONDS_BETWEEN_LINES = 30.0
 
 
 class Meter(TrainerCallback):
@@ -187,3 +191,58 @@ class StepProgress(TrainerCallback):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+class PlainProgress(TrainerCallback):
+    """A trainer callback that logs the step, the last loss and the time left: progress for batch jobs.
+
+    A line is logged after every tenth of the steps, and after 30 seconds without one.
+
+    Args:
+        label: The text before the numbers.
+
+    Example:
+        >>> PlainProgress(label="Training rank 8").label
+        'Training rank 8'
+    """
+
+    def __init__(self, label: str = "Training") -> None:
+        self.label = label
+        self._first = 0
+        self._began = self._last = 0.0
+        self._loss = ""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start the clock."""
+        self._first = state.global_step
+        self._began = self._last = time.perf_counter()
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Remember the newest loss."""
+        logs = kwargs.get("logs") or {}
+        if "loss" in logs:
+            self._loss = f", loss {float(logs['loss']):.3f}"
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Log a line if it is time for one."""
+        now, step, steps = time.perf_counter(), state.global_step, state.max_steps
+        is_tenth = step * 10 // steps > (step - 1) * 10 // steps
+        if not state.is_world_process_zero or not (is_tenth or now - self._last > _SECONDS_BETWEEN_LINES):
+            return
+        self._last = now
+        left = (now - self._began) / (step - self._first) * (steps - step)
+        logger.info("%s: step %d of %d%s, %s left", self.label, step, steps, self._loss, _duration(left))
+
+
+def _duration(seconds: float) -> str:
+    """A duration in hours, minutes and seconds, without the units that are 0.
+
+    Example:
+        >>> _duration(3.2), _duration(75), _duration(7260)
+        ('3 s', '1 min 15 s', '2 h 1 min')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -25,7 +25,7 @@ from rankselect.models.processes import Processes
 from rankselect.models.quantized_layers import quantization_of
 from rankselect.models.suitability import tokenizer_of
 from rankselect.training.adapt import adapt, strategy_or_plan
-from rankselect.training.callbacks import GradientCheck, Meter, StepProgress
+from rankselect.training.callbacks import GradientCheck, Meter, PlainProgress, StepProgress
 from rankselect.training.out_of_memory import out_of_memory_error
 from rankselect.training.resilience import ResilientTrainer
 
@@ -49,7 +49,8 @@ _VERSIONS_OF = ("rankselect", "torch", "transformers", "peft", "accelerate")
 class RankSelectTrainer(ResilientTrainer):
     """Chooses the ranks, builds and verifies the adapter, trains it, and records what it cost.
 
-    It works like `transformers.Trainer`, except that it shows a progress bar instead of printing dictionaries. It adds:
+    It works like `transformers.Trainer`, except that it shows a progress bar instead of printing dictionaries, or logs
+    plain lines with step, loss and time left if `args.disable_tqdm` is set. It adds:
 
     * Ranks: a strategy measures its evidence before training, or you pass a plan. The adapter that PEFT builds is
       verified against the plan.
@@ -198,8 +199,7 @@ class RankSelectTrainer(ResilientTrainer):
         self.add_callback(GradientCheck())
         for printing in (ProgressCallback, PrinterCallback):
             self.remove_callback(printing)
-        if not args.disable_tqdm:
-            self.add_callback(StepProgress())
+        self.add_callback(PlainProgress() if args.disable_tqdm else StepProgress())
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, as `transformers.Trainer.train` does; then measure the profile again if `profile_after` was set."""
