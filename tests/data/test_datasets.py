@@ -8,10 +8,11 @@ import pytest
 
 from rankselect.data.datasets import training_data
 from rankselect.data.encoding import encode_rows
-from rankselect.data.prompt_tokens import PromptTokens, context_length, pad_token_id, row_length
+from rankselect.data.prompt_tokens import PromptTokens, context_length, row_length
 from rankselect.data.prompts import PromptTemplate, QuestionAnswer
 from rankselect.data.sources import check_name, read_samples
 from rankselect.errors import ArgumentError, DataError, RankSelectWarning
+from rankselect.models.suitability import filler_token
 from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
 
 TEMPLATE = PromptTemplate("Q: {question} A: {answer}")
@@ -39,7 +40,7 @@ def test_rows_are_encoded_as_asked(loss_on):
         ]
     assert [list(found.train), list(found.evaluation)] == expected
     assert found.texts == tuple(TEMPLATE.text(row.question, row.answer) for row in ROWS)
-    assert found.collator.pad_token_id == pad_token_id(TOKENIZER)
+    assert found.collator.pad_token_id == filler_token(None, TOKENIZER)
 
 
 def test_tokens_pass_through():
@@ -52,7 +53,7 @@ def test_rows_and_tokens_side_by_side():
     found = data(TOKENS, OTHERS)
     assert found.train is TOKENS
     assert (len(found.evaluation), found.texts) == (2, ())
-    assert found.collator.pad_token_id == pad_token_id(TOKENIZER)
+    assert found.collator.pad_token_id == filler_token(None, TOKENIZER)
     found = data(ROWS, TOKENS)
     assert (len(found.train), len(found.texts)) == (6, 6)
     assert found.evaluation is TOKENS

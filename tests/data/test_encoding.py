@@ -12,9 +12,10 @@ from transformers import AutoTokenizer
 
 from rankselect.data.encoding import IGNORED, AnswerCollator, encode_rows
 from rankselect.data.medical_qa import medical_qa
-from rankselect.data.prompt_tokens import PromptTokens, pad_token_id
+from rankselect.data.prompt_tokens import PromptTokens
 from rankselect.data.prompts import PromptTemplate, QuestionAnswer
 from rankselect.errors import ArgumentError, DataError, RankSelectWarning
+from rankselect.models.suitability import filler_token
 from rankselect.testing import tiny_model, tiny_tokenizer
 from rankselect.training.small_phi import small_phi
 
@@ -232,15 +233,13 @@ def bare():
 def test_a_tokenizer_without_an_end(bare):
     with pytest.raises(DataError, match=r"a tokenizer with an end-of-text token \(eos_token\), got one without"):
         encode_rows(medical_qa()[:1], bare, max_length=64)
-    with pytest.raises(DataError, match="a padding token or an end-of-text token, got one without either"):
-        pad_token_id(bare)
 
 
 def test_padding_falls_back_on_the_end(bare):
     bare.eos_token = "<s>"
-    assert pad_token_id(bare) == bare.eos_token_id == 1
+    assert filler_token(None, bare) == bare.eos_token_id == 1
     bare.pad_token = "the"
-    assert pad_token_id(bare) == bare.pad_token_id != 1
+    assert filler_token(None, bare) == bare.pad_token_id != 1
 
 
 def test_an_answer_without_tokens(bare):

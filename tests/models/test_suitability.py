@@ -12,7 +12,7 @@ import transformers as tf
 import rankselect as rs
 from rankselect.data.encoding import encode_rows
 from rankselect.errors import ModelError
-from rankselect.models.modalities import other_towers
+from rankselect.models.layers import other_towers
 from rankselect.models.suitability import filler_token, require_causal, require_embedded, tokenizer_of
 from rankselect.plan.targets import find_targets
 from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer

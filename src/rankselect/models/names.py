@@ -106,7 +106,7 @@ def model_class(config: PreTrainedConfig, *, trust_remote_code: bool = False) ->
     """The class of a model, so that its modules have the names they have in training.
 
     It is the model's own code where that is trusted, else the class that the config names. Where transformers has no
-    such class, it is the one that `AutoModelForCausalLM` or else `AutoModel` gives.
+    such class, it is the one that `AutoModelForCausalLM` gives, or `AutoModel` for encoders and all other models.
 
     Args:
         config: The model's config.
@@ -125,6 +125,7 @@ def model_class(config: PreTrainedConfig, *, trust_remote_code: bool = False) ->
     if isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel):
         return kind
     is_causal = type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    is_causal = is_causal and type(config) not in transformers.MODEL_FOR_MASKED_LM_MAPPING  # encoders such as BERT
     return transformers.AutoModelForCausalLM if is_causal else transformers.AutoModel
 
 

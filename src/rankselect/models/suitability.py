@@ -130,7 +130,7 @@ def filler_token(model: nn.Module | None, tokenizer: Any) -> int:
         >>> model, tokenizer = tiny_model(), tiny_tokenizer()
         >>> _ = tokenizer.add_special_tokens({"pad_token": "[NEW]"})
         >>> tokenizer.pad_token_id < model.get_input_embeddings().num_embeddings, filler_token(model, tokenizer)
-        (False, 2)
+        (False, 1)
     """
     base = None if model is None else unwrapped(model)
     n = None if base is None else _n_embeddings(base)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 import logging
 import re
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rankselect.errors import ModelError, TargetError
-from rankselect.models.layers import find_layers, is_adaptable, layer_of, unwrapped, widths
-from rankselect.models.modalities import other_towers
+from rankselect.models.layers import find_layers, is_adaptable, layer_of, other_towers, unwrapped, widths
 from rankselect.plan import _peft
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Target", "find_targets"]
 
 logger = logging.getLogger(__name__)
+_said: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # models whose towers have been reported
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,8 @@ def _on_texts(names: list[str], model: nn.Module) -> list[str]:
     """The modules that run on texts, if there are any; those in towers for images, audio or video are left out."""
     towers = other_towers(model)
     kept = [name for name in names if not name.startswith(tuple(f"{tower}." for tower in towers))]
-    if towers and kept and len(kept) < len(names):
+    if kept and len(kept) < len(names) and model not in _said:
+        _said.add(model)
         logger.warning(
             "Left out of the target modules, because they do not run on texts: %d modules of %s.",
             len(names) - len(kept),

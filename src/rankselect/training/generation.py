@@ -130,7 +130,7 @@ def generate_answers(
         _generation_settings(model, settings),
         tqdm(total=len(questions), desc="Answering", disable=not progress) as bar,
     ):
-        at_once = safe_batch_size(model, prompts, settings, batch_size)
+        at_once = batch_size if dropout else safe_batch_size(model, prompts, settings, batch_size)
         for batch, written in shrinking_batches(order, at_once, answer):
             answers.update(zip(batch, written, strict=True))
             bar.update(len(batch))

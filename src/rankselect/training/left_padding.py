@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["safe_batch_size"]
 
 _PROMPT, _PADDING, _TOKENS = 16, 12, 3  # tokens of a prompt, of the padding before it, and of the answer to it
+_RECURRENT = re.compile("Mamba|Conv1d|SSM|Recurrent|Rwkv|Lightning|Linear_?Attention|GatedDelta|LSTM|Retention|Hyena")
 _LARGEST_EFFECT = 0.1  # of padding on a logit, in standard deviations of the logits: more than rounding in 16 bits
 
 
@@ -29,7 +31,7 @@ def safe_batch_size(
     """The batch size, or 1 for a model that does not ignore padding, such as one with linear attention.
 
     A short prompt is answered alone and behind padding. Plain attention masks the padding; a recurrent state may take
-    it in, some only when the first token is followed by others.
+    it in, some only when the first token is followed by others. Models of attention alone are not tried.
 
     Args:
         model: The model, in evaluation mode.
@@ -41,7 +43,7 @@ def safe_batch_size(
         RankSelectWarning: If the model does not ignore padding.
     """
     lengths = [len(prompt) for prompt in prompts]
-    if batch_size == 1 or len(set(lengths)) == 1:
+    if batch_size == 1 or len(set(lengths)) == 1 or not any(map(_may_keep_state, model.modules())):
         return batch_size
     prompt = list(prompts[lengths.index(min(lengths))])[-_PROMPT:]
     if _same(*(_first_logits(model, prompt, padding, settings) for padding in (0, _PADDING))):
@@ -53,6 +55,11 @@ def safe_batch_size(
         stacklevel=3,
     )
     return 1
+
+
+def _may_keep_state(module: nn.Module) -> bool:
+    """Whether a module may be something else than attention, which masks padding, and layers that see one token."""
+    return _RECURRENT.search(type(module).__name__) is not None
 
 
 def _same(alone: torch.Tensor, padded: torch.Tensor) -> bool:
