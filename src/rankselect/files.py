@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 __all__ = [
+    "NEWER",
     "as_json",
     "field",
     "new_folder",
@@ -34,6 +35,9 @@ __all__ = [
 ]
 
 T = TypeVar("T", bound="DataclassInstance")
+
+NEWER = {"newer": True}
+"""The metadata of a dataclass's field that files of earlier releases do not contain: it then has its default."""
 
 
 def write_document(path: str | os.PathLike[str], document: dict[str, Any]) -> None:
@@ -126,7 +130,7 @@ def field(document: dict[str, Any], name: str, kind: Any, path: object) -> Any:
 
 
 def read_fields(document: dict[str, Any], kind: type[T], path: object) -> T:
-    """Create a dataclass from a document that has all of its fields, each of the annotated type.
+    """Create a dataclass from a document that has all of its fields but the `NEWER` ones, each of the annotated type.
 
     Args:
         document: The document. Other fields in it are ignored.
@@ -151,7 +155,8 @@ def read_fields(document: dict[str, Any], kind: type[T], path: object) -> T:
 damaged: create it again.
     """
     hints = get_type_hints(kind)
-    return kind(**{each.name: field(document, each.name, hints[each.name], path) for each in fields(kind)})
+    known = [each.name for each in fields(kind) if each.name in document or not each.metadata.get("newer")]
+    return kind(**{name: field(document, name, hints[name], path) for name in known})
 
 
 class _OtherTypeError(Exception):

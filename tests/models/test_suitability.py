@@ -71,7 +71,7 @@ def test_models_that_would_see_the_answers_are_refused(why, make, tmp_path):
         lambda: rs.RankSelectTrainer(
             model, arguments, strategy=rs.Fixed(2), train_dataset=ROWS, processing_class=tokenizer
         ),
-        lambda: encode_rows(ROWS, tokenizer, model=model),
+        lambda: encode_rows(ROWS, tokenizer, model=model, max_length=64),
         lambda: answer_losses(model, tokenizer, ROWS),
         lambda: rs.generate_answers(model, tokenizer, ["What is a fever?"], progress=False),
     ):
@@ -180,7 +180,7 @@ def test_a_token_without_an_embedding_is_named():
     )
     row = rs.QuestionAnswer("What is a zebra ?", "A fever.")
     for work in (
-        lambda: encode_rows([row], tokenizer, model=model),
+        lambda: encode_rows([row], tokenizer, model=model, max_length=64),
         lambda: answer_losses(model, tokenizer, [row]),
         lambda: rs.generate_answers(model, tokenizer, [row.question], progress=False),
         lambda: rs.id_profile(model, tokenizer, [*tiny_texts(40), "A zebra"], progress=False),
@@ -189,7 +189,7 @@ def test_a_token_without_an_embedding_is_named():
             work()
     require_embedded(None, tokenizer, [[10**6]])  # nothing is known yet
     model.resize_token_embeddings(len(tokenizer))
-    assert len(encode_rows([row], tokenizer, model=model)) == 1
+    assert len(encode_rows([row], tokenizer, model=model, max_length=64)) == 1
 
 
 def test_padding_may_use_any_token_inside():

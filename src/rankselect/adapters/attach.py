@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from peft import PeftModel, get_peft_model_state_dict
 
 from rankselect.adapters.adapter_folder import read_adapter
+from rankselect.adapters.record import TrainingRecord
 from rankselect.errors import AdapterError, first_sentence
 from rankselect.models._transformers import old_names_allowed
 from rankselect.models.layers import unwrapped
@@ -29,7 +30,8 @@ def attach_adapter(model: nn.Module, path: str | os.PathLike[str]) -> PeftModel:
         path: A folder that `RankSelectTrainer.save_adapter` or PEFT's `save_pretrained` wrote.
 
     Returns:
-        The PEFT model, in evaluation mode.
+        The PEFT model, in evaluation mode. Its attribute ``training_record`` is the record in the folder, if there is
+        one; `generate_answers` and `answer_losses` use its prompt template.
 
     Raises:
         AdapterError: If the folder is incomplete or damaged, or belongs to another base model.
@@ -61,6 +63,8 @@ def attach_adapter(model: nn.Module, path: str | os.PathLike[str]) -> PeftModel:
     }
     if lacking:
         raise _other_base(path, f"it has no {min(lacking)}")
+    if adapter.record:
+        vars(attached)["training_record"] = TrainingRecord.load(adapter.path)  # a plain attribute, not a submodule
     return attached.eval()
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from rankselect.files import read_document, read_fields, write_document
+from rankselect.data.prompts import CHAT, PromptTemplate
+from rankselect.files import NEWER, read_document, read_fields, write_document
 
 if TYPE_CHECKING:
     import os
@@ -44,6 +45,13 @@ class TrainingRecord:
         evaluation_losses: (step, evaluation loss) pairs.
         seed: The training seed.
         versions: The versions of the libraries.
+        template: The prompt template that the rows were written with; ``"chat"`` for the tokenizer's own. None if it
+            is not known: no rows were given, or the record is of a release before 0.3.
+        stop: The stop texts of the template.
+        system: The system message of the chat template, if there was one.
+        max_length: The maximum number of tokens in a row, if rows were given.
+        loss_on: ``"answer"`` or ``"all"``, if rows were given.
+        rows_digest: SHA-256 of the training rows, if rows were given.
 
     Example:
         >>> record = TrainingRecord("Fixed(rank=8)", "phi", "nf4", "float32", "cpu", 10, 1000, seconds=2.0, tokens=500)
@@ -69,11 +77,29 @@ class TrainingRecord:
     evaluation_losses: tuple[tuple[int, float], ...] = ()
     seed: int = 0
     versions: dict[str, str] = field(default_factory=dict)
+    template: str | None = field(default=None, metadata=NEWER)
+    stop: tuple[str, ...] = field(default=(), metadata=NEWER)
+    system: str | None = field(default=None, metadata=NEWER)
+    max_length: int | None = field(default=None, metadata=NEWER)
+    loss_on: str | None = field(default=None, metadata=NEWER)
+    rows_digest: str | None = field(default=None, metadata=NEWER)
 
     @property
     def tokens_per_second(self) -> float:
         """Input tokens per second of training; 0 if nothing was trained."""
         return self.tokens / self.seconds if self.seconds else 0.0
+
+    def prompt_template(self, tokenizer: Any) -> PromptTemplate | None:
+        """The prompt template that the adapter was trained with; None if it is not known.
+
+        Args:
+            tokenizer: The tokenizer, whose own template ``"chat"`` means.
+        """
+        if self.template is None:
+            return None
+        if self.template == CHAT:
+            return PromptTemplate.chat(tokenizer, self.system)
+        return PromptTemplate(self.template, self.stop)
 
     def to_dict(self) -> dict[str, Any]:
         """The record in JSON values, as `save` writes it."""

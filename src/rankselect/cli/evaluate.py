@@ -15,8 +15,9 @@ import rankselect as rs
 from rankselect.adapters.record import RECORD_FILE
 from rankselect.cli import options
 from rankselect.cli.console import one_line, show, show_progress, simple_table, stderr
+from rankselect.data.prompts import template_named
 from rankselect.data.sources import check_name
-from rankselect.errors import AdapterError
+from rankselect.errors import AdapterError, ArgumentError
 from rankselect.files import write_text
 from rankselect.registry import create
 
@@ -45,7 +46,16 @@ def evaluate(
     limit: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Use the first N rows only.", rich_help_panel=options.DATA)
     ] = None,
-    template: options.Template = "### Instruction: {question} ### Assistant: {answer}",
+    template: options.Template = None,
+    system: options.System = None,
+    force_template: Annotated[
+        bool,
+        typer.Option(
+            "--force-template",
+            help="Use --template although the adapter was trained with another one.",
+            rich_help_panel=options.DATA,
+        ),
+    ] = False,
     max_length: options.MaxLength = None,
     metric: Annotated[
         list[str] | None,
@@ -89,7 +99,12 @@ def evaluate(
     if out is not None:
         options.check_folder(out)
     check_name(data)
-    prompts = rs.PromptTemplate(template)
+    show_progress(enabled=progress)
+    tokenizer = rs.load_tokenizer(model, trust_remote_code=trust_remote_code)
+    record = _record(adapter)
+    prompts = _prompts(record, tokenizer, template, system, force=force_template)
+    if max_length is None and record is not None:
+        max_length = record.max_length
     rows = rs.load_rows(
         data,
         **options.columns(question, answer, text),
@@ -97,12 +112,10 @@ def evaluate(
         skip_faulty=skip_faulty_rows,
         progress=progress,
     )[:limit]
-    show_progress(enabled=progress)
-    tokenizer = rs.load_tokenizer(model, trust_remote_code=trust_remote_code)
     loaded: Any = rs.load_model(
         model,
         dtype=dtype,
-        quantization=quantization or _recorded_quantization(adapter),
+        quantization=quantization or _recorded_quantization(record),
         device_map=device_map,
         trust_remote_code=trust_remote_code,
     )
@@ -141,18 +154,45 @@ def _metric(specification: str, *, progress: bool) -> rs.Metric:
     return metric
 
 
-def _recorded_quantization(adapter: Path | None) -> Any:
-    """Return the quantisation that the adapter was trained with, from its record; none without a record."""
-    if adapter is None or not (adapter / RECORD_FILE).is_file():
+def _record(adapter: Path | None) -> rs.TrainingRecord | None:
+    """Return the adapter's training record, if it has one."""
+    return None if adapter is None or not (adapter / RECORD_FILE).is_file() else rs.TrainingRecord.load(adapter)
+
+
+def _recorded_quantization(record: rs.TrainingRecord | None) -> Any:
+    """Return the quantization that the adapter was trained with; none without a record."""
+    if record is None:
         return "none"
-    quantization = rs.TrainingRecord.load(adapter).quantization
-    if quantization not in {"none", "nf4", "int8"}:
+    if record.quantization not in {"none", "nf4", "int8"}:
         raise AdapterError(
             "an adapter trained with quantization none, nf4 or int8",
-            f"{quantization!r} in its record",
+            f"{record.quantization!r} in its record",
             "Pass --quantization.",
         )
-    return quantization
+    return record.quantization
+
+
+def _prompts(
+    record: rs.TrainingRecord | None, tokenizer: Any, typed: str | None, system: str | None, *, force: bool
+) -> rs.PromptTemplate:
+    """Return the template of the adapter's record, or the one that was typed.
+
+    Raises:
+        ArgumentError: If the two differ, unless forced.
+    """
+    from rankselect.training.own_template import differs  # loads torch
+
+    recorded = None if record is None else record.prompt_template(tokenizer)
+    if recorded is not None and typed is None and system is None:
+        return recorded
+    chosen = template_named(typed, tokenizer, system)
+    if record is not None and recorded is not None and differs(chosen, recorded) and not force:
+        raise ArgumentError(
+            f"the template that the adapter was trained with ({record.template!r})",
+            repr(typed),
+            "Leave --template out, or add --force-template.",
+        )
+    return chosen
 
 
 def _as_lines(

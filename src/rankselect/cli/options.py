@@ -34,6 +34,7 @@ __all__ = [
     "RowsData",
     "Seed",
     "SkipFaultyRows",
+    "System",
     "Template",
     "Text",
     "TrustRemoteCode",
@@ -46,6 +47,7 @@ __all__ = [
 
 _REGEX_CHARACTERS = frozenset("\\^$*+?()[]{}|")
 
+DEFAULT_TEMPLATE = "### Instruction: {question} ### Assistant: {answer}"
 MODEL, DATA, TRAINING, OUTPUT = "Model", "Data", "Training", "Output"
 
 FILES = (
@@ -117,8 +119,16 @@ SkipFaultyRows = Annotated[
     ),
 ]
 Template = Annotated[
-    str,
-    typer.Option(help="The text of a row, with {question} and {answer} in it.", rich_help_panel=DATA),
+    str | None,
+    typer.Option(
+        help="The text of a row, with {question} and {answer} in it; or chat, the tokenizer's own chat template. "
+        f"Default: that of the adapter's record, or else {DEFAULT_TEMPLATE!r}.",
+        rich_help_panel=DATA,
+    ),
+]
+System = Annotated[
+    str | None,
+    typer.Option(help="The system message of rows without one, for --template chat.", rich_help_panel=DATA),
 ]
 MaxLength = Annotated[
     int | None,

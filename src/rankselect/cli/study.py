@@ -60,7 +60,10 @@ def study(
         int | None,
         typer.Option(metavar="N", min=1, help="Draw N rows to score on.", rich_help_panel=options.DATA),
     ] = None,
-    template: options.Template = "### Instruction: {question} ### Assistant: {answer}",
+    template: Annotated[
+        str,
+        typer.Option(help="The text of a row, with {question} and {answer} in it.", rich_help_panel=options.DATA),
+    ] = options.DEFAULT_TEMPLATE,
     max_length: options.MaxLength = None,
     arm: Annotated[
         list[str] | None,

@@ -13,6 +13,8 @@ import typer
 import rankselect as rs
 from rankselect.cli import options
 from rankselect.cli.console import show, show_progress, simple_table, stderr
+from rankselect.data.prompts import CHAT, template_named
+from rankselect.data.rows import digest_of
 from rankselect.data.sources import check_name
 from rankselect.errors import ArgumentError
 from rankselect.registry import check, create
@@ -43,7 +45,8 @@ def train(
     answer: options.Answer = None,
     text: options.Text = None,
     skip_faulty_rows: options.SkipFaultyRows = False,
-    template: options.Template = "### Instruction: {question} ### Assistant: {answer}",
+    template: options.Template = None,
+    system: options.System = None,
     max_length: options.MaxLength = None,
     loss_on: Annotated[
         Literal["answer", "all"],
@@ -112,7 +115,8 @@ def train(
 
         rankselect train Qwen/Qwen3-0.6B --data train.jsonl --strategy per-layer-id --quantization nf4 --out run
     """
-    prompts = rs.PromptTemplate(template)
+    if template != CHAT:
+        template_named(template, None, system)
     options.check_positive(learning_rate=learning_rate, epochs=epochs, alpha_ratio=alpha_ratio)
     if plan is None:
         check("strategy", strategy)
@@ -132,13 +136,15 @@ def train(
     show_progress(enabled=progress)
     ignored = _NOT_SETTINGS if plan is None else _NOT_SETTINGS | _DECIDED_BY_PLAN
     settings = {name: value for name, value in context.params.items() if name not in ignored}
-    run = TrainingRun.open(out, json.loads(json.dumps(settings, default=str)), resume=resume, processes=processes)
+    tokenizer = rs.load_tokenizer(model, trust_remote_code=trust_remote_code)
+    prompts = template_named(template, tokenizer, system)
     with processes.warning_once():
         how: Any = {"template": prompts, "skip_faulty": skip_faulty_rows, "progress": progress}
         how |= options.columns(question, answer, text)
         rows = rs.load_rows(data, **how)
         evaluation = rs.load_rows(eval_data, **how) if eval_data else None
-    tokenizer = rs.load_tokenizer(model, trust_remote_code=trust_remote_code)
+    settings |= {"template": template or options.DEFAULT_TEMPLATE, "rows": digest_of(rows)}
+    run = TrainingRun.open(out, json.loads(json.dumps(settings, default=str)), resume=resume, processes=processes)
     chosen: dict[str, Any] = run.chosen or _chosen(
         strategy=strategy,
         plan=plan,

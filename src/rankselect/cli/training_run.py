@@ -157,9 +157,15 @@ def _require_same(path: Path, settings: dict[str, Any]) -> None:
     if not path.is_file():
         raise ArgumentError("a run to resume", f"none in {path.parent}", "Leave --resume out to start one.")
     before = field(read_document(path, _FORMAT, _VERSION), "settings", dict, path)
+    if "rows" in before and before["rows"] != settings["rows"]:
+        raise ArgumentError(
+            "the rows that the run was started with",
+            f"other rows in {settings['data']}",
+            "Resume with the same rows, or start a new run with another --out.",
+        )
     different = sorted(
         name
-        for name in before | settings
+        for name in (before | settings).keys() - {"rows"}
         if (before.get(name) or None) != (settings.get(name) or None)  # an option may be newer than the run
     )
     if different:

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, final
 
+from rankselect.data.chat_tokens import prompt_tokens
 from rankselect.data.encoding import AnswerCollator, encode_rows
 from rankselect.data.overlap import warn_of_overlap
-from rankselect.data.rows import rows_of
+from rankselect.data.rows import digest_of, rows_of
 from rankselect.data.sources import is_frame
 from rankselect.errors import ArgumentError
 from rankselect.models.suitability import filler_token, require_causal
@@ -36,12 +37,14 @@ class TrainingData:
         evaluation: The evaluation data, or None.
         collator: The function that builds batches, or None for the trainer's own.
         texts: The training rows as texts, to profile the model on; empty if there are only tokens.
+        digest: SHA-256 of the training rows; None if there are only tokens.
     """
 
     train: Any
     evaluation: Any
     collator: AnswerCollator | None
     texts: tuple[str, ...]
+    digest: str | None
 
 
 def training_data(
@@ -108,7 +111,8 @@ def training_data(
         encoded_train,
         evaluations if isinstance(evaluation, Mapping) else evaluations[""],
         AnswerCollator(filler_token(model, tokenizer)) if has_rows else None,
-        tuple(template.text(row.question, row.answer) for row in rows or ()),
+        tuple(prompt_tokens(tokenizer, template).texts(rows)) if rows else (),
+        digest_of(rows or ()),
     )
 
 

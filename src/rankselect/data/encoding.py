@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, final
 import torch
 from torch.utils.data import Dataset
 
-from rankselect.data.prompt_tokens import PromptTokens, context_length, end_token_id
+from rankselect.data.chat_tokens import prompt_tokens
+from rankselect.data.prompt_tokens import context_length, end_token_id
 from rankselect.data.prompts import PromptTemplate
 from rankselect.data.rows import rows_of
+from rankselect.data.template_words import warn_of_template_words
 from rankselect.errors import ArgumentError, DataError, RankSelectWarning
 from rankselect.models.suitability import require_causal, require_embedded
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from rankselect.data.prompt_tokens import RowTokens
     from rankselect.data.prompts import QuestionAnswer
 
 __all__ = ["IGNORED", "AnswerCollator", "EncodedRows", "encode_rows"]
@@ -112,18 +115,21 @@ def encode_rows(
     long_answers: Literal["cut", "error"] = "cut",
     model: nn.Module | None = None,
 ) -> EncodedRows:
-    """Tokenise rows as prompt + answer + end-of-text.
+    """Tokenise rows as prompt + answer + end-of-text; under a chat template, as that template says.
 
     A row that is too long first loses the end of its question, of which at least `max_length` // 4 tokens are kept,
     and only then the end of its answer, and with it the end-of-text token: a model must not learn to stop in the
-    middle of a sentence. The template's own words always stay.
+    middle of a sentence. The template's own words always stay. A conversation loses its oldest turns first.
+
+    Control tokens in questions and answers are tokenised as text.
 
     Args:
         rows: Rows as `load_rows` returns them, or mappings with question and answer.
         tokenizer: A transformers tokenizer with an end-of-text token, or a processor with one.
         template: The form of the prompt; None for the default `PromptTemplate`.
         max_length: The greatest number of tokens of a row.
-        loss_on: ``"answer"`` learns the answer and the end-of-text token, ``"all"`` the prompt as well.
+        loss_on: ``"answer"`` learns the answer and the end-of-text token (of a conversation, all answers with the end
+            of their turns), ``"all"`` the prompt as well.
         long_answers: ``"cut"`` cuts answers that are too long and warns, ``"error"`` refuses them.
         model: The model that will read the rows, to check that it is causal and can read them. None: no check.
 
@@ -135,7 +141,8 @@ def encode_rows(
             range.
 
     Warns:
-        RankSelectWarning: If rows were cut: how many questions and answers, and the longest row.
+        RankSelectWarning: If rows were cut: how many questions and answers, and the longest row. If answers contain a
+            stop text or other words of the template: how many, and the first row.
 
     Example:
         >>> from rankselect.training.small_phi import small_phi
@@ -156,27 +163,26 @@ def encode_rows(
     _check_length(max_length, context_length(model, tokenizer))
     if model is not None:
         require_causal(model)
-    encode = PromptTokens(tokenizer, template)
-    end = end_token_id(tokenizer)
+    encode = prompt_tokens(tokenizer, template)
+    end_token_id(tokenizer)
     frame = encode.require_frame(max_length - 1, f"max_length {max_length} less one for the answer", "Raise max_length")
-    prompts = encode.prompts([row.question for row in rows])
-    answers = [[*ids, end] for ids in encode.answers([row.answer for row in rows])]
-    require_embedded(model, tokenizer, (*prompts, *answers))
-    longest = max(len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True))
+    warn_of_template_words(rows, template)
+    tokens = encode.rows(rows)
+    require_embedded(model, tokenizer, (row.ids for row in tokens))
+    longest = max(len(row.ids) for row in tokens)
     encoded, n_cut_questions, n_cut_answers = [], 0, 0
-    for index, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-        if len(answer) == 1:
+    for index, row in enumerate(tokens):
+        if row.n_answer == 1:
             raise DataError("answers of at least one token", f"none (row {index})", "Repair or drop the row.")
-        kept = prompt
-        room = min(max(max_length - len(answer), frame + max_length // 4), max_length - 1)
-        if len(prompt) + len(answer) > max_length and len(prompt) > room:
-            kept = encode.cut_prompt(rows[index].question, room)
+        kept = row
+        room = min(max(max_length - row.n_answer, frame + max_length // 4), max_length - 1)
+        if row.n_prompt + row.n_answer > max_length and row.n_prompt > room:
+            kept = encode.cut_row(rows[index], row, room)
             n_cut_questions += 1
-        ids = [*kept, *answer][:max_length]
-        if len(kept) + len(answer) > max_length:
-            _refuse_long_answer(index, len(answer), max_length - len(kept), long_answers)
+        if kept.n_prompt + kept.n_answer > max_length:
+            _refuse_long_answer(index, kept.n_answer, max_length - kept.n_prompt, long_answers)
             n_cut_answers += 1
-        encoded.append({"input_ids": ids, "labels": _labels(ids, len(kept), loss_on)})
+        encoded.append({"input_ids": kept.ids[:max_length], "labels": _labels(kept, loss_on)[:max_length]})
     if n_cut_questions or n_cut_answers:
         _warn_of_cuts(len(rows), n_cut_questions, n_cut_answers, longest, max_length)
     return EncodedRows(
@@ -211,8 +217,10 @@ def _refuse_long_answer(index: int, length: int, room: int, long_answers: str) -
         )
 
 
-def _labels(ids: list[int], n_prompt: int, loss_on: str) -> list[int]:
-    return list(ids) if loss_on == "all" else [IGNORED] * n_prompt + ids[n_prompt:]
+def _labels(row: RowTokens, loss_on: str) -> list[int]:
+    if loss_on == "all":
+        return list(row.ids)
+    return [token if is_learned else IGNORED for token, is_learned in zip(row.ids, row.learned, strict=True)]
 
 
 def _warn_of_cuts(n: int, n_questions: int, n_answers: int, longest: int, max_length: int) -> None:

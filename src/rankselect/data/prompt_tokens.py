@@ -7,16 +7,25 @@ from typing import TYPE_CHECKING, Any, final
 
 from torch import nn
 
+from rankselect.data.control_tokens import ControlTokens
 from rankselect.errors import DataError
 from rankselect.models.suitability import tokenizer_of
 from rankselect.models.trunk import longest_input
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rankselect.data.prompts import PromptTemplate
 
-__all__ = ["PromptTokens", "context_length", "end_token_id", "row_length"]
+__all__ = [
+    "PromptTokens",
+    "RowTokens",
+    "context_length",
+    "end_token_id",
+    "longest_beginning",
+    "row_length",
+    "without_beginning",
+]
 
 _NO_LIMIT = 1_000_000  # as in `longest_input`: larger numbers mean "no limit"
 
@@ -45,6 +54,22 @@ def context_length(model: nn.Module | None, tokenizer: Any) -> int | None:
 
 @final
 @dataclass(frozen=True)
+class RowTokens:
+    """A row of question and answer as token ids.
+
+    Attributes:
+        ids: The token ids.
+        learned: For each token, whether it belongs to an answer (or to the end of one).
+        n_prompt: The number of tokens before the last answer.
+        n_answer: The number of tokens of the last answer and its end.
+    """
+
+    ids: list[int]
+    learned: list[bool]
+    n_prompt: int
+    n_answer: int
+
+
 class PromptTokens:
     """Turns questions and answers into token ids, separately.
 
@@ -56,50 +81,78 @@ class PromptTokens:
         template: The form of the prompt.
     """
 
-    tokenizer: Any
-    template: PromptTemplate
+    def __init__(self, tokenizer: Any, template: PromptTemplate) -> None:
+        self.tokenizer = tokenizer = tokenizer_of(tokenizer)
+        self.template = template
+        self.control = ControlTokens(tokenizer, template.template)
+        [with_beginning] = self.control.ids([template.prompt("")], special=True)
+        [alone] = self.control.ids([template.prompt("")])
+        self._adds_beginning = alone[:1] != with_beginning[:1]  # otherwise the template has its own
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "tokenizer", tokenizer_of(self.tokenizer))
+    @property
+    def ends(self) -> set[int]:
+        """The token ids of the template that end an answer."""
+        return set()
 
-    def prompts(self, questions: Sequence[str]) -> list[list[int]]:
-        """The ids of the prompts, with the special tokens that the tokenizer starts a text with."""
-        end = self.tokenizer.eos_token_id
-        rows = self._ids([self.template.prompt(question) for question in questions], special=True)
-        return [ids[:-1] if ids[-1:] == [end] else ids for ids in rows]  # some tokenizers also end the text
+    def prompts(self, asked: Sequence[Any]) -> list[list[int]]:
+        """The ids of the prompts, with the special tokens that the tokenizer starts a text with.
+
+        Args:
+            asked: The questions, as texts or as rows.
+        """
+        texts = [self.template.prompt(self.control.guard(_question(each))) for each in asked]
+        return self.control.ids(texts, special=self._adds_beginning)
 
     def answers(self, answers: Sequence[str]) -> list[list[int]]:
-        """The ids of the answers as they continue a prompt, without an end token.
+        """The ids of the answers as they continue a prompt, without an end token that the template does not write.
 
         An answer is tokenised after the prompt's last character, whose ids are then removed: alone, a
         SentencePiece vocabulary would put a second space before it.
         """
         template = self.template
-        texts = [f"{template.gap}{answer}{template.ending}" for answer in answers]
+        texts = [f"{template.gap}{self.control.guard(answer)}{template.ending}" for answer in answers]
         anchor = template.prompt("")[-1:]
-        [head] = self._ids([anchor], special=False)
-        behind = self._ids([anchor + text for text in texts], special=False)
-        alone = self._ids(texts, special=False)
+        [head] = self.control.ids([anchor])
+        behind = self.control.ids([anchor + text for text in texts])
+        alone = self.control.ids(texts)
         n = len(head)
         return [ids[n:] if ids[:n] == head else other for ids, other in zip(behind, alone, strict=True)]
 
-    def cut_prompt(self, question: str, budget: int) -> list[int]:
+    def rows(self, rows: Sequence[Any]) -> list[RowTokens]:
+        """The ids of rows, each with an end-of-text token: the template's own, or else one that is added."""
+        end = end_token_id(self.tokenizer)
+        own_end = getattr(self.tokenizer, "eos_token", "") in self.template.ending
+        found = []
+        answers = self.answers([row.answer for row in rows])
+        for prompt, answer in zip(self.prompts(rows), answers, strict=True):
+            ids = answer[: answer.index(end) + 1] if own_end and end in answer else [*answer, end]
+            found.append(_joined(prompt, ids))
+        return found
+
+    def cut_row(self, row: Any, tokens: RowTokens, room: int) -> RowTokens:
+        """A row whose prompt is cut to a number of tokens: at the question's end.
+
+        Args:
+            row: The row.
+            tokens: Its token ids.
+            room: The greatest number of tokens of the prompt; at least those of the template's own words.
+        """
+        return _joined(self.cut_prompt(row, room), tokens.ids[tokens.n_prompt :])
+
+    def cut_prompt(self, asked: Any, budget: int) -> list[int]:
         """The prompt of as much of the question's beginning as fits.
 
         Args:
-            question: The question.
+            asked: The question, as text or as a row.
             budget: The greatest number of tokens; at least those of the template's own words.
         """
-        fits, too_long = 0, len(question) + 1
-        best = self.prompts([""])[0]
-        while too_long - fits > 1:
-            middle = (fits + too_long) // 2
-            [ids] = self.prompts([question[:middle].rstrip()])
-            if len(ids) <= budget:
-                fits, best = middle, ids
-            else:
-                too_long = middle
-        return best
+        kept = longest_beginning(_question(asked), lambda question: len(self.prompts([question])[0]), budget)
+        return self.prompts([kept])[0]
+
+    def texts(self, rows: Sequence[Any]) -> list[str]:
+        """Rows as texts to profile a model on: without a beginning that the tokenizer puts before every text."""
+        texts = [self.template.text(row.question, row.answer) for row in rows]
+        return [without_beginning(text, self.tokenizer) for text in texts]
 
     def require_frame(self, room: int, what: str, remedy: str) -> int:
         """The number of tokens of the template's own words.
@@ -138,10 +191,45 @@ class PromptTokens:
         self.require_frame(left, f"a context of {context} less max_new_tokens {max_new_tokens}", "Lower max_new_tokens")
         return left
 
-    def _ids(self, texts: Sequence[str], *, special: bool) -> list[list[int]]:
-        # verbose=False: the tokenizer need not warn of long texts, which are cut here
-        encoded = self.tokenizer(list(texts), add_special_tokens=special, verbose=False)
-        return [list(ids) for ids in encoded["input_ids"]]
+
+def longest_beginning(question: str, length: Callable[[str], int], room: int) -> str:
+    """The longest beginning of a question that fits; empty if none does.
+
+    Args:
+        question: The question.
+        length: Returns the number of tokens with a question.
+        room: The greatest number of tokens.
+
+    Example:
+        >>> longest_beginning("What is acne?", len, 7)
+        'What is'
+    """
+    fits, too_long = 0, len(question) + 1
+    while too_long - fits > 1:
+        middle = (fits + too_long) // 2
+        if length(question[:middle].rstrip()) <= room:
+            fits = middle
+        else:
+            too_long = middle
+    return question[:fits].rstrip()
+
+
+def without_beginning(text: str, tokenizer: Any) -> str:
+    """A text without the beginning-of-text token that its template writes and the tokenizer adds anyway."""
+    beginning = getattr(tokenizer, "bos_token", None)
+    if not beginning or not text.startswith(beginning):
+        return text
+    [ids] = tokenizer([""])["input_ids"]
+    return text.removeprefix(beginning) if tokenizer.bos_token_id in ids else text
+
+
+def _question(asked: Any) -> str:
+    return asked if isinstance(asked, str) else str(asked.question)
+
+
+def _joined(prompt: list[int], answer: list[int]) -> RowTokens:
+    learned = [False] * len(prompt) + [True] * len(answer)
+    return RowTokens([*prompt, *answer], learned, len(prompt), len(answer))
 
 
 _USUAL = 512

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections.abc import Iterable, Mapping
@@ -18,7 +19,7 @@ from rankselect.errors import DataError, RankSelectError, RankSelectWarning, Tex
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["load_rows", "load_texts", "questions_of", "rows_of"]
+__all__ = ["digest_of", "load_rows", "load_texts", "questions_of", "rows_of"]
 
 _EXPECTED = "rows with question and answer"
 
@@ -160,6 +161,22 @@ def questions_of(questions: Iterable[object], template: PromptTemplate | None = 
     if shortened:
         _warn_of_turns(shortened, len(asked), "is asked its last question alone")
     return [_with_system(each, each.question) if isinstance(each, Conversation) else each for each in asked]
+
+
+def digest_of(rows: Sequence[QuestionAnswer | Conversation]) -> str | None:
+    """SHA-256 of rows in their order; None for no rows.
+
+    Example:
+        >>> digest_of([QuestionAnswer("What is acne?", "A disease of the skin.")])[:8]
+        'f0f1e1c2'
+    """
+    if not rows:
+        return None
+    digest = hashlib.sha256()
+    for row in rows:
+        texts = [m.content for m in row.messages] if isinstance(row, Conversation) else [row.question, row.answer]
+        digest.update("\0".join([*texts, ""]).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
 
 
 def _form(

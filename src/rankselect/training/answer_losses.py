@@ -13,6 +13,7 @@ from rankselect.models.layers import unwrapped
 from rankselect.models.suitability import filler_token
 from rankselect.models.trunk import input_device
 from rankselect.training.out_of_memory import shrinking_batches
+from rankselect.training.own_template import own_template
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -44,7 +45,7 @@ def answer_losses(
         model: A causal language model of transformers, with or without an adapter.
         tokenizer: Its tokenizer.
         rows: Questions with their answers, as `load_rows` returns them, or mappings with question and answer.
-        template: The prompt template; None for the default.
+        template: The prompt template. None: that of the adapter's record, or else the default.
         max_length: The maximum number of tokens in a row; longer rows are cut as in training. None for 512 or the
             model's maximum, whichever is less.
         batch_size: Rows per batch; a batch that does not fit into memory is halved.
@@ -69,6 +70,7 @@ def answer_losses(
         >>> 7 < loss < 8  # untrained: near log(1500), the size of its vocabulary
         True
     """
+    template = own_template(model, tokenizer, template)
     length = row_length(model, tokenizer, max_length)
     encoded = encode_rows(rows, tokenizer, template=template, max_length=length, model=model)
     collate, device = AnswerCollator(filler_token(model, tokenizer)), input_device(model)

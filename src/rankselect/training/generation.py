@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, final
 
 import torch
 from tqdm.auto import tqdm
-from transformers import GenerationConfig, StoppingCriteria
+from transformers import GenerationConfig
 
-from rankselect.data.prompt_tokens import PromptTokens, end_token_id
-from rankselect.data.prompts import PromptTemplate
+from rankselect.data.chat_tokens import prompt_tokens
+from rankselect.data.conversation import Conversation
+from rankselect.data.prompt_tokens import end_token_id
 from rankselect.data.rows import questions_of
 from rankselect.errors import ArgumentError, DataError, RankSelectWarning
 from rankselect.models.evaluation_mode import evaluating, has_dropout
@@ -22,15 +23,18 @@ from rankselect.models.suitability import filler_token, require_causal, require_
 from rankselect.models.trunk import input_device
 from rankselect.training.left_padding import safe_batch_size
 from rankselect.training.out_of_memory import shrinking_batches
+from rankselect.training.own_template import own_template
+from rankselect.training.stop_texts import StopTexts, before_stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from torch import nn
 
-    from rankselect.data.prompts import QuestionAnswer
+    from rankselect.data.prompt_tokens import PromptTokens
+    from rankselect.data.prompts import PromptTemplate, QuestionAnswer
 
-__all__ = ["GeneratedAnswer", "StopTexts", "before_stop", "generate_answers"]
+__all__ = ["GeneratedAnswer", "generate_answers"]
 
 _Reason = Literal["end", "stop", "length"]
 
@@ -82,7 +86,7 @@ def generate_answers(
         model: A causal language model of transformers, plain or with an adapter, merged or not.
         tokenizer: Its tokenizer, or a processor with one.
         questions: The questions as texts or as rows: what `load_rows` returns, or mappings with a question.
-        template: The prompt template with its stop texts; None for the default.
+        template: The prompt template with its stop texts. None: that of the adapter's record, or else the default.
         max_new_tokens: The maximum number of tokens in an answer.
         batch_size: Questions per batch.
         temperature: None for greedy decoding; a number to sample at that temperature.
@@ -111,18 +115,19 @@ def generate_answers(
         (5, 'length')
     """
     tokenizer = tokenizer_of(tokenizer)
-    template = template or PromptTemplate()
+    template = own_template(model, tokenizer, template)
     questions = questions_of(questions, template)
     _check_arguments(model, questions, max_new_tokens, temperature)
     if dropout and not has_dropout(model):
         warnings.warn("dropout=True changes nothing: the model has no dropout.", RankSelectWarning, stacklevel=2)
-    prompts = _prompts(model, PromptTokens(tokenizer, template), questions, max_new_tokens)
+    encode = prompt_tokens(tokenizer, template)
+    prompts = _prompts(model, encode, questions, max_new_tokens)
     require_embedded(model, tokenizer, prompts)
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
-    settings = _settings(model, tokenizer, max_new_tokens, temperature)
+    settings = _settings(model, tokenizer, encode.ends, max_new_tokens, temperature)
 
     def answer(batch: Sequence[int]) -> list[GeneratedAnswer]:
-        return _answer(model, tokenizer, [prompts[index] for index in batch], template.stop, settings)
+        return _answer(model, tokenizer, [prompts[index] for index in batch], template, settings)
 
     answers: dict[int, GeneratedAnswer] = {}
     with (
@@ -138,7 +143,7 @@ def generate_answers(
 
 
 def _answer(
-    model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], stops: Sequence[str], settings: GenerationConfig
+    model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], template: PromptTemplate, settings: GenerationConfig
 ) -> list[GeneratedAnswer]:
     """Answer the prompts of one batch."""
     began = time.perf_counter()
@@ -146,7 +151,7 @@ def _answer(
     device = input_device(model)
     ids = [[*[settings.pad_token_id] * (longest - len(prompt)), *prompt] for prompt in prompts]
     mask = [[*[0] * (longest - len(prompt)), *[1] * len(prompt)] for prompt in prompts]
-    stopping = StopTexts(tokenizer, stops, longest)
+    stopping = StopTexts(tokenizer, template.stop, longest, template.stop_anywhere)
     generated = unwrapped(model).generate(  # type: ignore[operator]
         input_ids=torch.tensor(ids, device=device),
         attention_mask=torch.tensor(mask, device=device),
@@ -158,7 +163,8 @@ def _answer(
     answers = []
     for index, row in enumerate(rows):
         n_tokens, stopped_by = _end_of(row, stopping.n_written.get(index), settings.eos_token_id)
-        text = before_stop(tokenizer.decode(row[:n_tokens], skip_special_tokens=True), stops)
+        text = tokenizer.decode(row[:n_tokens], skip_special_tokens=True)
+        text = before_stop(text, template.stop, template.stop_anywhere)
         answers.append(GeneratedAnswer(text.strip(), seconds, n_tokens, stopped_by))
     return answers
 
@@ -178,6 +184,8 @@ def _check_arguments(
     if not questions:
         raise DataError("a list of questions", "none", "Pass at least one.")
     for index, question in enumerate(questions):
+        if isinstance(question, Conversation):
+            continue
         if not isinstance(question, str) or not question.strip():
             got = "an empty one" if isinstance(question, str) else f"a {type(question).__name__}"
             raise DataError("questions with words", f"{got} at index {index}", "Leave it out.")
@@ -207,10 +215,12 @@ def _prompts(model: nn.Module, encode: PromptTokens, questions: Sequence[str], m
     return prompts
 
 
-def _settings(model: nn.Module, tokenizer: Any, max_new_tokens: int, temperature: float | None) -> GenerationConfig:
+def _settings(
+    model: nn.Module, tokenizer: Any, own_ends: set[int], max_new_tokens: int, temperature: float | None
+) -> GenerationConfig:
     """Return settings for greedy search or plain sampling; of the model's own settings only the end tokens apply."""
     own = getattr(getattr(unwrapped(model), "generation_config", None), "eos_token_id", None)
-    ends = {end_token_id(tokenizer), *([own] if isinstance(own, int) else own or [])}
+    ends = own_ends | {end_token_id(tokenizer), *([own] if isinstance(own, int) else own or [])}
     sampling = {} if temperature is None else {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
@@ -231,45 +241,3 @@ def _generation_settings(model: nn.Module, settings: GenerationConfig) -> Iterat
         yield
     finally:
         base.generation_config = own
-
-
-class StopTexts(StoppingCriteria):
-    """A stopping criterion for `generate`: a row is finished when its generated text contains a stop text.
-
-    Args:
-        tokenizer: The tokenizer that decodes the generated tokens.
-        stops: The stop texts.
-        n_prompt: The number of tokens in the (padded) prompts, which are not searched.
-
-    Attributes:
-        n_written: By row index, the number of tokens generated up to and including the stop text.
-    """
-
-    def __init__(self, tokenizer: Any, stops: Sequence[str], n_prompt: int) -> None:
-        self._tokenizer = tokenizer
-        self._stops = tuple(stops)
-        self._n_prompt = n_prompt
-        # every token is at least one byte, and a stop text may begin inside a token
-        self._tail = max((len(stop.encode()) for stop in stops), default=0) + 1
-        self.n_written: dict[int, int] = {}
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.Tensor, **kwargs: Any) -> torch.BoolTensor:
-        """Return whether each row of `input_ids` is finished."""
-        written = input_ids[:, self._n_prompt :]
-        if self._stops:
-            tails = self._tokenizer.batch_decode(written[:, -self._tail :], skip_special_tokens=False)
-            for row, tail in enumerate(tails):
-                if row not in self.n_written and any(stop in tail for stop in self._stops):
-                    self.n_written[row] = written.shape[1]
-        finished = [row in self.n_written for row in range(len(input_ids))]
-        return torch.tensor(finished, dtype=torch.bool, device=input_ids.device)  # type: ignore[return-value]
-
-
-def before_stop(text: str, stops: Sequence[str]) -> str:
-    """Return the text before the first stop text.
-
-    Example:
-        >>> before_stop("A disease. ### Instruction: And", ["### Instruction"])
-        'A disease. '
-    """
-    return text[: min((text.find(stop) for stop in stops if stop in text), default=len(text))]

@@ -14,7 +14,7 @@ from rankselect.calibration.evidence import Calibration
 from rankselect.calibration.id_profile import IDProfile
 from rankselect.data.datasets import training_data
 from rankselect.data.prompt_tokens import row_length
-from rankselect.data.prompts import PromptTemplate
+from rankselect.data.prompts import CHAT, PromptTemplate
 from rankselect.errors import ArgumentError
 from rankselect.files import new_folder, package_versions
 from rankselect.models._transformers import align_special_tokens, recomputes_activations
@@ -193,6 +193,7 @@ class RankSelectTrainer(ResilientTrainer):
             **trainer_arguments,
         )
         self.max_length = max_length
+        self._prompt = _prompt_settings(template, max_length, loss_on, data.digest)
         self._other_processes = (0, 0)  # their tokens and peak memory, known after training
         self._meter = Meter(on_gpu=self.args.device.type == "cuda")
         self.add_callback(self._meter)
@@ -258,6 +259,7 @@ class RankSelectTrainer(ResilientTrainer):
             evaluation_losses=_curve(history, "eval_loss"),
             seed=self.args.seed,
             versions=package_versions(*_VERSIONS_OF),
+            **self._prompt,
         )
 
     def save_adapter(self, path: str | os.PathLike[str]) -> None:
@@ -299,6 +301,22 @@ def _check_arguments(model: Any, args: Any, tokenizer: Any, template: Any) -> No
     if not (template is None or isinstance(template, PromptTemplate)):
         remedy = "For example PromptTemplate('{question} {answer}')."
         raise ArgumentError("a PromptTemplate", _described(template), remedy)
+
+
+def _prompt_settings(
+    template: PromptTemplate, max_length: int, loss_on: str, rows_digest: str | None
+) -> dict[str, Any]:
+    """What the record says of the prompts; nothing if there are no rows."""
+    if rows_digest is None:
+        return {}
+    return {
+        "template": CHAT if template.is_chat else template.template,
+        "stop": template.stop,
+        "system": getattr(template, "system", None),
+        "max_length": max_length,
+        "loss_on": loss_on,
+        "rows_digest": rows_digest,
+    }
 
 
 def _described(value: Any) -> str:
