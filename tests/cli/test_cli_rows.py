@@ -92,14 +92,15 @@ def test_all_arguments_of_the_loaders_have_an_option():
     assert in_shell("a load_rows without arguments") == "a load_rows without arguments"
 
 
-def test_a_run_of_an_older_release_is_resumed_although_it_knew_fewer_options(tmp_path):
+def test_a_run_of_an_older_release_is_resumed_although_it_knew_fewer_options(tmp_path, monkeypatch):
     from rankselect.cli.training_run import TrainingRun
     from rankselect.errors import ArgumentError
     from rankselect.models.processes import Processes
 
+    monkeypatch.setattr("rankselect.cli.training_run.last_checkpoint", lambda folder: folder)  # something was trained
     document = {"format": "rankselect.train_settings", "version": 1, "settings": {"data": "rows.jsonl", "seed": 0}}
     (tmp_path / "settings.json").write_text(json.dumps(document))
-    now = {"data": "rows.jsonl", "seed": 0, "question": None, "skip_faulty_rows": False}
+    now = {"data": "rows.jsonl", "seed": 0, "question": None, "skip_faulty_rows": False, "rows": "5f3a"}
     assert TrainingRun.open(tmp_path, now, resume=True, processes=Processes.current()).resumed
     with pytest.raises(ArgumentError, match="question None then, 'ask' now"):
         TrainingRun.open(tmp_path, {**now, "question": "ask"}, resume=True, processes=Processes.current())

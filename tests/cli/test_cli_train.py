@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -115,11 +117,91 @@ def test_a_finished_run_or_another_run_is_not_overwritten(run, trained, model, r
     assert "which is finished" in result.stderr
     result = run("train", model, "--data", rows, "--out", tmp_path, "--resume", *QUICK)
     assert "expected a run to resume, got none" in result.stderr
-    (tmp_path / "settings.json").write_text((folder / "settings.json").read_text(encoding="utf-8"), encoding="utf-8")
+    shutil.copy(folder / "settings.json", tmp_path)
+    shutil.copytree(folder / "checkpoints", tmp_path / "checkpoints")
     result = run("train", model, "--data", rows, "--out", tmp_path, *QUICK)
     assert "which contains a run" in result.stderr
     result = run("train", model, "--data", rows, "--out", tmp_path, "--resume", *QUICK, "--seed", "5")
     assert "seed 0 then, 5 now" in result.stderr
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join(Path(rows).read_text(encoding="utf-8").splitlines(keepends=True)[1:]), encoding="utf-8")
+    settings = json.loads((tmp_path / "settings.json").read_text(encoding="utf-8"))
+    settings["settings"]["data"] = str(other)
+    (tmp_path / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    result = run("train", model, "--data", other, "--out", tmp_path, "--resume", *QUICK)
+    assert "expected the rows that the run was started with, got other rows" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+def test_a_run_in_which_nothing_was_trained_begins_anew(run, model, rows, tmp_path, resume):
+    out = tmp_path / "run"
+    failed = run("train", model, "--data", rows, "--out", out, *QUICK, "--max-length", "4096")
+    assert failed.exit_code == 2
+    out.mkdir(exist_ok=True)
+    document = {"format": "rankselect.train_settings", "version": 1, "settings": {"seed": 3}}
+    (out / "settings.json").write_text(json.dumps(document), encoding="utf-8")  # as a run leaves it that fails later
+    result = run("train", model, "--data", rows, "--out", out, *QUICK, *resume)
+    assert result.exit_code == 0, result.stderr
+    assert (out / "adapter" / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--learning-rate", "-1"], "a number above 0 for --learning-rate, got -1"),
+        (["--epochs", "0"], "a number above 0 for --epochs, got 0"),
+        (["--alpha-ratio", "nan"], "a number above 0 for --alpha-ratio, got nan"),
+    ],
+)
+def test_numbers_are_checked_before_anything_is_loaded(run, rows, tmp_path, options, message):
+    result = run("train", "no-such-model", "--data", rows, "--out", tmp_path / "run", *options)
+    assert message in " ".join(result.stderr.split())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_plan_decides_alone(run, model, rows, tmp_path):
+    plan = tmp_path / "plan.json"
+    assert run("plan", model, "--strategy", "fixed:2", "--out", plan).exit_code == 0
+    train = ("train", model, "--data", rows, "--plan", plan, "--out", tmp_path / "run", "--max-steps", "1")
+    result = run(*train, "--strategy", "fixed:8", "--target-modules", "q_proj")
+    assert result.exit_code == 2
+    said = " ".join(result.stderr.split())
+    assert "expected --plan without options that the plan decides, got --strategy, --target-modules." in said
+    assert run(*train).exit_code == 0
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text(encoding="utf-8"))["settings"]
+    assert "strategy" not in settings
+    record = rs.TrainingRecord.load(tmp_path / "run" / "adapter")
+    assert record.strategy == "Fixed(rank=2)"
+
+
+def test_progress_without_a_terminal_is_plain_lines(run, model, rows, tmp_path):
+    result = run(
+        "train", model, "--data", rows, "--strategy", "fixed:2", "--out", tmp_path / "run", "--max-steps", "20"
+    )
+    lines = [line for line in result.stderr.splitlines() if line.startswith("Training: step ")]
+    assert len(lines) == 10
+    assert re.fullmatch(r"Training: step 20 of 20, loss \d+\.\d{3}, 0 s left", lines[-1])
+
+
+def test_evaluate_uses_the_template_of_the_adapter(run, model, rows, tmp_path):
+    template = "Q: {question} A: {answer}"
+    out = tmp_path / "run"
+    trained = run("train", model, "--data", rows, "--strategy", "fixed:2", "--template", template, "--max-steps", "2",
+                  "--out", out)  # fmt: skip
+    assert trained.exit_code == 0, trained.stderr
+    evaluate = ("evaluate", model, "--adapter", out / "adapter", "--data", rows, "--metric", "perplexity", "--limit", "4",
+                "--max-new-tokens", "2", "--json")  # fmt: skip
+    results = [run(*evaluate, *more) for more in ([], ["--template", template])]
+    scores = [json.loads(result.stdout)["scores"]["perplexity"]["mean"] for result in results]
+    assert scores[0] == scores[1]
+    assert "question   " in results[0].stderr
+    other = run(*evaluate, "--template", "{question} -> {answer}")
+    assert other.exit_code == 2
+    assert "expected the template that the adapter was trained with ('Q: {question} A: {answer}'), got" in " ".join(
+        other.stderr.split()
+    )
+    forced = run(*evaluate, "--template", "{question} -> {answer}", "--force-template")
+    assert json.loads(forced.stdout)["scores"]["perplexity"]["mean"] != scores[0]
 
 
 @pytest.mark.parametrize(

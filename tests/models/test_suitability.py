@@ -73,7 +73,7 @@ def test_models_that_would_see_the_answers_are_refused(why, make, tmp_path):
         ),
         lambda: encode_rows(ROWS, tokenizer, model=model, max_length=64),
         lambda: answer_losses(model, tokenizer, ROWS),
-        lambda: rs.generate_answers(model, tokenizer, ["What is a fever?"], progress=False),
+        lambda: rs.generate_answers(model, tokenizer, ["What is a fever?"], max_new_tokens=8, progress=False),
     ):
         with pytest.raises(ModelError, match=message):
             work()
@@ -182,7 +182,7 @@ def test_a_token_without_an_embedding_is_named():
     for work in (
         lambda: encode_rows([row], tokenizer, model=model, max_length=64),
         lambda: answer_losses(model, tokenizer, [row]),
-        lambda: rs.generate_answers(model, tokenizer, [row.question], progress=False),
+        lambda: rs.generate_answers(model, tokenizer, [row.question], max_new_tokens=8, progress=False),
         lambda: rs.id_profile(model, tokenizer, [*tiny_texts(40), "A zebra"], progress=False),
     ):
         with pytest.raises(ModelError, match=message):

@@ -16,6 +16,7 @@ from rankselect.data.rows import load_rows
 from rankselect.errors import ArgumentError, DataError, ModelError, OutOfMemoryError, RankSelectWarning
 from rankselect.models.evaluation_mode import evaluating
 from rankselect.models.loading import load_model, load_tokenizer
+from rankselect.models.suitability import require_causal
 from rankselect.testing import tiny_model, tiny_tokenizer
 from rankselect.training.generation import StopTexts, _end_of, before_stop, generate_answers
 from rankselect.training.out_of_memory import shrinking_batches
@@ -240,6 +241,7 @@ def test_the_cache_works_with_gradient_checkpointing(tokenizer, monkeypatch):
     gpt2 = tiny_model("gpt2")
     gpt2.gradient_checkpointing_enable()
     gpt2.train()
+    require_causal(gpt2)  # runs the model on a few tokens, once
     forward, lengths = gpt2.forward, []
 
     def watched(*args, **kwargs):
@@ -271,6 +273,7 @@ def test_long_questions_are_cut_to_leave_room(model, tokenizer, monkeypatch):
     words = ["heart", "lung"] * 100
     frame = len(tokenizer(PromptTemplate().prompt(""))["input_ids"])
     room = 128 - 12
+    require_causal(model)
     forward, prompts = model.forward, []
 
     def watched(*args, **kwargs):

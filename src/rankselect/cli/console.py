@@ -181,6 +181,8 @@ def _logging(*, debug: bool) -> Iterator[None]:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when transformers is imported
     news, handler = logging.getLogger("rankselect"), _Lines()
     news.addHandler(handler)
+    level = news.level
+    news.setLevel(logging.INFO)
     loggers = [logging.getLogger(name) for name in _NOISY]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -189,6 +191,7 @@ def _logging(*, debug: bool) -> Iterator[None]:
         yield
     finally:
         news.removeHandler(handler)
+        news.setLevel(level)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 

@@ -15,7 +15,7 @@ import rankselect as rs
 from rankselect.adapters.record import RECORD_FILE
 from rankselect.cli import options
 from rankselect.cli.console import one_line, show, show_progress, simple_table, stderr
-from rankselect.data.prompts import template_named
+from rankselect.data.prompts import CHAT, template_named
 from rankselect.data.sources import check_name
 from rankselect.errors import AdapterError, ArgumentError
 from rankselect.files import write_text
@@ -99,6 +99,8 @@ def evaluate(
     if out is not None:
         options.check_folder(out)
     check_name(data)
+    if template != CHAT:
+        template_named(template, None, system)
     show_progress(enabled=progress)
     tokenizer = rs.load_tokenizer(model, trust_remote_code=trust_remote_code)
     record = _record(adapter)

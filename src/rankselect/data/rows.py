@@ -168,7 +168,7 @@ def digest_of(rows: Sequence[QuestionAnswer | Conversation]) -> str | None:
 
     Example:
         >>> digest_of([QuestionAnswer("What is acne?", "A disease of the skin.")])[:8]
-        'f0f1e1c2'
+        'feaabc32'
     """
     if not rows:
         return None
