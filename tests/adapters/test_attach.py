@@ -99,3 +99,19 @@ def test_several_named_adapters_are_listed(tmp_path):
         rs.errors.AdapterError, match=r"expected a folder with one adapter, got .*, which contains mine, yours. Give"
     ):
         rs.attach_adapter(tiny_model(), tmp_path)
+
+
+def test_the_record_of_an_older_release_is_read(tmp_path):
+    record = rs.TrainingRecord("Fixed(rank=8)", "phi", "none", "float32", "cpu", 10, 1000)
+    record.save(tmp_path)
+    path = tmp_path / "rankselect.json"
+    document = json.loads(path.read_text())
+    for name in ("template", "stop", "system", "max_length", "loss_on", "rows_digest"):
+        del document[name]
+    path.write_text(json.dumps(document))
+    assert rs.TrainingRecord.load(tmp_path) == record
+    assert rs.TrainingRecord.load(tmp_path).prompt_template(None) is None
+    del document["seed"]
+    path.write_text(json.dumps(document))
+    with pytest.raises(rs.errors.FileFormatError, match="a field 'seed'"):
+        rs.TrainingRecord.load(tmp_path)
