@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ __all__ = [
     "TargetError",
     "TextsError",
     "UnknownNameError",
+    "described",
+    "first_sentence",
+    "with_article",
 ]
 
 
@@ -197,6 +201,21 @@ def with_article(noun: str) -> str:
         ('a metric', 'an estimator')
     """
     return f"{'an' if noun[0].lower() in 'aeio' else 'a'} {noun}"
+
+
+def described(given: object) -> str:
+    """What a caller passed instead of the right object, for messages.
+
+    Example:
+        >>> described("a-name"), described(dict), described({}), described(None)
+        ("'a-name'", 'the class dict', 'a dict', 'None')
+    """
+    if isinstance(given, type):
+        return f"the class {given.__name__}"
+    if given is None or isinstance(given, (str, int, float, os.PathLike)):
+        text = repr(os.fspath(given) if isinstance(given, os.PathLike) else given)
+        return text if len(text) <= 80 else f"{text[:79]}…"
+    return with_article(type(given).__name__)
 
 
 def first_sentence(error: BaseException) -> str:

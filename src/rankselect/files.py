@@ -15,7 +15,7 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from rankselect.errors import FileFormatError, RankSelectError, SaveError, first_sentence
+from rankselect.errors import ArgumentError, FileFormatError, RankSelectError, SaveError, described, first_sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -76,6 +76,7 @@ def read_document(path: str | os.PathLike[str], kind: str, version: int) -> dict
     Raises:
         FileFormatError: If the file is not JSON, is of another kind, or of a version newer than `version`.
     """
+    require_path(path, f"the path of a {kind} file")
     wanted = f"a {kind} file (JSON, version {version} or older)"
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -229,6 +230,26 @@ def package_versions(*packages: str) -> dict[str, str]:
     return found
 
 
+def require_path(given: object, wanted: str) -> None:
+    """Refuse what was passed instead of a path.
+
+    Args:
+        given: The path, as text or object.
+        wanted: What it is the path of, as a noun phrase.
+
+    Raises:
+        ArgumentError: If it is no path.
+
+    Example:
+        >>> require_path(None, "the path of a folder")
+        Traceback (most recent call last):
+            ...
+        rankselect.errors.ArgumentError: expected the path of a folder, got None. Pass it as text, or as a pathlib.Path.
+    """
+    if not isinstance(given, (str, os.PathLike)):
+        raise ArgumentError(wanted, described(given), "Pass it as text, or as a pathlib.Path.")
+
+
 @contextmanager
 def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Fill a folder under a temporary name and rename it at the end, so that no reader sees an incomplete one.
@@ -253,6 +274,7 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     from safetensors import SafetensorError  # numpy and more, not needed to read a plan
 
+    require_path(path, "the path of a new folder")
     target = Path(path)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise SaveError("a new or empty folder", f"{target}, which exists", "Choose another, or remove it first.")

@@ -6,7 +6,7 @@ import json
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from rankselect.errors import ArgumentError, UnknownNameError, with_article
+from rankselect.errors import ArgumentError, UnknownNameError, described, with_article
 
 __all__ = ["available", "check", "create", "instance"]
 
@@ -104,7 +104,7 @@ def instance(kind: str, given: object, base: type[Any]) -> Any:
     if isinstance(made, base):
         return made
     if isinstance(made, type):
-        got, remedy = f"the class {made.__name__}", f"Create an instance: {made.__name__}(…)."
+        got, remedy = described(made), f"Create an instance: {made.__name__}(…)."
     else:
         got, remedy = repr(made), f"Known names: {', '.join(available(kind))}."
     raise ArgumentError(f"{with_article(kind)}, or the name of one", got, remedy)

@@ -63,6 +63,9 @@ TEMPLATES = {
 WITHOUT_SYSTEM = ("mistral", "gemma")
 
 
+BEGINNING, END = "<s>", "</s>"
+
+
 def chat_tokenizer(template: str | None = None) -> PreTrainedTokenizerFast:
     """A tokenizer of bytes that has the control tokens of all families."""
     signs = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -70,7 +73,7 @@ def chat_tokenizer(template: str | None = None) -> PreTrainedTokenizerFast:
     raw = Tokenizer(model)
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token=BEGINNING, eos_token=END)
     tokenizer.add_special_tokens({"additional_special_tokens": list(CONTROL)})
     tokenizer.chat_template = template
     return tokenizer

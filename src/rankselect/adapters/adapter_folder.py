@@ -15,7 +15,7 @@ from rankselect.adapters.buffer import is_finite
 from rankselect.adapters.lora_delta import Kind, LoraModule, check_supported, resolved
 from rankselect.adapters.record import RECORD_FILE, RECORD_FORMAT, RECORD_VERSION
 from rankselect.errors import AdapterError, first_sentence
-from rankselect.files import read_document
+from rankselect.files import read_document, require_path
 from rankselect.plan._peft import PREFIX, target_rule
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ def read_adapter(path: str | os.PathLike[str]) -> AdapterFolder:
         >>> [(module.name, module.rank, module.scale) for module in read_adapter(folder).modules]
         [('model.layers.0.self_attn.q_proj', 2, 4.0), ('model.layers.1.self_attn.q_proj', 2, 4.0)]
     """
+    require_path(path, "the path of an adapter's folder")
     folder = _folder_of(Path(path))
     config = _read_config(folder)
     check_supported(config, besides=("bias", "modules_to_save"), remedy="Use PEFT itself (merge_and_unload).")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 
 from rankselect.estimators._base import estimator
 from rankselect.estimators.twonn import TwoNN
-from rankselect.models.suitability import tokenizer_of
+from rankselect.models.suitability import require_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,7 +55,8 @@ class Calibration:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "estimator", estimator(self.estimator))
-        object.__setattr__(self, "tokenizer", tokenizer_of(self.tokenizer))
+        if self.tokenizer is not None:  # model inputs need none
+            object.__setattr__(self, "tokenizer", require_tokenizer(self.tokenizer))
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from rankselect.data.conversation import Conversation, Message
 from rankselect.data.prompt_tokens import PromptTokens, RowTokens, end_token_id, longest_beginning, without_beginning
 from rankselect.data.prompts import ChatTemplate
 from rankselect.errors import DataError
-from rankselect.models.suitability import tokenizer_of
+from rankselect.models.suitability import require_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ class ChatTokens(PromptTokens):
     template: ChatTemplate
 
     def __init__(self, tokenizer: Any, template: PromptTemplate) -> None:
-        self.tokenizer = tokenizer = tokenizer_of(tokenizer)
+        self.tokenizer = tokenizer = require_tokenizer(tokenizer)
         self.template = template if isinstance(template, ChatTemplate) else template.chat(tokenizer)
         self.control = self.template.rendering.control
         ends = [self.control.id_at_start(text) for text in self.template.stop]

@@ -11,11 +11,11 @@ from torch.utils.data import Dataset
 
 from rankselect.data.chat_tokens import prompt_tokens
 from rankselect.data.prompt_tokens import context_length, end_token_id
-from rankselect.data.prompts import PromptTemplate
+from rankselect.data.prompts import template_of
 from rankselect.data.rows import rows_of
 from rankselect.data.template_words import warn_of_template_words
 from rankselect.errors import ArgumentError, DataError, RankSelectWarning
-from rankselect.models.suitability import require_causal, require_embedded
+from rankselect.models.suitability import require_causal, require_embedded, require_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from rankselect.data.prompt_tokens import RowTokens
-    from rankselect.data.prompts import QuestionAnswer
+    from rankselect.data.prompts import PromptTemplate, QuestionAnswer
 
 __all__ = ["IGNORED", "AnswerCollator", "EncodedRows", "encode_rows"]
 
@@ -156,7 +156,8 @@ def encode_rows(
     """
     _check_choice("loss_on", loss_on, ("answer", "all"))
     _check_choice("long_answers", long_answers, ("cut", "error"))
-    template = template or PromptTemplate()
+    template = template_of(template)
+    tokenizer = require_tokenizer(tokenizer)
     rows = rows_of(rows, template)
     if not rows:
         raise DataError("at least one question with its answer", "none", "Load rows with load_rows.")

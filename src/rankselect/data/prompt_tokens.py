@@ -9,7 +9,7 @@ from torch import nn
 
 from rankselect.data.control_tokens import ControlTokens
 from rankselect.errors import DataError
-from rankselect.models.suitability import tokenizer_of
+from rankselect.models.suitability import require_tokenizer, tokenizer_of
 from rankselect.models.trunk import longest_input
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class PromptTokens:
     """
 
     def __init__(self, tokenizer: Any, template: PromptTemplate) -> None:
-        self.tokenizer = tokenizer = tokenizer_of(tokenizer)
+        self.tokenizer = tokenizer = require_tokenizer(tokenizer)
         self.template = template
         self.control = ControlTokens(tokenizer, template.template)
         [with_beginning] = self.control.ids([template.prompt("")], special=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
 from rankselect.data.chat_rendering import ChatRendering, chat_source
-from rankselect.errors import ArgumentError, DataError
+from rankselect.errors import ArgumentError, DataError, described
 
-__all__ = ["CHAT", "ChatTemplate", "PromptTemplate", "QuestionAnswer", "template_named"]
+__all__ = ["CHAT", "ChatTemplate", "PromptTemplate", "QuestionAnswer", "template_named", "template_of"]
 
 CHAT = "chat"
 """The name of the tokenizer's own chat template."""
@@ -251,6 +251,29 @@ class ChatTemplate(PromptTemplate):
         rendering = self.rendering
         before = rendering.head.removesuffix(rendering.before_answer)
         return before, rendering.before_answer, rendering.after_answers[0]
+
+
+def template_of(given: PromptTemplate | None) -> PromptTemplate:
+    """The given template, or the default one.
+
+    Raises:
+        ArgumentError: If it is something else, such as its text.
+
+    Example:
+        >>> template_of(None) == PromptTemplate()
+        True
+        >>> template_of("Q: {question} A: {answer}")
+        Traceback (most recent call last):
+            ...
+        rankselect.errors.ArgumentError: expected a PromptTemplate, got 'Q: {question} A: {answer}'. \
+Write PromptTemplate('…{question}…{answer}'), or PromptTemplate.chat(tokenizer).
+    """
+    if given is None:
+        return PromptTemplate()
+    if not isinstance(given, PromptTemplate):
+        remedy = "Write PromptTemplate('…{question}…{answer}'), or PromptTemplate.chat(tokenizer)."
+        raise ArgumentError("a PromptTemplate", described(given), remedy)
+    return given
 
 
 def template_named(text: str | None, tokenizer: Any, system: str | None = None) -> PromptTemplate:

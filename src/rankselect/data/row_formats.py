@@ -12,7 +12,7 @@ from rankselect.data.conversation import Conversation, Message
 from rankselect.data.prompts import QuestionAnswer
 from rankselect.data.text_turns import turns_of
 from rankselect.data.values import text_of
-from rankselect.errors import DataError, with_article
+from rankselect.errors import DataError, described
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -215,7 +215,7 @@ def _is_list(value: object) -> bool:
 
 def _of_object(sample: Any, where: str) -> QuestionAnswer:
     if not (hasattr(sample, QUESTION) and hasattr(sample, ANSWER)):
-        got = f"the class {sample.__name__}" if isinstance(sample, type) else with_article(type(sample).__name__)
+        got = described(sample)
         raise DataError(
             "a mapping or an object with question and answer", f"{got} ({where})", "Convert each row to a mapping."
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rankselect.data.conversation import Conversation
 from rankselect.data.faults import FaultyRows, unicode_fault
-from rankselect.data.prompts import PromptTemplate, QuestionAnswer
+from rankselect.data.prompts import PromptTemplate, QuestionAnswer, template_of
 from rankselect.data.row_formats import ANSWER, QUESTION, TEXT, RowFormat, no_such_column
 from rankselect.data.sources import name_of, read_samples
 from rankselect.data.text_turns import unsplit_turns
@@ -183,7 +183,7 @@ def _form(
     template: PromptTemplate | None, question: str = QUESTION, answer: str = ANSWER, text: str = TEXT
 ) -> RowFormat:
     """Where samples keep their questions and answers. Texts of both are not written with the chat template."""
-    written = PromptTemplate() if template is None or _is_chat(template) else template
+    written = PromptTemplate() if _is_chat(template) else template_of(template)
     return RowFormat(question, answer, text, written)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rankselect.data.data_sets import check_name, load_data_set
 from rankselect.data.medical_qa import medical_qa
 from rankselect.data.row_files import read_file
-from rankselect.errors import DataError, with_article
+from rankselect.errors import DataError, described
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -67,7 +67,7 @@ def read_samples(
         yield from _numbered(source, "row")
     else:
         kinds = "a file name, a data set, or a list of rows (mappings, or objects with .question and .answer)"
-        got = f"the class {source.__name__}" if isinstance(source, type) else with_article(type(source).__name__)
+        got = described(source)
         raise DataError(kinds, got, "Pass one of them.")
 
 

@@ -12,6 +12,7 @@ from rankselect.memory.estimate import as_text
 from rankselect.memory.predict import savings_at
 from rankselect.memory.run import run, trainable_copy
 from rankselect.memory.step import TrainingStep
+from rankselect.plan.rank_plan import require_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,6 +93,7 @@ def largest_fit(
         >>> found.plan.trainable_parameters < plan.trainable_parameters, found.estimate.peak <= 700_000
         (True, True)
     """
+    require_plan(plan)
     budget_bytes = _in_bytes(budget_bytes)
     if by == "ranks":
         return _largest_ranks(model, plan, budget_bytes, TrainingStep.of(**settings))

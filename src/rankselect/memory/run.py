@@ -17,6 +17,7 @@ from rankselect.memory.model_copy import add_adapters, set_checkpointing, weight
 from rankselect.memory.quantized import QuantizedLinear, quantize
 from rankselect.memory.saved_activations import LiveMemory
 from rankselect.memory.step import as_dtype, optimizer_and_states
+from rankselect.plan.rank_plan import require_plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -68,6 +69,7 @@ def trainable_copy(model: nn.Module, plan: RankPlan, step: TrainingStep) -> nn.M
         >>> sum(parameter.numel() for parameter in copy.parameters() if parameter.requires_grad)
         896
     """
+    require_plan(plan)
     step.check(model)
     bare = weightless_copy(model)
     dtype = as_dtype(step.dtype)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from rankselect.errors import ModelError
+from rankselect.errors import ModelError, described
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,11 +105,11 @@ example with rankselect.load_model.
     if isinstance(model, nn.Module):
         return
     if isinstance(model, (str, os.PathLike)):
-        got, remedy = repr(os.fspath(model)), "Load it first, for example with rankselect.load_model."
+        got, remedy = described(model), "Load it first, for example with rankselect.load_model."
     elif isinstance(model, type):
-        got, remedy = f"the class {model.__name__}", "Create an instance, or load one with rankselect.load_model."
+        got, remedy = described(model), "Create an instance, or load one with rankselect.load_model."
     else:
-        got, remedy = f"an object of the class {type(model).__name__}", "Pass the model itself."
+        got, remedy = described(model), "Pass the model itself."
     raise ModelError("a model (a torch.nn.Module)", got, remedy)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rankselect.errors import ModelError
+from rankselect.errors import ArgumentError, ModelError, described
 from rankselect.models._transformers import is_processor
 from rankselect.models.evaluation_mode import evaluating
 from rankselect.models.layers import require_model, unwrapped
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["filler_token", "require_causal", "require_embedded", "tokenizer_of"]
+__all__ = ["filler_token", "require_causal", "require_embedded", "require_tokenizer", "tokenizer_of"]
 
 _SMALLEST_EFFECT = 1e-4  # of a later token on an earlier one, relative to its effect on itself: below, it is rounding
 _known_causal: weakref.WeakSet[nn.Module] = weakref.WeakSet()
@@ -35,6 +35,26 @@ def tokenizer_of(given: Any) -> Any:
         True
     """
     return getattr(given, "tokenizer", given) if is_processor(given) else given
+
+
+def require_tokenizer(given: Any) -> Any:
+    """The tokenizer itself, or that of a processor.
+
+    Raises:
+        ArgumentError: If it is neither: a name, a class, a model.
+
+    Example:
+        >>> require_tokenizer("gpt2")
+        Traceback (most recent call last):
+            ...
+        rankselect.errors.ArgumentError: expected a tokenizer, got 'gpt2'. Load it first, for example with \
+rankselect.load_tokenizer.
+    """
+    found = tokenizer_of(given)
+    if isinstance(found, type) or not (callable(found) and hasattr(found, "convert_ids_to_tokens")):
+        remedy = "Load it first, for example with rankselect.load_tokenizer."
+        raise ArgumentError("a tokenizer", described(given), remedy)
+    return found
 
 
 def require_causal(model: object) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, final, get_args
 
 from peft import LoraConfig
 
-from rankselect.errors import ArgumentError, FileFormatError
+from rankselect.errors import ArgumentError, FileFormatError, described
 from rankselect.files import field, read_document, write_document
 from rankselect.plan import table
 from rankselect.plan.patterns import value_patterns
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["RankPlan"]
+__all__ = ["RankPlan", "require_plan"]
 
 _FORMAT, _VERSION = "rankselect.rank_plan", 2
 _AlphaRule = Literal["ratio", "fixed", "rank-stabilized"]
@@ -261,3 +261,21 @@ class RankPlan:
 def _whole(alpha: float) -> float:
     """An int where that is exact: PEFT's config files and their readers expect integer alphas where possible."""
     return int(alpha) if alpha.is_integer() else alpha
+
+
+def require_plan(given: object) -> None:
+    """Refuse what was passed instead of a plan: its file, a strategy, the PEFT config.
+
+    Raises:
+        ArgumentError: If it is not a plan.
+
+    Example:
+        >>> require_plan("plan.json")
+        Traceback (most recent call last):
+            ...
+        rankselect.errors.ArgumentError: expected a RankPlan, got 'plan.json'. Load a saved one with RankPlan.load, or \
+make one with a strategy: Fixed(8).plan(model).
+    """
+    if not isinstance(given, RankPlan):
+        remedy = "Load a saved one with RankPlan.load, or make one with a strategy: Fixed(8).plan(model)."
+        raise ArgumentError("a RankPlan", described(given), remedy)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, final
 from rankselect.data.prompts import PromptTemplate
 from rankselect.data.row_formats import ANSWER, QUESTION, TEXT
 from rankselect.errors import ArgumentError
+from rankselect.files import require_path
 from rankselect.study.arm import Arm, grid_from
 from rankselect.study.recorded import metric_from, metric_text
 
@@ -131,6 +132,9 @@ class StudyConfig:
     skip_faulty: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("model", "train", "test"):
+            if name != "test" or self.test is not None:
+                require_path(getattr(self, name), f"{name} as a path or a name")
         kept = {name: os.fspath(getattr(self, name)) for name in ("model", "train", "test") if getattr(self, name)}
         kept["arms"] = _distinct("arms", self.arms, "For example arms=[Arm('base'), Arm('rank-8', Fixed(8))].")
         kept["seeds"] = _seeds(self.seeds)

@@ -13,7 +13,7 @@ from rankselect.calibration.evidence import Calibration
 from rankselect.calibration.id_profile import IDProfile
 from rankselect.errors import ArgumentError, ModelError
 from rankselect.models._transformers import old_names_allowed
-from rankselect.plan.rank_plan import RankPlan
+from rankselect.plan.rank_plan import require_plan
 from rankselect.strategies._base import strategy as named_strategy
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from rankselect.calibration.evidence import Evidence
+    from rankselect.plan.rank_plan import RankPlan
     from rankselect.strategies._base import RankStrategy
 
 __all__ = ["Choice", "adapt", "choose_ranks", "strategy_or_plan", "task_type_of"]
@@ -93,8 +94,8 @@ def strategy_or_plan(
     Raises:
         ArgumentError: If both or neither are given, or one of them has the wrong type.
     """
-    if plan is not None and not isinstance(plan, RankPlan):
-        raise ArgumentError("a RankPlan", repr(plan)[:80], "Load a saved one with RankPlan.load.")
+    if plan is not None:
+        require_plan(plan)
     if plan is not None and plan_arguments:
         raise ArgumentError(
             "a plan without plan_arguments", f"plan_arguments {sorted(plan_arguments)} too", "Pass only one of them."

@@ -10,7 +10,7 @@ from rankselect.data.encoding import IGNORED, AnswerCollator, encode_rows
 from rankselect.data.prompt_tokens import row_length
 from rankselect.models.evaluation_mode import evaluating
 from rankselect.models.layers import unwrapped
-from rankselect.models.suitability import filler_token
+from rankselect.models.suitability import filler_token, require_tokenizer
 from rankselect.models.trunk import input_device
 from rankselect.training.out_of_memory import shrinking_batches
 from rankselect.training.own_template import own_template
@@ -70,6 +70,7 @@ def answer_losses(
         >>> 7 < loss < 8  # untrained: near log(1500), the size of its vocabulary
         True
     """
+    tokenizer = require_tokenizer(tokenizer)
     template = own_template(model, tokenizer, template)
     length = row_length(model, tokenizer, max_length)
     encoded = encode_rows(rows, tokenizer, template=template, max_length=length, model=model)

@@ -19,7 +19,7 @@ from rankselect.data.rows import questions_of
 from rankselect.errors import ArgumentError, DataError, RankSelectWarning
 from rankselect.models.evaluation_mode import evaluating, has_dropout
 from rankselect.models.layers import unwrapped
-from rankselect.models.suitability import filler_token, require_causal, require_embedded, tokenizer_of
+from rankselect.models.suitability import filler_token, require_causal, require_embedded, require_tokenizer
 from rankselect.models.trunk import input_device
 from rankselect.training.left_padding import safe_batch_size
 from rankselect.training.out_of_memory import shrinking_batches
@@ -114,7 +114,7 @@ def generate_answers(
         >>> answer.n_tokens, answer.stopped_by
         (5, 'length')
     """
-    tokenizer = tokenizer_of(tokenizer)
+    tokenizer = require_tokenizer(tokenizer)
     template = own_template(model, tokenizer, template)
     questions = questions_of(questions, template)
     _check_arguments(model, questions, max_new_tokens, temperature)

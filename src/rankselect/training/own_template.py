@@ -6,7 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from rankselect.adapters.record import TrainingRecord
-from rankselect.data.prompts import PromptTemplate
+from rankselect.data.prompts import PromptTemplate, template_of
 from rankselect.errors import RankSelectWarning
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def own_template(model: nn.Module, tokenizer: Any, given: PromptTemplate | None)
     recorded = record.prompt_template(tokenizer) if isinstance(record, TrainingRecord) else None
     if given is None:
         return recorded or PromptTemplate()
+    given = template_of(given)
     if recorded is not None and differs(given, recorded):
         warnings.warn(
             f"The adapter was trained with the template {recorded.template!r}, not {given.template!r}: its answers and "

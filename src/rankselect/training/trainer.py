@@ -14,8 +14,8 @@ from rankselect.calibration.evidence import Calibration
 from rankselect.calibration.id_profile import IDProfile
 from rankselect.data.datasets import training_data
 from rankselect.data.prompt_tokens import row_length
-from rankselect.data.prompts import CHAT, PromptTemplate
-from rankselect.errors import ArgumentError
+from rankselect.data.prompts import CHAT, template_of
+from rankselect.errors import ArgumentError, described
 from rankselect.files import new_folder, package_versions
 from rankselect.models._transformers import align_special_tokens, recomputes_activations
 from rankselect.models.layers import require_model, unwrapped
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from rankselect.calibration.evidence import Evidence
+    from rankselect.data.prompts import PromptTemplate
     from rankselect.errors import OutOfMemoryError
     from rankselect.plan.rank_plan import RankPlan
     from rankselect.strategies._base import RankStrategy
@@ -139,11 +140,11 @@ class RankSelectTrainer(ResilientTrainer):
         profile_after: bool = False,
         **trainer_arguments: Any,
     ) -> None:
-        args = args or TrainingArguments("trainer_output")
+        args = TrainingArguments("trainer_output") if args is None else args
         _check_arguments(model, args, processing_class, template)
         processes = Processes.current()
         _require_in_step(args, processes)
-        template, tokenizer = template or PromptTemplate(), tokenizer_of(processing_class)
+        template, tokenizer = template_of(template), tokenizer_of(processing_class)
         max_length = row_length(model, tokenizer, max_length)
         with processes.warning_once():
             data = training_data(
@@ -294,13 +295,11 @@ def _check_arguments(model: Any, args: Any, tokenizer: Any, template: Any) -> No
     """Raise an error for names and classes that are passed instead of objects."""
     require_model(model)
     if not isinstance(args, TrainingArguments):
-        raise ArgumentError("TrainingArguments", _described(args), "For example TrainingArguments('out').")
-    if isinstance(tokenizer, (str, os.PathLike, type)):
+        raise ArgumentError("TrainingArguments", described(args), "For example TrainingArguments('out').")
+    if isinstance(tokenizer, (str, os.PathLike, type, dict)):  # processors of images are no tokenizers either
         remedy = "Load it first, for example with rankselect.load_tokenizer."
-        raise ArgumentError("a tokenizer as processing_class", _described(tokenizer), remedy)
-    if not (template is None or isinstance(template, PromptTemplate)):
-        remedy = "For example PromptTemplate('{question} {answer}')."
-        raise ArgumentError("a PromptTemplate", _described(template), remedy)
+        raise ArgumentError("a tokenizer as processing_class", described(tokenizer), remedy)
+    template_of(template)
 
 
 def _prompt_settings(
@@ -317,10 +316,6 @@ def _prompt_settings(
         "loss_on": loss_on,
         "rows_digest": rows_digest,
     }
-
-
-def _described(value: Any) -> str:
-    return f"the class {value.__name__}" if isinstance(value, type) else repr(value)[:80]
 
 
 def _require_in_step(args: TrainingArguments, processes: Processes) -> None:

@@ -16,7 +16,7 @@ from rankselect.adapters.merge.settings import MergeSettings, decide_settings
 from rankselect.adapters.merge.shards import Checkpoint, size_in_bytes
 from rankselect.adapters.merge.weights import BaseWeights, MergedWeights, StoredWeights
 from rankselect.errors import ModelError, RankSelectWarning, first_sentence
-from rankselect.files import new_folder
+from rankselect.files import new_folder, require_path
 from rankselect.plan._peft import parameter_name
 
 if TYPE_CHECKING:
@@ -170,6 +170,8 @@ def merge_adapter(
         >>> report.n_modules, report.difference.relative < 1e-5
         (2, True)
     """
+    if base is not None:
+        require_path(base, "base as a folder or a hub name")
     lora = read_adapter(adapter)
     size = size_in_bytes(max_shard_size)
     found = open_base(str(base) if base else _base_of(lora), trust_remote_code=trust_remote_code)
