@@ -115,3 +115,28 @@ def test_the_record_of_an_older_release_is_read(tmp_path):
     path.write_text(json.dumps(document))
     with pytest.raises(rs.errors.FileFormatError, match="a field 'seed'"):
         rs.TrainingRecord.load(tmp_path)
+
+
+@pytest.fixture
+def merged(folder, tmp_path_factory):
+    place = tmp_path_factory.mktemp("merged")
+    tiny_model().save_pretrained(place / "base")
+    rs.merge_adapter(folder, place / "merged", base=place / "base", quantization="none", measure=False, progress=False)
+    return place / "merged"
+
+
+def test_an_adapter_is_not_applied_twice(folder, merged):
+    with pytest.raises(rs.errors.AdapterError, match="expected a base model without this adapter, got .*merged, into"):
+        rs.attach_adapter(rs.load_model(merged), folder)
+
+
+def test_another_adapter_on_a_merged_model_is_fine(folder, merged):
+    change(folder, lambda tensors: [tensor.mul_(2) for tensor in tensors.values()])
+    assert rs.attach_adapter(rs.load_model(merged), folder).peft_config["default"].r == 3
+
+
+def test_another_quantization_than_in_training_is_a_warning(folder):
+    record = rs.TrainingRecord("Fixed(rank=3)", None, "nf4", "float32", "cpu", 10, 1000)
+    record.save(folder)
+    with pytest.warns(rs.RankSelectWarning, match="base model with quantization nf4, and this one has none"):
+        rs.attach_adapter(tiny_model(), folder)

@@ -57,3 +57,14 @@ def test_another_template_is_a_warning(adapter):
     with pytest.warns(rs.RankSelectWarning, match="trained with the template 'what {question} the {answer}', not '###"):
         other = answer_losses(model, tokenizer, ROWS[:1], template=rs.PromptTemplate())
     assert other != answer_losses(model, tokenizer, ROWS[:1])
+
+
+def test_a_merged_model_keeps_the_prompt(adapter, tmp_path):
+    tiny_model().save_pretrained(tmp_path / "base")
+    rs.merge_adapter(adapter, tmp_path / "merged", base=tmp_path / "base", measure=False, progress=False)
+    model, tokenizer = rs.load_model(tmp_path / "merged"), tiny_tokenizer()
+    own = rs.PromptTemplate("what {question} the {answer}")
+    losses = answer_losses(model, tokenizer, ROWS[:1])
+    assert losses == answer_losses(model, tokenizer, ROWS[:1], template=own)
+    with pytest.warns(rs.RankSelectWarning, match="trained with the template"):
+        assert losses != answer_losses(model, tokenizer, ROWS[:1], template=rs.PromptTemplate())

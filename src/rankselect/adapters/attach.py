@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 from peft import PeftModel, get_peft_model_state_dict
 
 from rankselect.adapters.adapter_folder import read_adapter
+from rankselect.adapters.merged_from import MergedFrom
 from rankselect.adapters.record import TrainingRecord
-from rankselect.errors import AdapterError, first_sentence
+from rankselect.errors import AdapterError, RankSelectWarning, first_sentence
 from rankselect.models._transformers import old_names_allowed
-from rankselect.models.layers import unwrapped
+from rankselect.models.layers import require_model, unwrapped
+from rankselect.models.names import model_name
+from rankselect.models.quantized_layers import quantization_of
 
 if TYPE_CHECKING:
     import os
@@ -34,7 +38,11 @@ def attach_adapter(model: nn.Module, path: str | os.PathLike[str]) -> PeftModel:
         one; `generate_answers` and `answer_losses` use its prompt template.
 
     Raises:
-        AdapterError: If the folder is incomplete or damaged, or belongs to another base model.
+        AdapterError: If the folder is incomplete or damaged, or belongs to another base model; or if the adapter was
+            already merged into this one.
+
+    Warns:
+        RankSelectWarning: If the base model is quantised in another way than in training.
 
     Example:
         >>> import tempfile
@@ -45,7 +53,15 @@ def attach_adapter(model: nn.Module, path: str | os.PathLike[str]) -> PeftModel:
         >>> attach_adapter(tiny_model(), folder).peft_config["default"].r
         2
     """
+    require_model(model)
     adapter = read_adapter(path)
+    merged = MergedFrom.of_model(model)
+    if merged and merged.is_of(adapter):
+        raise AdapterError(
+            "a base model without this adapter",
+            f"{model_name(model)}, into which {merged.adapter} was merged",
+            "Use the merged model by itself, or load the base model.",
+        )
     try:
         with old_names_allowed():
             attached: PeftModel = PeftModel.from_pretrained(model, str(adapter.path))
@@ -64,8 +80,21 @@ def attach_adapter(model: nn.Module, path: str | os.PathLike[str]) -> PeftModel:
     if lacking:
         raise _other_base(path, f"it has no {min(lacking)}")
     if adapter.record:
-        vars(attached)["training_record"] = TrainingRecord.load(adapter.path)  # a plain attribute, not a submodule
+        record = TrainingRecord.load(adapter.path)
+        vars(attached)["training_record"] = record  # a plain attribute, not a submodule
+        _warn_of_other_storage(model, record, path)
     return attached.eval()
+
+
+def _warn_of_other_storage(model: nn.Module, record: TrainingRecord, path: str | os.PathLike[str]) -> None:
+    stored = quantization_of(unwrapped(model))
+    if stored != record.quantization:
+        warnings.warn(
+            f"{path} was trained on a base model with quantization {record.quantization}, and this one has "
+            f"{stored}: its answers and losses differ from those in training.",
+            RankSelectWarning,
+            stacklevel=3,
+        )
 
 
 def _trained(attached: PeftModel) -> set[str]:

@@ -103,10 +103,14 @@ def evaluate(
         template_named(template, None, system)
     show_progress(enabled=progress)
     tokenizer = rs.load_tokenizer(model, trust_remote_code=trust_remote_code)
+    from rankselect.adapters.merged_from import MergedFrom  # loads torch
+
     record = _record(adapter)
-    prompts = _prompts(record, tokenizer, template, system, force=force_template)
-    if max_length is None and record is not None:
-        max_length = record.max_length
+    merged = MergedFrom.load(model) if adapter is None else None
+    prompted = merged.record if merged else record
+    prompts = _prompts(prompted, tokenizer, template, system, force=force_template)
+    if max_length is None and prompted is not None:
+        max_length = prompted.max_length
     rows = rs.load_rows(
         data,
         **options.columns(question, answer, text),

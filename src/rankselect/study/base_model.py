@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
-from transformers import AutoConfig
 from transformers.utils import logging
 
 from rankselect.data.prompt_tokens import PromptTokens
 from rankselect.data.prompts import PromptTemplate
 from rankselect.files import new_folder
 from rankselect.models.loading import load_model, load_tokenizer
+from rankselect.models.names import load_config
 from rankselect.study.folder import StudyFolder
 from rankselect.study.rows import embedded_rows
 from rankselect.training.small_phi import small_phi
@@ -47,8 +47,8 @@ def require_room(config: StudyConfig, folder: Path) -> None:
     Raises:
         DataError: If the template's own text and `max_new_tokens` already exceed the context.
     """
-    described = nn.Module()
-    described.config = AutoConfig.from_pretrained(_name(config, folder))
+    described: Any = nn.Module()
+    described.config = load_config(_name(config, folder), trust_remote_code=False)
     PromptTokens(study_tokenizer(config, folder), PromptTemplate(config.template)).room(
         described, config.max_new_tokens
     )

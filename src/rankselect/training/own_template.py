@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from rankselect.adapters.merged_from import MergedFrom
 from rankselect.adapters.record import TrainingRecord
 from rankselect.data.prompts import PromptTemplate, template_of
 from rankselect.errors import RankSelectWarning
@@ -16,10 +17,10 @@ __all__ = ["differs", "own_template"]
 
 
 def own_template(model: nn.Module, tokenizer: Any, given: PromptTemplate | None) -> PromptTemplate:
-    """The template to use with a model: the given one, else that of the adapter's record, else the default.
+    """The template to use with a model: the given one, else that of its adapter or merged adapter, else the default.
 
     Args:
-        model: The model, perhaps with an adapter that `attach_adapter` has loaded.
+        model: The model, perhaps with an adapter that `attach_adapter` has loaded, or merged by `merge_adapter`.
         tokenizer: Its tokenizer.
         given: The template that the caller passed, or None.
 
@@ -27,6 +28,8 @@ def own_template(model: nn.Module, tokenizer: Any, given: PromptTemplate | None)
         RankSelectWarning: If the given template differs from that of the record.
     """
     record = getattr(model, "training_record", None)
+    if record is None and (merged := MergedFrom.of_model(model)):
+        record = merged.record
     recorded = record.prompt_template(tokenizer) if isinstance(record, TrainingRecord) else None
     if given is None:
         return recorded or PromptTemplate()

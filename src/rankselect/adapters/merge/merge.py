@@ -15,6 +15,7 @@ from rankselect.adapters.merge.reference import load_factors, peft_model
 from rankselect.adapters.merge.settings import MergeSettings, decide_settings
 from rankselect.adapters.merge.shards import Checkpoint, size_in_bytes
 from rankselect.adapters.merge.weights import BaseWeights, MergedWeights, StoredWeights
+from rankselect.adapters.merged_from import MergedFrom
 from rankselect.errors import ModelError, RankSelectWarning, first_sentence
 from rankselect.files import new_folder, require_path
 from rankselect.plan._peft import parameter_name
@@ -190,6 +191,7 @@ def merge_adapter(
     with new_folder(out) as folder:
         copy_files(folder, found.checkpoint.folder, lora.path)
         write_config(folder, found, settings, untied=untied)
+        MergedFrom.of(lora).save(folder)
         n_files = write_weights(folder, merged, model, settings, quantized, max_bytes=size, progress=progress)
         if measure:
             written = StoredWeights.of(model, Checkpoint.open(folder))

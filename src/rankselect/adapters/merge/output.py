@@ -14,6 +14,7 @@ from rankselect.adapters.buffer import is_finite
 from rankselect.adapters.merge.base_model import BaseModel, ties
 from rankselect.adapters.merge.shards import ShardWriter
 from rankselect.adapters.merge.weights import is_transposed_weight
+from rankselect.adapters.merged_from import MERGE_FILE
 from rankselect.adapters.record import RECORD_FILE
 from rankselect.errors import AdapterError
 from rankselect.models.loading import empty_model
@@ -32,7 +33,14 @@ if TYPE_CHECKING:
 __all__ = ["copy_files", "merged_config", "merged_model", "write_config", "write_weights"]
 
 _COPIED = {".json", ".txt", ".model", ".jinja", ".py", ".tiktoken"}
-_NOT_COPIED = ("config.json", "adapter_config.json", RECORD_FILE, "trainer_state.json", "training_args")
+_NOT_COPIED = (
+    "config.json",
+    "adapter_config.json",
+    RECORD_FILE,
+    MERGE_FILE,
+    "trainer_state.json",
+    "training_args",
+)
 
 
 def merged_config(base: BaseModel, merged: MergedWeights) -> tuple[PreTrainedConfig, bool]:
