@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from rankselect.adapters.adapter_folder import WEIGHTS
 from rankselect.adapters.record import RECORD_FILE, TrainingRecord
-from rankselect.files import field, read_document, read_fields, write_document
+from rankselect.files import read_document, read_fields, write_document
 from rankselect.models.names import model_name
 
 if TYPE_CHECKING:
@@ -35,18 +35,17 @@ class MergedFrom:
     Attributes:
         adapter: The path of the adapter.
         digest: SHA-256 of its weights.
-        record: Its training record, or None if it has none.
+        record: Its training record, as in its file; empty if it has none.
     """
 
     adapter: str
     digest: str
-    record: TrainingRecord | None
+    record: dict[str, Any]
 
     @classmethod
     def of(cls, adapter: AdapterFolder) -> MergedFrom:
         """The note about an adapter."""
-        known = read_fields(adapter.record, TrainingRecord, adapter.path / RECORD_FILE) if adapter.record else None
-        return cls(str(adapter.path), _digest(adapter.path), known)
+        return cls(str(adapter.path), _digest(adapter.path), adapter.record)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> MergedFrom | None:
@@ -59,12 +58,7 @@ class MergedFrom:
         if not path.is_file():
             return None
         document = read_document(path, _FORMAT, _VERSION)
-        record = field(document, "record", dict[str, Any] | None, path)
-        return cls(
-            adapter=field(document, "adapter", str, path),
-            digest=field(document, "digest", str, path),
-            record=None if record is None else read_fields(record, TrainingRecord, path),
-        )
+        return read_fields(document, cls, path)
 
     @classmethod
     def of_model(cls, model: nn.Module) -> MergedFrom | None:
@@ -74,9 +68,15 @@ class MergedFrom:
 
     def save(self, folder: Path) -> None:
         """Write the note into a model's folder."""
-        record = None if self.record is None else self.record.to_dict()
-        head = {"format": _FORMAT, "version": _VERSION}
-        write_document(folder / MERGE_FILE, {**head, "adapter": self.adapter, "digest": self.digest, "record": record})
+        write_document(folder / MERGE_FILE, {"format": _FORMAT, "version": _VERSION, **vars(self)})
+
+    def training_record(self) -> TrainingRecord | None:
+        """The training record of the adapter, if it has one.
+
+        Raises:
+            FileFormatError: If it is damaged.
+        """
+        return read_fields(self.record, TrainingRecord, f"{RECORD_FILE} of {self.adapter}") if self.record else None
 
     def is_of(self, adapter: AdapterFolder) -> bool:
         """Whether this is the adapter that was merged."""

@@ -107,7 +107,7 @@ def evaluate(
 
     record = _record(adapter)
     merged = MergedFrom.load(model) if adapter is None else None
-    prompted = merged.record if merged else record
+    prompted = merged.training_record() if merged else record
     prompts = _prompts(prompted, tokenizer, template, system, force=force_template)
     if max_length is None and prompted is not None:
         max_length = prompted.max_length

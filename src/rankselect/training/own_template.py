@@ -29,7 +29,7 @@ def own_template(model: nn.Module, tokenizer: Any, given: PromptTemplate | None)
     """
     record = getattr(model, "training_record", None)
     if record is None and (merged := MergedFrom.of_model(model)):
-        record = merged.record
+        record = merged.training_record()
     recorded = record.prompt_template(tokenizer) if isinstance(record, TrainingRecord) else None
     if given is None:
         return recorded or PromptTemplate()
