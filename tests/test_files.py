@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import pytest
 
 import rankselect as rs
-from rankselect.files import as_json, field, read_document, read_fields, write_document, write_text
+from rankselect.files import field, json_text, read_document, read_fields, write_document, write_text
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -20,7 +20,7 @@ def test_what_is_written_is_read(tmp_path):
     document = {"format": "a kind", "version": 3, **body}
     write_document(path, document)
     assert read_document(path, "a kind", 3) == document
-    assert path.read_text(encoding="utf-8") == as_json(document)
+    assert path.read_text(encoding="utf-8") == json_text(document)
     assert "Größe …" in path.read_text(encoding="utf-8")
 
 

@@ -49,7 +49,7 @@ _HOMES = {
     "plan.planned_module": ("PlannedModule",),
     "plan.budget": ("Budget",),
     "plan.rank_plan": ("RankPlan",),
-    "plan.scale": ("AlphaRatio", "FixedAlpha", "RankStabilized", "ScalesOf"),
+    "plan.scale": ("AlphaRatio", "AlphaRule", "FixedAlpha", "RankStabilized", "ScalesOf"),
     "strategies._base": ("RankStrategy", "strategy"),
     "strategies.controls": ("SameParameters", "Shuffled", "Tilted"),
     "strategies.fixed": ("Fixed",),

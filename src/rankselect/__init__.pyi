@@ -61,6 +61,7 @@ from rankselect.plan.budget import Budget as Budget
 from rankselect.plan.planned_module import PlannedModule as PlannedModule
 from rankselect.plan.rank_plan import RankPlan as RankPlan
 from rankselect.plan.scale import AlphaRatio as AlphaRatio
+from rankselect.plan.scale import AlphaRule as AlphaRule
 from rankselect.plan.scale import FixedAlpha as FixedAlpha
 from rankselect.plan.scale import RankStabilized as RankStabilized
 from rankselect.plan.scale import ScalesOf as ScalesOf

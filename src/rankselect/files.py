@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NEWER",
-    "as_json",
     "field",
+    "json_text",
     "new_folder",
     "package_versions",
     "read_document",
@@ -48,10 +48,10 @@ def write_document(path: str | os.PathLike[str], document: dict[str, Any]) -> No
         document: JSON values only, all numbers finite; "format" names its kind (for example
             "rankselect.id_profile") and "version" its layout.
     """
-    write_text(path, as_json(document))
+    write_text(path, json_text(document))
 
 
-def as_json(document: dict[str, Any]) -> str:
+def json_text(document: dict[str, Any]) -> str:
     """A document as the text that `write_document` writes."""
     return json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 

@@ -18,7 +18,7 @@ from rankselect.cli.console import one_line, show, show_progress, simple_table, 
 from rankselect.data.prompts import CHAT, template_named
 from rankselect.data.sources import check_name
 from rankselect.errors import AdapterError, ArgumentError
-from rankselect.files import write_text
+from rankselect.files import json_text, write_text
 from rankselect.registry import create
 
 if TYPE_CHECKING:
@@ -250,4 +250,4 @@ def _report(
             }
             for result in results
         }
-        typer.echo(json.dumps({"n_answers": len(answers), "seconds": seconds, "scores": scores}, indent=1))
+        typer.echo(json_text({"n_answers": len(answers), "seconds": seconds, "scores": scores}).rstrip())

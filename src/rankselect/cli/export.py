@@ -10,7 +10,7 @@ from rich.text import Text
 
 from rankselect.cli import options
 from rankselect.cli.console import show, simple_table, stderr, stdout
-from rankselect.files import as_json
+from rankselect.files import json_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,7 +49,7 @@ def export(
 
     report = export_adapter(adapter, out, target=target, dtype=dtype)
     if json:
-        typer.echo(as_json(report.to_dict()), nl=False)
+        typer.echo(json_text(report.to_dict()), nl=False)
     console = stderr() if json else stdout()
     console.print(_table(report))
     for note in report.notes:

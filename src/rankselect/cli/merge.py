@@ -12,7 +12,7 @@ from rich.text import Text
 from rankselect.cli import options
 from rankselect.cli.console import show, show_progress, simple_table, stderr, stdout
 from rankselect.data.rows import load_texts
-from rankselect.files import as_json
+from rankselect.files import json_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -112,7 +112,7 @@ def merge(
         progress=progress,
     )
     if json:
-        typer.echo(as_json(report.to_dict()), nl=False)
+        typer.echo(json_text(report.to_dict()), nl=False)
     console = stderr() if json else stdout()
     console.print(_table(report))
     show(console, f"Wrote {out}, a plain model for from_pretrained")

@@ -13,7 +13,7 @@ import rankselect as rs
 from rankselect.cli import options
 from rankselect.cli.console import show, simple_table, stderr
 from rankselect.errors import ArgumentError
-from rankselect.files import as_json, write_text
+from rankselect.files import json_text, write_text
 from rankselect.models.loading import empty_model
 from rankselect.registry import check, create
 
@@ -40,7 +40,7 @@ def as_text(plan: RankPlan, kind: Format, *, task_type: str | None = None, lora_
         ArgumentError: If an alpha is not an integer and the format allows integers only.
     """
     if kind == "json":
-        return as_json(plan.to_dict())
+        return json_text(plan.to_dict())
     return _peft(plan, task_type, lora_dropout) if kind == "peft" else _axolotl(plan, lora_dropout)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
 import sys
@@ -13,6 +12,7 @@ import typer
 
 from rankselect.cli.console import show, show_progress, simple_table, stderr
 from rankselect.errors import RankSelectError
+from rankselect.files import json_text
 from rankselect.study.analysis.frames import records
 from rankselect.study.analysis.results import StudyResults
 from rankselect.study.analysis.verdict import verdict_or_error
@@ -113,7 +113,7 @@ def _show_outcome(results: StudyResults, files: Sequence[Path], *, as_json: bool
             "summary": records(results.summary),
             "failed": {result.run.id: result.error for result in results.failed},
         }
-        typer.echo(json.dumps(document, indent=1))
+        typer.echo(json_text(document).rstrip())
 
 
 def _summary(results: StudyResults) -> Any:

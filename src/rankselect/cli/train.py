@@ -17,6 +17,7 @@ from rankselect.data.prompts import CHAT, template_named
 from rankselect.data.rows import digest_of
 from rankselect.data.sources import check_name
 from rankselect.errors import ArgumentError
+from rankselect.files import json_text
 from rankselect.registry import check, create
 
 if TYPE_CHECKING:
@@ -260,4 +261,4 @@ def _report(record: TrainingRecord, adapter: Path, *, as_json: bool) -> None:
         f"--adapter {shlex.quote(str(adapter))} --data …",
     )
     if as_json:
-        typer.echo(json.dumps({"adapter": str(adapter), **record.to_dict()}, indent=1))
+        typer.echo(json_text({"adapter": str(adapter), **record.to_dict()}).rstrip())
