@@ -31,9 +31,6 @@ __all__ = [
     "TargetError",
     "TextsError",
     "UnknownNameError",
-    "described",
-    "first_sentence",
-    "with_article",
 ]
 
 

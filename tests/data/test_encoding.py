@@ -149,6 +149,9 @@ class Letters:
         mark = [1] if add_special_tokens else []
         return {"input_ids": [[*mark, 32, *map(ord, text), *([0] if mark else [])] for text in texts]}
 
+    def convert_ids_to_tokens(self, ids):
+        return [chr(each) for each in ids]
+
 
 class Pairs(Letters):
     """One that joins a colon with the space behind it to one token."""

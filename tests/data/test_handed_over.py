@@ -40,7 +40,7 @@ def test_mappings_become_rows():
     assert rows_of(MAPPINGS) == rows_of(iter(MAPPINGS)) == rows_of(data_set(MAPPINGS)) == ROWS
     assert rows_of([ROWS[0], MAPPINGS[1]]) == ROWS
     assert rows_of(TEXTS, TEMPLATE) == ROWS
-    with pytest.raises(DataError, match="a data set, or a list of rows .*, got an int"):
+    with pytest.raises(DataError, match="a data set, or a list of rows .*, got 3"):
         rows_of(3)
 
 
@@ -53,8 +53,8 @@ def test_mappings_become_rows():
         (QuestionAnswer, "got the class QuestionAnswer"),
         ([QuestionAnswer], r"got the class QuestionAnswer \(row 0\)"),
         (MAPPINGS[0], "a mapping of question, answer, id"),
-        (["what is a heart"], r"a str \(row 0\)"),
-        ([ROWS[0], "what is a heart"], r"a str \(row 1\)"),
+        (["what is a heart"], r"got 'what is a heart' \(row 0\)"),
+        ([ROWS[0], "what is a heart"], r"got 'what is a heart' \(row 1\)"),
         ([{"prompt": "a", "chosen": "b"}], r"the columns question and answer.*got prompt, chosen \(row 0\)"),
         ([{"question": "a", "reply": "b"}], r"a column 'answer', .*Name the column: load_rows\(…, answer=COLUMN\)"),
         ([{"question": "a", "answer": True}], r"text as answer, got a bool \(row 0\)"),

@@ -24,6 +24,11 @@ class AlphaRule(ABC):
     Attributes:
         kind: ``"ratio"``: alpha / rank stays the same if a plan is resized; ``"fixed"``: alpha stays the same;
             ``"rank-stabilized"``: alpha stays the same, and the update is scaled by alpha / sqrt(rank).
+
+    Example:
+        >>> import rankselect as rs
+        >>> isinstance(rs.FixedAlpha(32), AlphaRule), rs.FixedAlpha(32).kind
+        (True, 'fixed')
     """
 
     kind: ClassVar[Kind]

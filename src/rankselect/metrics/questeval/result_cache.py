@@ -65,7 +65,7 @@ class ResultCache:
 
     def write(self, stage: str, identity: str, results: Mapping[Input, Any]) -> None:
         """Store results: all of them or, if this is interrupted, none."""
-        values = [json.dumps(result, allow_nan=False).encode("ascii") for result in results.values()]
+        values = [json.dumps(result).encode("ascii") for result in results.values()]
         keys = [_key(stage, identity, each) for each in results]
         rows = [(key, value, zlib.crc32(value)) for key, value in zip(keys, values, strict=True)]
         with self._reporting(), self._connection:
