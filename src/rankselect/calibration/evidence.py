@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, cast, final
 
+from rankselect.data.prompts import template_of
 from rankselect.estimators._base import estimator
 from rankselect.estimators.twonn import TwoNN
 from rankselect.models.suitability import require_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from torch import nn
     from typing_extensions import Self
 
+    from rankselect.data.prompts import PromptTemplate, QuestionAnswer
     from rankselect.estimators._base import Estimator
     from rankselect.neighbors.near_duplicates import NearDuplicates
 
@@ -27,7 +30,14 @@ __all__ = ["Calibration", "Evidence"]
 class Calibration:
     """A model and the texts to measure it on: pass it to `RankStrategy.plan`, which measures what it needs.
 
-    The arguments are those of `id_profile`, which describes them.
+    The arguments are those of `id_profile`, which describes them, and two more, for evidence about the loss and about
+    single modules.
+
+    Attributes:
+        texts: Texts, model inputs, or question-answer rows. A loss is that of the answers of rows, and of all tokens
+            of texts.
+        template: The form of the prompt, for rows; None for the default `PromptTemplate`.
+        target_modules: The modules to measure, as PEFT takes them. If it is None, `RankStrategy.plan` fills in its own.
 
     Raises:
         UnknownNameError: If the estimator is a name that is not installed.
@@ -42,7 +52,7 @@ class Calibration:
 
     model: nn.Module
     tokenizer: Any
-    texts: Sequence[str] | Sequence[Mapping[str, Any]]
+    texts: Sequence[str] | Sequence[Mapping[str, Any]] | Sequence[QuestionAnswer]
     estimator: Estimator | str = field(default=TwoNN(), kw_only=True)
     pooling: Literal["mean", "last"] = field(default="mean", kw_only=True)
     max_length: int = field(default=512, kw_only=True)
@@ -52,11 +62,26 @@ class Calibration:
     near_duplicates: NearDuplicates = field(default="drop", kw_only=True)
     seed: int = field(default=0, kw_only=True)
     progress: bool = field(default=True, kw_only=True)
+    template: PromptTemplate | None = field(default=None, kw_only=True)
+    target_modules: str | Sequence[str] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "estimator", estimator(self.estimator))
         if self.tokenizer is not None:  # model inputs need none
             object.__setattr__(self, "tokenizer", require_tokenizer(self.tokenizer))
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether the texts are question-answer rows."""
+        return isinstance(self.texts, Sequence) and bool(self.texts) and hasattr(self.texts[0], "answer")
+
+    @property
+    def plain_texts(self) -> Sequence[str] | Sequence[Mapping[str, Any]]:
+        """The texts; each row as one text, in the form of the template."""
+        if not self.has_rows:
+            return cast("Sequence[str]", self.texts)
+        template = template_of(self.template)
+        return [template.text(row.question, row.answer) for row in cast("Sequence[QuestionAnswer]", self.texts)]
 
     @property
     def settings(self) -> dict[str, Any]:

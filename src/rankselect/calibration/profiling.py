@@ -196,7 +196,7 @@ def _read_texts(calibration: Calibration, by: Estimator) -> tuple[Samples, int]:
     _check_arguments(calibration)
     input_device(calibration.model)  # a model without weights is refused before the texts are tokenized
     limit = longest_input(calibration.model, calibration.tokenizer, calibration.max_length)
-    samples = encode(calibration.tokenizer, calibration.texts, limit, calibration.max_samples, calibration.seed)
+    samples = encode(calibration.tokenizer, calibration.plain_texts, limit, calibration.max_samples, calibration.seed)
     if limit < calibration.max_length and samples.n_truncated:
         logger.info("%d texts are cut at %d tokens, the most that the model reads.", samples.n_truncated, limit)
     ids = (sample["input_ids"] for sample in samples.inputs if "input_ids" in sample)

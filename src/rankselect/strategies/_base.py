@@ -136,7 +136,7 @@ class RankStrategy(ABC):
         rule = AlphaRatio(alpha_ratio) if alpha is None else alpha_rule(alpha)
         found = find_targets(model, target_modules)
         targets = [replace(target, at_least=min_rank, at_most=max_rank) for target in found]
-        known = evidence_for(repr(self), self.evidence, evidence, model)
+        known = evidence_for(repr(self), self.evidence, evidence, model, target_modules)
 
         def plan_of(parameters: int | None) -> RankPlan:
             name = repr(self) if limit is None else f"{self!r} within {limit!r}"

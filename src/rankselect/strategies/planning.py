@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rankselect.calibration.evidence import Calibration
@@ -52,7 +53,13 @@ def check_bounds(min_rank: int, max_rank: int | None, *, least: int = 1) -> None
         raise ArgumentError(f"a max_rank of at least min_rank ({min_rank})", repr(max_rank), "Raise it, or use None.")
 
 
-def evidence_for(strategy: str, kind: type[Evidence] | None, given: object, model: nn.Module) -> Evidence | None:
+def evidence_for(
+    strategy: str,
+    kind: type[Evidence] | None,
+    given: object,
+    model: nn.Module,
+    target_modules: str | Sequence[str] | None = None,
+) -> Evidence | None:
     """The evidence that a strategy needs: the given one, or measured from the given calibration.
 
     Args:
@@ -60,13 +67,18 @@ def evidence_for(strategy: str, kind: type[Evidence] | None, given: object, mode
         kind: The class of evidence it needs, or None if it needs none.
         given: The evidence, or a calibration.
         model: The model that the plan is for.
+        target_modules: Those of the plan, for a calibration that names none.
 
     Raises:
         EvidenceError: If evidence is missing, of another kind, or about another model.
     """
     if kind is None:
         return None
-    found = kind.measure(given) if isinstance(given, Calibration) else given
+    if isinstance(given, Calibration):
+        calibration = given if given.target_modules is not None else replace(given, target_modules=target_modules)
+        found: object = kind.measure(calibration)
+    else:
+        found = given
     if not isinstance(found, kind):
         raise EvidenceError(f"evidence of the class {kind.__name__} for {strategy}", *_instead_of(kind, found))
     found.check(model)
