@@ -31,8 +31,8 @@ import torch
 from transformers import PhiConfig, PhiForCausalLM
 
 import rankselect as rs
-from rankselect.memory.estimate import as_text
 from rankselect.memory.quantized import quantize
+from rankselect.memory.sizes import as_text
 from rankselect.study.base_model import stored_parameters
 
 if TYPE_CHECKING:

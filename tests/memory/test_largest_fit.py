@@ -121,7 +121,7 @@ def test_a_budget_as_people_write_it(model, plan, text, n_bytes):
 
 def test_bad_arguments(model, plan):
     for budget in (0, -1, float("nan"), float("inf"), True, "much", "8 cores", "-8GB", None, [8]):
-        with pytest.raises(rs.errors.ArgumentError, match="a size as budget, got .* a text like '24GB' or '24GiB'"):
+        with pytest.raises(rs.errors.ArgumentError, match="a budget in bytes, got .* a text like '24GB' or '24GiB'"):
             rs.largest_fit(model, plan, budget)
     for budget in (24, 80.0, "16", "24 b"):
         with pytest.raises(rs.errors.ArgumentError):

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, final
 
 import torch
 
+from rankselect.memory.sizes import as_text
 from rankselect.memory.step import name_of
 
 if TYPE_CHECKING:
     from rankselect.memory.step import TrainingStep
 
-__all__ = ["MemoryEstimate", "as_text"]
+__all__ = ["MemoryEstimate"]
 
 
 _NOT_PARTS = {"moment", "device", "step"}
@@ -83,12 +84,3 @@ class MemoryEstimate:
         width = max(len(name) for name, _ in rows)
         lines = [f"{name:<{width}}  {as_text(n_bytes):>10}  {n_bytes / self.peak:>6.1%}" for name, n_bytes in rows]
         return "\n".join([f"{self.step}, on {self.device}", *lines])
-
-
-def as_text(n_bytes: float) -> str:
-    """Bytes with a unit that leaves at most four digits before the point: ``"1.50 GiB"``."""
-    for unit in ("B", "KiB", "MiB"):
-        if abs(n_bytes) < 1024:
-            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
-        n_bytes /= 1024
-    return f"{n_bytes:.2f} GiB"

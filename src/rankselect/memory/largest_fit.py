@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from rankselect.errors import ArgumentError, OutOfMemoryError, UnknownNameError
-from rankselect.memory.estimate import as_text
 from rankselect.memory.predict import savings_at
 from rankselect.memory.run import run, trainable_copy
+from rankselect.memory.sizes import as_text, in_bytes
 from rankselect.memory.step import TrainingStep
 from rankselect.plan.rank_plan import require_plan
 
@@ -26,8 +25,6 @@ __all__ = ["Fit", "largest_fit", "largest_plan"]
 
 _LARGEST_BATCH = 2**20
 _TOO_SMALL = 4096
-_UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(b|[kmgt]b|[kmg]ib)", re.IGNORECASE)
 _STRAIGHT = 3  # estimates along a straight line between two halvings
 
 
@@ -94,7 +91,7 @@ def largest_fit(
         (True, True)
     """
     require_plan(plan)
-    budget_bytes = _in_bytes(budget_bytes)
+    budget_bytes = _budget(budget_bytes)
     if by == "ranks":
         return _largest_ranks(model, plan, budget_bytes, TrainingStep.of(**settings))
     if by != "batch_size":
@@ -125,7 +122,7 @@ def largest_plan(
         OutOfMemoryError: If the smallest plan does not fit.
         UnknownNameError: If a setting is unknown.
     """
-    budget, step = _in_bytes(budget_bytes), TrainingStep.of(**settings)
+    budget, step = _budget(budget_bytes), TrainingStep.of(**settings)
     device = step.device_of(model)
 
     def estimate(number: int) -> MemoryEstimate:
@@ -137,17 +134,14 @@ def largest_plan(
     return plan_of(found[0])
 
 
-def _in_bytes(size: float | str) -> float:
-    """Convert a size, as people write it, to bytes."""
-    if isinstance(size, str) and (match := _SIZE.fullmatch(size.strip())):
-        size = float(match[1]) * _UNITS[match[2].lower()]
-    if isinstance(size, bool) or not isinstance(size, (int, float)) or not (math.isfinite(size) and size > 0):
-        raise ArgumentError("a size as budget", repr(size), "Give bytes, or a text like '24GB' or '24GiB'.")
-    if size < _TOO_SMALL:
+def _budget(size: float | str) -> float:
+    """A budget in bytes, of which the unit is not missing."""
+    budget = in_bytes(size, "budget")
+    if budget < _TOO_SMALL:
         raise ArgumentError(
-            "a budget in bytes", repr(size), f"Did you mean '{size:g}GB'? No training step fits in {size:g} bytes."
+            "a budget in bytes", repr(size), f"Did you mean '{size}GB'? No training step fits in {size} bytes."
         )
-    return size
+    return budget
 
 
 def _largest_batch(model: nn.Module, plan: RankPlan, budget: float, step: TrainingStep) -> Fit:

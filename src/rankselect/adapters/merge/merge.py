@@ -13,11 +13,12 @@ from rankselect.adapters.merge.logits import LogitDifference, compare, logits, t
 from rankselect.adapters.merge.output import copy_files, merged_config, merged_model, write_config, write_weights
 from rankselect.adapters.merge.reference import load_factors, peft_model
 from rankselect.adapters.merge.settings import MergeSettings, decide_settings
-from rankselect.adapters.merge.shards import Checkpoint, size_in_bytes
+from rankselect.adapters.merge.shards import Checkpoint
 from rankselect.adapters.merge.weights import BaseWeights, MergedWeights, StoredWeights
 from rankselect.adapters.merged_from import MergedFrom
 from rankselect.errors import ModelError, RankSelectWarning, first_sentence
 from rankselect.files import new_folder, require_path
+from rankselect.memory.sizes import in_bytes
 from rankselect.plan._peft import parameter_name
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def merge_adapter(
     if base is not None:
         require_path(base, "base as a folder or a hub name")
     lora = read_adapter(adapter)
-    size = size_in_bytes(max_shard_size)
+    size = in_bytes(max_shard_size, "max_shard_size")
     found = open_base(str(base) if base else _base_of(lora), trust_remote_code=trust_remote_code)
     settings = decide_settings(lora, found, onto=onto, quantization=quantization, dtype=dtype)
     peft = peft_model(lora, found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
@@ -11,17 +10,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from rankselect.adapters.buffer import own_copy
-from rankselect.errors import ArgumentError, ModelError, first_sentence
+from rankselect.errors import ModelError, first_sentence
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
 
-__all__ = ["Checkpoint", "ShardWriter", "size_in_bytes"]
+__all__ = ["Checkpoint", "ShardWriter"]
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 @final
@@ -155,23 +153,6 @@ class ShardWriter:
 
     def _part(self, number: int) -> Path:
         return self._folder / f"part-{number + 1:05}.safetensors"
-
-
-def size_in_bytes(size: int | str) -> int:
-    """A size as people write it, in bytes.
-
-    Raises:
-        ArgumentError: If it is none.
-
-    Example:
-        >>> size_in_bytes("5GB"), size_in_bytes("1.5 MiB"), size_in_bytes(2000)
-        (5000000000, 1572864, 2000)
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(size))
-    unit = _UNITS.get(match[2].upper()) if match else None
-    if match is None or unit is None or float(match[1]) <= 0 or isinstance(size, bool):
-        raise ArgumentError("a size such as 5GB, 500MB or a number of bytes", repr(size), "Write it like that.")
-    return int(float(match[1]) * unit)
 
 
 def _nbytes(*tensors: torch.Tensor) -> int:
