@@ -21,6 +21,7 @@ _HOMES = {
     "adapters.merge.logits": ("LogitDifference",),
     "adapters.record": ("TrainingRecord",),
     "calibration.evidence": ("Calibration", "Evidence"),
+    "calibration.gradients": ("GradientSpectra",),
     "calibration.id_profile": ("IDProfile",),
     "calibration.measure": ("id_profile",),
     "calibration.profiling": ("ProfileSettings",),

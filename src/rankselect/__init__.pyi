@@ -10,6 +10,7 @@ from rankselect.adapters.merge.logits import LogitDifference as LogitDifference
 from rankselect.adapters.record import TrainingRecord as TrainingRecord
 from rankselect.calibration.evidence import Calibration as Calibration
 from rankselect.calibration.evidence import Evidence as Evidence
+from rankselect.calibration.gradients import GradientSpectra as GradientSpectra
 from rankselect.calibration.id_profile import IDProfile as IDProfile
 from rankselect.calibration.measure import id_profile as id_profile
 from rankselect.calibration.profiling import ProfileSettings as ProfileSettings

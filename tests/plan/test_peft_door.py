@@ -123,6 +123,24 @@ class TestMeaning:
             rows = inputs @ a.T if name == Q0 else a.T[inputs]
         still(torch.allclose(added, 3 * rows @ b.T, atol=1e-5), "LoraLayer.lora_A")
 
+    @pytest.mark.parametrize("quantization", ["none", "nf4", "int8"])
+    def test_the_weight_is_the_one_that_the_module_computes_with(self, quantization, tmp_path):
+        FAMILIES["llama"]().save_pretrained(tmp_path)
+        layer = rs.load_model(tmp_path, quantization=quantization, dtype="float32").model.layers[0].mlp.up_proj
+        inputs = torch.eye(layer.in_features)
+        with torch.no_grad():
+            columns = layer(inputs).T.float()
+        close = torch.allclose(_peft.weight(layer).float(), columns, atol=0.02 * float(columns.abs().max()))
+        still(close, "dequantize_module_weight")
+
+    @pytest.mark.parametrize("name", ["transformer.h.0.attn.c_attn", "transformer.wte"])
+    def test_weights_of_other_layouts_are_turned(self, name):
+        module = tiny_model("gpt2").get_submodule(name)
+        inputs = torch.eye(32) if "attn" in name else torch.arange(module.num_embeddings)
+        with torch.no_grad():
+            outputs = module(inputs) - getattr(module, "bias", torch.zeros(1))
+        torch.testing.assert_close(_peft.weight(module), outputs.T, atol=1e-6, rtol=0)
+
     def test_a_parameter_of_several_experts_is_told_from_a_module(self):
         config = LoraConfig(r=2, target_modules=["q_proj"], target_parameters=["experts.down_proj"])
         layers = lora_layers(get_peft_model(FAMILIES["mixtral"](), config))
@@ -209,6 +227,10 @@ class TestGone:
         for layer in lora_layers(model).values():
             delattr(layer, name)
         self.missed(lambda: rs.Fixed(2).plan(LLAMA, target_modules=["q_proj"]).verify(model), name)
+
+    def test_dequantized_weights(self, monkeypatch):
+        monkeypatch.delattr("peft.utils.integrations.dequantize_module_weight")
+        self.missed(lambda: _peft.weight(nn.Linear(2, 2)), "dequantize_module_weight")
 
     def test_the_active_adapters_of_layers(self, monkeypatch):
         model = adapted()

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, final
 from peft import LoraConfig
 from torch import nn
 
-from rankselect.models.layers import unwrapped
+from rankselect.models._transformers import bits_of
+from rankselect.models.layers import is_transposed, unwrapped
 from rankselect.models.private_names import Library
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    import torch
 
 __all__ = [
     "ADAPTER",
@@ -36,6 +39,7 @@ __all__ = [
     "refused",
     "set_factors",
     "target_rule",
+    "weight",
 ]
 
 PEFT = Library("peft", "0.21.2", "plan/_peft.py")
@@ -207,6 +211,18 @@ def set_factors(layer: Any, a: nn.Parameter, b: nn.Parameter) -> None:
     else:
         PEFT.attribute(layer, "lora_A")[ADAPTER].weight = a
         PEFT.attribute(layer, "lora_B")[ADAPTER].weight = b
+
+
+def weight(module: Any) -> torch.Tensor:
+    """The weight with which a base module computes, (d_out, d_in), of whatever storage; an embedding's is (dim, words).
+
+    Example:
+        >>> tuple(weight(nn.Linear(3, 5)).shape), tuple(weight(nn.Embedding(7, 2)).shape)
+        ((5, 3), (2, 7))
+    """
+    dequantized = PEFT.get("peft.utils.integrations:dequantize_module_weight", "module")
+    found: torch.Tensor = (dequantized(module) if bits_of(module) else module.weight).detach()
+    return found.T if is_transposed(module) or hasattr(module, "num_embeddings") else found
 
 
 def is_of_fused_experts(layer: Any) -> bool:
