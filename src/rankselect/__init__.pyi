@@ -71,8 +71,11 @@ from rankselect.strategies._base import strategy as strategy
 from rankselect.strategies.controls import SameParameters as SameParameters
 from rankselect.strategies.controls import Shuffled as Shuffled
 from rankselect.strategies.controls import Tilted as Tilted
+from rankselect.strategies.fisher import Fisher as Fisher
 from rankselect.strategies.fixed import Fixed as Fixed
 from rankselect.strategies.gelora import GeLoRA as GeLoRA
+from rankselect.strategies.gora import GoRA as GoRA
+from rankselect.strategies.gradient_spectrum import GradientSpectrum as GradientSpectrum
 from rankselect.strategies.intrinsic import IntrinsicMax as IntrinsicMax
 from rankselect.strategies.intrinsic import IntrinsicMean as IntrinsicMean
 from rankselect.strategies.intrinsic import IntrinsicMin as IntrinsicMin

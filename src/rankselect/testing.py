@@ -75,7 +75,7 @@ def check_strategy(strategy: RankStrategy | str) -> None:
     strategy = strategies.strategy(strategy)
     for architecture in ("llama", "gpt2"):
         model = tiny_model(architecture)
-        calibration = Calibration(model, tiny_tokenizer(), tiny_texts(60), progress=False)
+        calibration = Calibration(model, tiny_tokenizer(), tiny_texts(60), target_modules="all-linear", progress=False)
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         evidence = None if strategy.evidence is None else strategy.evidence.measure(calibration)
         targets = find_targets(model, "all-linear")

@@ -191,6 +191,7 @@ def test_what_is_no_estimator_is_refused(tiny, estimator, error, message):
 def test_a_calibration_has_the_arguments_of_id_profile():
     """The signature is written twice, for readers and type checkers: the two must not drift apart."""
     one, other = (list(inspect.signature(call).parameters.values()) for call in (rs.id_profile, rs.Calibration))
+    other = [each for each in other if each.name not in {"template", "target_modules"}]  # for other evidence
     assert [(each.name, each.kind, each.default) for each in one] == [
         (each.name, each.kind, each.default) for each in other
     ]

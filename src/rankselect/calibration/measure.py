@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from rankselect.data.prompts import QuestionAnswer
     from rankselect.estimators._base import Estimator
     from rankselect.neighbors.near_duplicates import NearDuplicates
 
@@ -22,7 +23,7 @@ __all__ = ["id_profile"]
 def id_profile(
     model: nn.Module,
     tokenizer: Any,
-    texts: Sequence[str] | Sequence[Mapping[str, Any]],
+    texts: Sequence[str] | Sequence[Mapping[str, Any]] | Sequence[QuestionAnswer],
     *,
     estimator: Estimator | str = TwoNN(),
     pooling: Literal["mean", "last"] = "mean",
@@ -48,7 +49,8 @@ def id_profile(
             one device or under a `device_map`.
         tokenizer: Its tokenizer (no padding token needed), or None if `texts` are model inputs.
         texts: Texts like those you will train on, some hundred at least; or one mapping of model inputs for each
-            sample, without batch dimension, for example ``{"pixel_values": tensor}``. Equal ones are used once.
+            sample, without batch dimension, for example ``{"pixel_values": tensor}``; or question-answer rows, each
+            as one text of the default template. Equal ones are used once.
         estimator: How points become a dimension: an estimator, or its name as the command line takes it
             (``"mle:n_neighbors=10"``).
         pooling: ``"mean"`` over a text's tokens or its ``"last"`` token. It decides the ID more than the estimator

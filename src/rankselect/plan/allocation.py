@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]
 
-__all__ = ["allocate", "gains_of_wishes"]
+__all__ = ["allocate", "gains_of_spectra", "gains_of_wishes"]
 
 _MOST_CELLS = 20_000_000  # of the dynamic program: beyond, the greedy allocation stays as it is
 
@@ -39,6 +39,25 @@ def gains_of_wishes(targets: Sequence[Target], wishes: Sequence[float]) -> list[
         np.float64(max(wish, 0.0)) / (np.arange(1, target.clipped(target.max_rank) + 1, dtype=np.float64) - 0.5)
         for target, wish in zip(targets, wishes, strict=True)
     ]
+
+
+def gains_of_spectra(targets: Sequence[Target], spectra: Sequence[Floats]) -> list[Floats]:
+    """Gains per parameter of singular values: the k-th rank of a module gains the square of its k-th largest value.
+
+    Allocating them is pooling the squares, each divided by the parameters of a rank, and taking the largest. Ranks
+    beyond the values given gain nothing.
+
+    Example:
+        >>> from rankselect.plan.targets import Target
+        >>> gains_of_spectra([Target("layers.0.fc1", "layers.0", 4, 4)], [np.array([4.0, 2.0])])[0].tolist()
+        [2.0, 0.5, 0.0, 0.0]
+    """
+    gains = []
+    for target, values in zip(targets, spectra, strict=True):
+        most = target.clipped(target.max_rank)
+        squares = np.sort(np.square(values))[::-1][:most] / target.parameters(1)
+        gains.append(np.pad(squares, (0, most - len(squares))))
+    return gains
 
 
 def allocate(targets: Sequence[Target], gains: Sequence[Floats], parameters: int) -> dict[str, int]:
