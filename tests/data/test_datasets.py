@@ -39,23 +39,23 @@ def test_rows_are_encoded_as_asked(loss_on):
             for rows in (ROWS, OTHERS)
         ]
     assert [list(found.train), list(found.evaluation)] == expected
-    assert found.texts == tuple(TEMPLATE.text(row.question, row.answer) for row in ROWS)
+    assert found.rows == tuple(ROWS)
     assert found.collator.pad_token_id == filler_token(None, TOKENIZER)
 
 
 def test_tokens_pass_through():
     found = data(TOKENS, None, tokenizer=None)
     assert found.train is TOKENS
-    assert (found.evaluation, found.collator, found.texts) == (None, None, ())
+    assert (found.evaluation, found.collator, found.rows) == (None, None, ())
 
 
 def test_rows_and_tokens_side_by_side():
     found = data(TOKENS, OTHERS)
     assert found.train is TOKENS
-    assert (len(found.evaluation), found.texts) == (2, ())
+    assert (len(found.evaluation), found.rows) == (2, ())
     assert found.collator.pad_token_id == filler_token(None, TOKENIZER)
     found = data(ROWS, TOKENS)
-    assert (len(found.train), len(found.texts)) == (6, 6)
+    assert (len(found.train), len(found.rows)) == (6, 6)
     assert found.evaluation is TOKENS
 
 

@@ -90,7 +90,7 @@ def test_a_trainer_takes_mappings_as_it_takes_rows(form):
     rows, mappings = as_trained(ROWS), as_trained(form, data_set(list(form)[:1]))
     assert list(mappings.train) == list(rows.train)
     assert list(mappings.evaluation) == [rows.train[0]]
-    assert mappings.texts == rows.texts == tuple(TEMPLATE.text(row.question, row.answer) for row in ROWS)
+    assert mappings.rows == rows.rows == tuple(ROWS)
     assert isinstance(mappings.collator, AnswerCollator)
 
 
@@ -113,7 +113,7 @@ def test_what_the_model_takes_passes_through():
         assert data.train is dataset
         assert data.evaluation is dataset
         assert data.collator is None
-        assert data.texts == ()
+        assert data.rows == ()
 
 
 def test_a_collator_of_the_callers_own_gets_what_it_was_given():

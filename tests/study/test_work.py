@@ -76,8 +76,7 @@ def test_the_rows_are_drawn_parted_and_used_for_one_thing_each(spied):
     assert all(call.rows == rows.validation for call in spied.of("answer_losses", kind="grid"))
     assert all(call.rows == rows.test for call in spied.of("answer_losses", kind="final"))
     assert all(call.questions == [row.question for row in rows.test] for call in spied.of("generate_answers"))
-    texts = [TEMPLATE.text(row.question, row.answer) for row in rows.train]
-    assert all(call.texts == texts for call in spied.of("Calibration"))
+    assert all((call.texts, call.template) == (rows.train, TEMPLATE) for call in spied.of("Calibration"))
     kept = json.loads((spied.folder / "test_rows.json").read_text(encoding="utf-8"))["rows"]
     assert [row["question"] for row in kept] == [row.question for row in rows.test]
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, cast, final
 
+from rankselect.data.chat_tokens import prompt_tokens
 from rankselect.data.prompts import template_of
 from rankselect.estimators._base import estimator
 from rankselect.estimators.twonn import TwoNN
@@ -77,11 +78,10 @@ class Calibration:
 
     @property
     def plain_texts(self) -> Sequence[str] | Sequence[Mapping[str, Any]]:
-        """The texts; each row as one text, in the form of the template."""
+        """The texts; each row as one text, in the form of the template, all turns of a conversation included."""
         if not self.has_rows:
             return cast("Sequence[str]", self.texts)
-        template = template_of(self.template)
-        return [template.text(row.question, row.answer) for row in cast("Sequence[QuestionAnswer]", self.texts)]
+        return prompt_tokens(self.tokenizer, template_of(self.template)).texts(self.texts)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, final
 
-from rankselect.data.chat_tokens import prompt_tokens
 from rankselect.data.encoding import AnswerCollator, encode_rows
 from rankselect.data.overlap import warn_of_overlap
 from rankselect.data.rows import digest_of, rows_of
@@ -36,14 +35,14 @@ class TrainingData:
         train: The training data.
         evaluation: The evaluation data, or None.
         collator: The function that builds batches, or None for the trainer's own.
-        texts: The training rows as texts, to profile the model on; empty if there are only tokens.
+        rows: The training rows, to measure the model on; empty if there are only tokens.
         digest: SHA-256 of the training rows; None if there are only tokens.
     """
 
     train: Any
     evaluation: Any
     collator: AnswerCollator | None
-    texts: tuple[str, ...]
+    rows: tuple[QuestionAnswer, ...]
     digest: str | None
 
 
@@ -84,8 +83,8 @@ def training_data(
         >>> from rankselect.data.prompts import QuestionAnswer
         >>> rows = [QuestionAnswer("What is a fever?", "Heat.")]
         >>> how = {"model": tiny_model(), "template": PromptTemplate(), "max_length": 64, "loss_on": "answer"}
-        >>> training_data(rows, None, tiny_tokenizer(), **how).texts
-        ('### Instruction: What is a fever? ### Assistant: Heat.',)
+        >>> training_data(rows, None, tiny_tokenizer(), **how).rows
+        (QuestionAnswer(question='What is a fever?', answer='Heat.'),)
     """
     takes = {"input_ids", *inspect.signature(model.forward).parameters}
 
@@ -111,7 +110,7 @@ def training_data(
         encoded_train,
         evaluations if isinstance(evaluation, Mapping) else evaluations[""],
         AnswerCollator(filler_token(model, tokenizer)) if has_rows else None,
-        tuple(prompt_tokens(tokenizer, template).texts(rows)) if rows else (),
+        tuple(rows or ()),
         digest_of(rows or ()),
     )
 

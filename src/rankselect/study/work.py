@@ -214,11 +214,11 @@ def study_metric(given: Metric | str) -> Any:
 def _calibration(
     config: StudyConfig, model: Any, tokenizer: Any, rows: list[QuestionAnswer], *, progress: bool
 ) -> Calibration:
-    template = PromptTemplate(config.template)
     return Calibration(
         model,
         tokenizer,
-        [template.text(row.question, row.answer) for row in rows],
+        rows,
+        template=PromptTemplate(config.template),
         max_length=row_length(model, tokenizer, config.max_length),
         batch_size=config.generation_batch_size,
         max_samples=config.profile_samples,

@@ -15,6 +15,7 @@ from rankselect.errors import ArgumentError, ModelError
 from rankselect.models._transformers import old_names_allowed
 from rankselect.plan.rank_plan import require_plan
 from rankselect.strategies._base import strategy as named_strategy
+from rankselect.strategies.planning import evidence_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,10 +74,9 @@ def choose_ranks(
     """
     began = time.perf_counter()
     strategy = named_strategy(strategy)
-    if isinstance(evidence, Calibration):
-        evidence = strategy.evidence.measure(evidence) if strategy.evidence is not None else None
-    plan = strategy.plan(model, evidence, **plan_arguments)
-    profile = evidence if isinstance(evidence, IDProfile) else None
+    measured = evidence_for(repr(strategy), strategy.evidence, evidence, model, plan_arguments.get("target_modules"))
+    plan = strategy.plan(model, measured, **plan_arguments)
+    profile = next((each for each in (evidence, measured) if isinstance(each, IDProfile)), None)
     return Choice(plan, profile, time.perf_counter() - began)
 
 

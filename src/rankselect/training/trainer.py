@@ -158,11 +158,12 @@ class RankSelectTrainer(ResilientTrainer):
                 collated=trainer_arguments.get("data_collator") is not None,
             )
         self.calibration = evidence if isinstance(evidence, Calibration) else None
-        if self.calibration is None and data.texts:
+        if self.calibration is None and data.rows:
             self.calibration = Calibration(
                 model,
                 tokenizer,
-                data.texts,
+                data.rows,
+                template=template,
                 max_length=max_length,
                 seed=args.seed,
                 progress=not args.disable_tqdm,
