@@ -10,6 +10,7 @@ import typer
 from rankselect.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "check_positive",
     "check_there",
     "columns",
+    "given_options",
     "split_target_modules",
 ]
 
@@ -195,6 +197,13 @@ def columns(question: str | None, answer: str | None, text: str | None) -> dict[
     """Return the columns that were named, as arguments of `load_rows`."""
     named = {"question": question, "answer": answer, "text": text}
     return {part: name for part, name in named.items() if name}
+
+
+def given_options(context: typer.Context, names: Iterable[str]) -> str:
+    """Those of the parameters that were named on the command line, as options; empty if there are none."""
+    sources = {name: getattr(context.get_parameter_source(name), "name", "") for name in names}
+    given = [name for name, source in sources.items() if source not in {"DEFAULT", "DEFAULT_MAP", ""}]
+    return ", ".join(f"--{name.replace('_', '-')}" for name in given)
 
 
 def check_folder(path: Path) -> None:

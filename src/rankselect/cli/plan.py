@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.text import Text
 
-import rankselect as rs
 from rankselect.cli import options
 from rankselect.cli.console import show, simple_table, stderr
+from rankselect.cli.evidence import RowsToMeasure, evidence_for_plan
+from rankselect.data.sources import check_name
 from rankselect.errors import ArgumentError
 from rankselect.files import json_text, write_text
 from rankselect.models.loading import empty_model
 from rankselect.registry import check, create
 
 if TYPE_CHECKING:
-    from rankselect.calibration.id_profile import IDProfile
     from rankselect.plan.rank_plan import RankPlan
 
 __all__ = ["Format", "as_text", "plan", "reader"]
@@ -97,9 +97,14 @@ def _yaml(keys: dict[str, Any]) -> str:
 
 
 _RANKS, _OUTPUT = "Ranks", "Output"
+_MEASURING = (  # options that need --data
+    *("question", "answer", "text", "template", "system", "max_samples", "batch_size"),
+    *("dtype", "quantization", "device_map", "save_evidence"),
+)
 
 
 def plan(
+    context: typer.Context,
     model: options.Model,
     *,
     strategy: Annotated[
@@ -113,7 +118,10 @@ def plan(
     profile: Annotated[
         Path | None,
         typer.Option(
-            help="The output of rankselect profile; required by all strategies except fixed.", rich_help_panel=_RANKS
+            "--profile",
+            "--evidence",
+            help="What the strategy needs, measured before: the output of rankselect profile, or of --save-evidence.",
+            rich_help_panel=_RANKS,
         ),
     ] = None,
     target_modules: Annotated[
@@ -141,7 +149,34 @@ def plan(
     max_rank: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="The highest rank.", rich_help_panel=_RANKS)
     ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Measure what the strategy needs on these questions and answers: {options.ROWS}",
+            rich_help_panel=options.DATA,
+        ),
+    ] = None,
+    question: options.Question = None,
+    answer: options.Answer = None,
+    text: options.Text = None,
+    template: options.Template = None,
+    system: options.System = None,
+    max_samples: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Use a random sample of N rows.", rich_help_panel=options.DATA),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Rows per batch.", rich_help_panel=options.DATA)
+    ] = 8,
+    dtype: options.DType = "auto",
+    quantization: options.Quantization = "none",
+    device_map: options.DeviceMap = "auto",
     trust_remote_code: options.TrustRemoteCode = False,
+    save_evidence: Annotated[
+        Path | None,
+        typer.Option(help="A file for what was measured; replaced if it exists.", rich_help_panel=_OUTPUT),
+    ] = None,
+    no_progress: options.NoProgress = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -163,27 +198,52 @@ def plan(
 ) -> None:
     """Choose a LoRA rank for every target module of MODEL.
 
-    Only the model's config is read, not its weights. The plan is written to --out or to standard output, and a readable
-    table to standard error.
+    Only the model's config is read, not its weights, unless a strategy's evidence is measured on --data. The plan is
+    written to --out or to standard output, and a readable table to standard error.
 
     For example:
 
         rankselect plan Qwen/Qwen3-0.6B --strategy per-layer-id --profile profile.json --out plan.json
+
+        rankselect plan Qwen/Qwen3-0.6B --strategy gora --data train.jsonl --budget rank:8 --out plan.json
     """
     check("strategy", strategy)
     options.check_positive(alpha_ratio=alpha_ratio)
     options.check_there(profile)
-    if out is not None:
-        options.check_folder(out)
-    chosen = create("strategy", strategy)
-    evidence = _evidence(chosen, strategy, profile)
+    for path in (out, save_evidence):
+        if path is not None:
+            options.check_folder(path)
+    rows = None
+    if data is None:
+        _refuse_without_data(context)
+    else:
+        check_name(data)
+        rows = RowsToMeasure(
+            data,
+            options.columns(question, answer, text),
+            template,
+            system,
+            max_samples=max_samples,
+            batch_size=batch_size,
+            loading={
+                "dtype": dtype,
+                "quantization": quantization,
+                "device_map": device_map,
+                "trust_remote_code": trust_remote_code,
+            },
+            show_progress=not no_progress,
+        )
+    chosen, targets = create("strategy", strategy), options.split_target_modules(target_modules)
+    evidence = evidence_for_plan(
+        chosen, strategy, model, file=profile, rows=rows, save=save_evidence, target_modules=targets
+    )
     from rankselect.training.adapt import task_type_of
 
     empty = empty_model(model, trust_remote_code=trust_remote_code)
     planned = chosen.plan(
         empty,
         evidence,
-        target_modules=options.split_target_modules(target_modules),
+        target_modules=targets,
         budget=budget,
         alpha=alpha,
         alpha_ratio=alpha_ratio,
@@ -199,21 +259,11 @@ def plan(
         show(stderr(), f"Wrote {out} ({reader(kind, out)})")
 
 
-def _evidence(strategy: Any, name: str, path: Path | None) -> IDProfile | None:
-    """Load the evidence that a strategy needs; the command line supports profiles only."""
-    if strategy.evidence is None:
-        return None
-    if not issubclass(rs.IDProfile, strategy.evidence):
-        raise ArgumentError(
-            "a strategy that needs a profile or no evidence",
-            f"{name}, which needs {strategy.evidence.__name__}",
-            "Plan in Python, and pass a Calibration to measure it from.",
-        )
-    if path is None:
-        raise ArgumentError(
-            f"a profile for the strategy {name}", "none", "Give --profile FILE; rankselect profile writes it."
-        )
-    return rs.IDProfile.load(path)
+def _refuse_without_data(context: typer.Context) -> None:
+    """Raise an error for options that say how to measure, where nothing is measured."""
+    names = options.given_options(context, _MEASURING)
+    if names:
+        raise ArgumentError("--data, the rows to measure on", f"{names} without it", "Add --data, or leave them out.")
 
 
 def _report(planned: RankPlan) -> None:

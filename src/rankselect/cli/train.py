@@ -214,13 +214,8 @@ def _refuse_what_a_plan_decides(context: typer.Context) -> None:
     Raises:
         ArgumentError: If there is such an option.
     """
-    given = [
-        name
-        for name in sorted(_DECIDED_BY_PLAN)
-        if getattr(context.get_parameter_source(name), "name", "") not in {"DEFAULT", "DEFAULT_MAP", ""}
-    ]
-    if given:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+    names = options.given_options(context, sorted(_DECIDED_BY_PLAN))
+    if names:
         raise ArgumentError(
             "--plan without options that the plan decides", names, "Leave them out, or leave out --plan."
         )
