@@ -13,6 +13,7 @@ from rankselect.calibration.evidence import Evidence as Evidence
 from rankselect.calibration.gradients import GradientSpectra as GradientSpectra
 from rankselect.calibration.id_profile import IDProfile as IDProfile
 from rankselect.calibration.measure import id_profile as id_profile
+from rankselect.calibration.probe import ProbeSpectra as ProbeSpectra
 from rankselect.calibration.profiling import ProfileSettings as ProfileSettings
 from rankselect.data.medical_qa import medical_qa as medical_qa
 from rankselect.data.prompts import PromptTemplate as PromptTemplate
@@ -80,6 +81,7 @@ from rankselect.strategies.intrinsic import IntrinsicMax as IntrinsicMax
 from rankselect.strategies.intrinsic import IntrinsicMean as IntrinsicMean
 from rankselect.strategies.intrinsic import IntrinsicMin as IntrinsicMin
 from rankselect.strategies.intrinsic import PerLayerID as PerLayerID
+from rankselect.strategies.probe import Probe as Probe
 from rankselect.study.analysis.results import StudyResults as StudyResults
 from rankselect.study.analysis.verdict import Verdict as Verdict
 from rankselect.study.arm import Arm as Arm

@@ -8,35 +8,14 @@ import torch
 
 import rankselect as rs
 from architectures import FAMILIES
+from calibrations import CAUSAL, ROWS, TOKENIZER, calibration, check_untouched, state
 from rankselect.calibration.gradient_sums import GradientSums
 from rankselect.calibration.gradients import GradientSpectra, _largest
 from rankselect.calibration.loss_batches import loss_batches
 from rankselect.errors import ArgumentError, DataError, EvidenceError, ModelError, TargetError, TextsError
 from rankselect.models.layers import is_transposed
 from rankselect.plan.targets import find_targets
-from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
-
-TOKENIZER = tiny_tokenizer()
-ROWS = [
-    rs.QuestionAnswer(f"What is {name}?", f"It is a disease of the {part}")
-    for name, part in [
-        ("acne", "skin"),
-        ("asthma", "lungs"),
-        ("gout", "joints"),
-        ("a fever", "blood"),
-        ("a cough", "throat"),
-    ]
-]
-CAUSAL = [
-    name
-    for name, make in FAMILIES.items()
-    if "bit" not in name and type(make()).__name__.endswith(("ForCausalLM", "LMHeadModel"))
-]
-
-
-def calibration(model=None, texts=None, **settings):
-    texts = tiny_texts(9) if texts is None else texts
-    return rs.Calibration(model or tiny_model(), TOKENIZER, texts, progress=False, batch_size=3, **settings)
+from rankselect.testing import tiny_model, tiny_texts
 
 
 def by_autograd(model, modules, batches):
@@ -188,18 +167,6 @@ def test_groups_of_modules_give_the_same(spectra):
 def test_fewer_values_are_the_largest(spectra):
     few = GradientSpectra.measure(calibration(target_modules=["q_proj", "down_proj"]), n_values=20)
     assert {len(values) for values in few.values.values()} == {20}
-
-
-def state(model):
-    return {name: (part.clone(), part.requires_grad, part.grad) for name, part in model.named_parameters()}
-
-
-def check_untouched(model, before, modes, random):
-    after = state(model)
-    assert all(torch.equal(before[name][0], part[0]) and before[name][1:] == part[1:] for name, part in after.items())
-    assert [module.training for module in model.modules()] == modes
-    assert not any(module._forward_hooks for module in model.modules())
-    assert torch.equal(torch.get_rng_state(), random)
 
 
 @pytest.mark.parametrize("interrupted", [False, True])

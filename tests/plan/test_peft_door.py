@@ -117,6 +117,7 @@ class TestMeaning:
         d_in, d_out = (32, 32) if name == Q0 else (25, 32)
         a, b = (nn.Parameter(torch.randn(*shape, generator=generator)) for shape in ((2, d_in), (d_out, 2)))
         set_factors(layer, a, b)
+        still(all(x is y for x, y in zip(_peft.factors(layer), (a, b), strict=True)), "LoraLayer.lora_A")
         inputs = torch.randn(4, 32, generator=generator) if name == Q0 else torch.arange(4)
         with torch.no_grad():
             added = layer(inputs) - layer.get_base_layer()(inputs)

@@ -28,7 +28,7 @@ def test_every_registered_strategy_keeps_the_contract(name):
 
 def test_all_of_ours_are_registered():
     ours = {"fixed", "intrinsic-min", "intrinsic-max", "intrinsic-mean", "per-layer-id", "gelora"}
-    ours |= {"gradient-spectrum", "fisher", "gora"}
+    ours |= {"gradient-spectrum", "fisher", "gora", "probe"}
     ours |= {"same-parameters", "shuffled", "tilted"}
     assert ours <= available("strategy").keys()
 

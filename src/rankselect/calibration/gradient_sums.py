@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import torch
 
+from rankselect.calibration.loss_batches import finite_loss
 from rankselect.errors import ModelError, first_sentence
 from rankselect.models.evaluation_mode import evaluating
 from rankselect.models.layers import unwrapped, widths
@@ -87,14 +88,7 @@ class GradientSums:
             raise _no_gradients(f"no gradient reaches {min(self._without)}")
 
     def _run(self, batch: LossBatch, device: torch.device) -> None:
-        model: Any = self._model
-        loss = model(**{name: tensor.to(device) for name, tensor in batch.inputs.items()}, use_cache=False).loss
-        if not torch.isfinite(loss):
-            raise ModelError(
-                "a finite loss on every batch of the calibration",
-                f"{float(loss)}",
-                "Load the model in bfloat16 or float32, and look for rows that are not text.",
-            )
+        loss: Any = finite_loss(self._model, batch, device)
         try:
             loss.backward()
         except (RuntimeError, NotImplementedError) as error:

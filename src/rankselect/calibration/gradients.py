@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from rankselect.calibration.loss_batches import loss_batches
 from rankselect.calibration.module_spectra import ModuleSpectra, described_model
 from rankselect.errors import ArgumentError
 from rankselect.memory.sizes import in_bytes
-from rankselect.models.layers import require_model, widths
+from rankselect.models.layers import require_model, unwrapped, widths
 from rankselect.plan import _peft
 from rankselect.plan.targets import find_targets
 
@@ -84,7 +84,7 @@ class GradientSpectra(ModuleSpectra):
             raise ArgumentError("n_values of at least 1", repr(n_values), "Use 128.")
         require_model(calibration.model)
         targets = find_targets(calibration.model, calibration.target_modules)
-        modules = {target.name: calibration.model.get_submodule(target.name) for target in targets}
+        modules = {target.name: unwrapped(calibration.model).get_submodule(target.name) for target in targets}
         groups = list(_groups(modules, in_bytes(memory, "memory")))
         batches = loss_batches(calibration)
         values: dict[str, NDArray[np.float64]] = {}
@@ -101,19 +101,8 @@ class GradientSpectra(ModuleSpectra):
                     scores["fisher"][name] = found.squares[name] / mean.numel()
                     scores["norm"][name] = float(mean.norm())
                     scores["weight_gradient"][name] = float((_weight(module, mean) * mean).norm())
-        return cls(values, {t.name: (t.d_in, t.d_out) for t in targets}, scores, _measurement(calibration, batches))
-
-
-def _measurement(calibration: Calibration, batches: Any) -> dict[str, Any]:
-    return {
-        **described_model(calibration.model),
-        "n_rows": batches.n_rows,
-        "rows_digest": batches.digest,
-        "loss_on": "answers" if calibration.has_rows else "all tokens",
-        "max_length": calibration.max_length,
-        "batch_size": calibration.batch_size,
-        "seed": calibration.seed,
-    }
+        measurement = {**described_model(calibration.model), **batches.described(calibration)}
+        return cls(values, {t.name: (t.d_in, t.d_out) for t in targets}, scores, measurement)
 
 
 def _groups(modules: dict[str, nn.Module], room: float) -> Iterator[dict[str, nn.Module]]:

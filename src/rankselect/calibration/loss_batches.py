@@ -7,22 +7,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast, final
 
 import numpy as np
+import torch
 
 from rankselect.calibration.batches import encode
 from rankselect.data.encoding import IGNORED, AnswerCollator, encode_rows
-from rankselect.errors import ArgumentError, TextsError
+from rankselect.errors import ArgumentError, ModelError, TextsError
 from rankselect.models.suitability import filler_token, require_causal, require_embedded
 from rankselect.models.trunk import longest_input
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    import torch
+    from torch import nn
 
     from rankselect.calibration.evidence import Calibration
     from rankselect.data.prompts import QuestionAnswer
 
-__all__ = ["LossBatch", "LossBatches", "loss_batches"]
+__all__ = ["LossBatch", "LossBatches", "finite_loss", "loss_batches"]
 
 
 @final
@@ -62,6 +63,42 @@ class LossBatches:
     def tokens_of(self, half: int) -> int:
         """The tokens of a half that carry loss."""
         return sum(sum(batch.n_tokens) for batch in self.batches if batch.half == half)
+
+    def shuffled(self, n: int, seed: int) -> Iterator[LossBatch]:
+        """So many batches: all of them in a random order, again and again."""
+        random = np.random.default_rng(seed)
+        order: list[int] = []
+        for _ in range(n):
+            order = order or random.permutation(len(self.batches)).tolist()
+            yield self.batches[order.pop()]
+
+    def described(self, calibration: Calibration) -> dict[str, Any]:
+        """The part of a measurement that names the rows."""
+        return {
+            "n_rows": self.n_rows,
+            "rows_digest": self.digest,
+            "loss_on": "answers" if calibration.has_rows else "all tokens",
+            "max_length": calibration.max_length,
+            "batch_size": calibration.batch_size,
+            "seed": calibration.seed,
+        }
+
+
+def finite_loss(model: nn.Module, batch: LossBatch, device: torch.device) -> torch.Tensor:
+    """The mean loss of a batch, with its graph.
+
+    Raises:
+        ModelError: If it is not finite.
+    """
+    run: Any = model
+    loss: torch.Tensor = run(**{name: each.to(device) for name, each in batch.inputs.items()}, use_cache=False).loss
+    if not torch.isfinite(loss):
+        raise ModelError(
+            "a finite loss on every batch of the calibration",
+            f"{float(loss)}",
+            "Load the model in bfloat16 or float32, and look for rows that are not text.",
+        )
+    return loss
 
 
 def loss_batches(calibration: Calibration) -> LossBatches:

@@ -31,6 +31,7 @@ __all__ = [
     "adapted",
     "built",
     "default_target_modules",
+    "factors",
     "is_of_fused_experts",
     "lora_layers",
     "matching",
@@ -201,6 +202,14 @@ def built(layer: Any, adapter: str) -> BuiltLayer | None:
     a = linear[adapter].weight if adapter in linear else embedding[adapter]
     alphas, scalings = PEFT.attribute(layer, "lora_alpha"), PEFT.attribute(layer, "scaling")
     return BuiltLayer(int(ranks[adapter]), alphas[adapter], scalings[adapter], int(a.shape[0]))
+
+
+def factors(layer: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """A (r, d_in) and B (d_out, r) of the default adapter in a LoRA layer."""
+    embedding = PEFT.attribute(layer, "lora_embedding_A")
+    if ADAPTER in embedding:
+        return embedding[ADAPTER], PEFT.attribute(layer, "lora_embedding_B")[ADAPTER]
+    return PEFT.attribute(layer, "lora_A")[ADAPTER].weight, PEFT.attribute(layer, "lora_B")[ADAPTER].weight
 
 
 def set_factors(layer: Any, a: nn.Parameter, b: nn.Parameter) -> None:
