@@ -17,6 +17,7 @@ from rankselect._version import __version__
 _HOMES = {
     "adapters.attach": ("attach_adapter",),
     "adapters.export": ("ExportReport", "export_adapter"),
+    "adapters.spectra": ("AdapterSpectra", "adapter_spectra"),
     "adapters.merge": ("MergeReport", "merge_adapter"),
     "adapters.merge.logits": ("LogitDifference",),
     "adapters.record": ("TrainingRecord",),
@@ -72,6 +73,9 @@ _HOMES = {
     "study.study": ("Study",),
     "training.answer_losses": ("answer_losses",),
     "training.generation": ("GeneratedAnswer", "generate_answers"),
+    "training.loss_change": ("LossChange",),
+    "training.resize_report": ("ResizeReport",),
+    "training.resizing": ("resize_adapter",),
     "training.small_phi": ("small_phi",),
     "training.trainer": ("RankSelectTrainer",),
 }

@@ -8,6 +8,8 @@ from rankselect.adapters.merge import MergeReport as MergeReport
 from rankselect.adapters.merge import merge_adapter as merge_adapter
 from rankselect.adapters.merge.logits import LogitDifference as LogitDifference
 from rankselect.adapters.record import TrainingRecord as TrainingRecord
+from rankselect.adapters.spectra import AdapterSpectra as AdapterSpectra
+from rankselect.adapters.spectra import adapter_spectra as adapter_spectra
 from rankselect.calibration.evidence import Calibration as Calibration
 from rankselect.calibration.evidence import Evidence as Evidence
 from rankselect.calibration.gradients import GradientSpectra as GradientSpectra
@@ -94,5 +96,8 @@ from rankselect.study.study import Study as Study
 from rankselect.training.answer_losses import answer_losses as answer_losses
 from rankselect.training.generation import GeneratedAnswer as GeneratedAnswer
 from rankselect.training.generation import generate_answers as generate_answers
+from rankselect.training.loss_change import LossChange as LossChange
+from rankselect.training.resize_report import ResizeReport as ResizeReport
+from rankselect.training.resizing import resize_adapter as resize_adapter
 from rankselect.training.small_phi import small_phi as small_phi
 from rankselect.training.trainer import RankSelectTrainer as RankSelectTrainer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["AdapterFolder", "read_adapter"]
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_COPIED = {".json", ".txt", ".model", ".jinja", ".md"}
+_OF_THESE_RANKS = {CONFIG, "plan.json", "resize.json"}
 _FACTOR = re.compile(r"^(?P<name>.+)\.lora_(?P<embedding>embedding_)?(?P<factor>[AB])(?:\.weight)?$")
 
 
@@ -78,6 +81,18 @@ class AdapterFolder:
     def shape(self, key: str) -> tuple[int, ...]:
         """The shape of one tensor of the file."""
         return _shapes(self.path)[key]
+
+    def dtype(self, key: str) -> torch.dtype:
+        """The dtype of one tensor of the file."""
+        with safe_open(self.path / WEIGHTS, framework="pt") as file:
+            empty: torch.Tensor = file.get_slice(key)[:0]
+        return empty.dtype
+
+    def copy_other_files(self, folder: Path) -> None:
+        """Copy what does not depend on the ranks: tokenizer, training record, description."""
+        for file in sorted(self.path.iterdir()):
+            if file.is_file() and file.suffix in _COPIED and file.name not in _OF_THESE_RANKS:
+                shutil.copyfile(file, folder / file.name)
 
     def factors(self, module: LoraModule) -> tuple[torch.Tensor, torch.Tensor]:
         """A and B of a module, as stored."""

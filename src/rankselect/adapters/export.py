@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import shutil
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, final
 
 import torch
 from safetensors.torch import save_file
 
-from rankselect.adapters.adapter_folder import CONFIG, WEIGHTS, AdapterFolder, read_adapter
+from rankselect.adapters.adapter_folder import WEIGHTS, AdapterFolder, read_adapter
 from rankselect.adapters.lora_delta import check_supported
 from rankselect.adapters.merge.settings import dtype_of
 from rankselect.errors import AdapterError, UnknownNameError
@@ -18,7 +17,6 @@ from rankselect.files import new_folder
 
 if TYPE_CHECKING:
     import os
-    from pathlib import Path
 
     from peft import LoraConfig
 
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["TARGETS", "ExportReport", "export_adapter"]
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-_COPIED = {".json", ".txt", ".model", ".jinja", ".md"}
-_REPLACED = {CONFIG, "plan.json"}
 _NEXT_STEPS = {
     "any": "vLLM needs --max-lora-rank {rank}; llama.cpp first needs its own convert_lora_to_gguf.py",
     "vllm": "serve with --enable-lora --max-lora-rank {rank}",
@@ -156,7 +152,7 @@ def export_adapter(
         tensors |= dict(zip(module.keys, (padded_a, padded_b), strict=True))
         rounding = max(rounding, lost)
     with new_folder(out) as folder:
-        _copy_files(lora.path, folder)
+        lora.copy_other_files(folder)
         _one_rank_config(lora, rank).save_pretrained(str(folder))
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     return ExportReport(
@@ -237,13 +233,6 @@ def _one_rank_config(adapter: AdapterFolder, rank: int) -> LoraConfig:
         config.target_modules = sorted(module.name for module in adapter.modules)  # regular expressions are PEFT's own
         config.layers_to_transform = config.layers_pattern = config.exclude_modules = None
     return config
-
-
-def _copy_files(source: Path, folder: Path) -> None:
-    """The other files of an adapter folder: tokenizer, training record, description; not the plan of the old ranks."""
-    for file in sorted(source.iterdir()):
-        if file.is_file() and file.suffix in _COPIED and file.name not in _REPLACED:
-            shutil.copyfile(file, folder / file.name)
 
 
 def _notes(adapter: AdapterFolder) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperCommand
 
 from rankselect._version import __version__
-from rankselect.cli import evaluate, export, merge, plan, plugins, profile, study, train
+from rankselect.cli import evaluate, export, merge, plan, plugins, profile, resize, study, train
 from rankselect.cli.console import reporting
 
 __all__ = ["app"]
@@ -62,6 +62,7 @@ _COMMANDS = (
     evaluate.evaluate,
     study.study,
     merge.merge,
+    resize.resize,
     export.export,
     plugins.strategies,
     plugins.estimators,

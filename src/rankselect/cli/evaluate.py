@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import rankselect as rs
-from rankselect.adapters.record import RECORD_FILE
 from rankselect.cli import options
 from rankselect.cli.console import one_line, show, show_progress, simple_table, stderr
+from rankselect.cli.recorded import prompts_of, record_of
 from rankselect.data.prompts import CHAT, template_named
 from rankselect.data.sources import check_name
-from rankselect.errors import AdapterError, ArgumentError
+from rankselect.errors import AdapterError
 from rankselect.files import json_text, write_text
 from rankselect.registry import create
 
@@ -105,10 +105,10 @@ def evaluate(
     tokenizer = rs.load_tokenizer(model, trust_remote_code=trust_remote_code)
     from rankselect.adapters.merged_from import MergedFrom  # loads torch
 
-    record = _record(adapter)
+    record = record_of(adapter)
     merged = MergedFrom.load(model) if adapter is None else None
     prompted = merged.training_record() if merged else record
-    prompts = _prompts(prompted, tokenizer, template, system, force=force_template)
+    prompts = prompts_of(prompted, tokenizer, template, system, force=force_template)
     if max_length is None and prompted is not None:
         max_length = prompted.max_length
     rows = rs.load_rows(
@@ -160,11 +160,6 @@ def _metric(specification: str, *, progress: bool) -> rs.Metric:
     return metric
 
 
-def _record(adapter: Path | None) -> rs.TrainingRecord | None:
-    """Return the adapter's training record, if it has one."""
-    return None if adapter is None or not (adapter / RECORD_FILE).is_file() else rs.TrainingRecord.load(adapter)
-
-
 def _recorded_quantization(record: rs.TrainingRecord | None) -> Any:
     """Return the quantization that the adapter was trained with; none without a record."""
     if record is None:
@@ -176,29 +171,6 @@ def _recorded_quantization(record: rs.TrainingRecord | None) -> Any:
             "Pass --quantization.",
         )
     return record.quantization
-
-
-def _prompts(
-    record: rs.TrainingRecord | None, tokenizer: Any, typed: str | None, system: str | None, *, force: bool
-) -> rs.PromptTemplate:
-    """Return the template of the adapter's record, or the one that was typed.
-
-    Raises:
-        ArgumentError: If the two differ, unless forced.
-    """
-    from rankselect.training.own_template import differs  # loads torch
-
-    recorded = None if record is None else record.prompt_template(tokenizer)
-    if recorded is not None and typed is None and system is None:
-        return recorded
-    chosen = template_named(typed, tokenizer, system)
-    if record is not None and recorded is not None and differs(chosen, recorded) and not force:
-        raise ArgumentError(
-            f"the template that the adapter was trained with ({record.template!r})",
-            repr(typed),
-            "Leave --template out, or add --force-template.",
-        )
-    return chosen
 
 
 def _as_lines(

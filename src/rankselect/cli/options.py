@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rankselect.errors import ArgumentError
+from rankselect.errors import ArgumentError, MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,6 +40,7 @@ __all__ = [
     "Text",
     "TrustRemoteCode",
     "check_folder",
+    "check_plot_file",
     "check_positive",
     "check_there",
     "columns",
@@ -218,6 +219,23 @@ def check_folder(path: Path) -> None:
         raise ArgumentError(
             "a file to write in a folder that exists", str(path), f"Create the folder first: mkdir -p {path.parent}"
         )
+
+
+def check_plot_file(path: Path) -> None:
+    """Raise an error for a plot that cannot be drawn or written, before anything is measured.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+        ArgumentError: If matplotlib cannot write such a file, or its folder does not exist.
+    """
+    try:
+        from matplotlib.figure import Figure  # optional
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "plot") from error
+    kinds = Figure().canvas.get_supported_filetypes()
+    if path.suffix.lower().lstrip(".") not in kinds:
+        raise ArgumentError("a plot file that matplotlib can write", str(path), "Name it .png, .pdf or .svg.")
+    check_folder(path)
 
 
 def check_positive(**numbers: float) -> None:

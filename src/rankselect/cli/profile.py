@@ -15,7 +15,6 @@ from rankselect.cli import options
 from rankselect.cli.console import show, show_progress, simple_table, stdout
 from rankselect.data.rows import load_texts
 from rankselect.data.sources import check_name
-from rankselect.errors import ArgumentError, MissingExtraError
 from rankselect.registry import check, create
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ def profile(
     check_name(data)
     options.check_folder(out)
     if plot is not None:
-        _check_plot_file(plot)
+        options.check_plot_file(plot)
     chosen = create("estimator", estimator)
     from rankselect.models.processes import Processes
 
@@ -159,18 +158,6 @@ def profile(
         figure: Any = measured.plot().figure
         figure.savefig(plot, dpi=150, bbox_inches="tight")
     _report(measured, loaded, model, out, plot)
-
-
-def _check_plot_file(path: Path) -> None:
-    """Raise an error for a plot that cannot be drawn or written, before anything is measured."""
-    try:
-        from matplotlib.figure import Figure  # optional
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "plot") from error
-    kinds = Figure().canvas.get_supported_filetypes()
-    if path.suffix.lower().lstrip(".") not in kinds:
-        raise ArgumentError("a plot file that matplotlib can write", str(path), "Name it .png, .pdf or .svg.")
-    options.check_folder(path)
 
 
 def _report(measured: IDProfile, model: PreTrainedModel, name: str, out: Path, plot: Path | None) -> None:
