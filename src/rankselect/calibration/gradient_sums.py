@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["GradientSums"]
 
+_SHORT = 0.6  # rows whose Gram matrices cost less than their gradients, memory included
+
 
 @final
 class GradientSums:
@@ -134,8 +136,23 @@ class GradientSums:
     def _add(self, name: str, given: torch.Tensor, gradient: torch.Tensor) -> None:
         total = self.sums[name][self._half]
         x, g = given.float().to(total.device), gradient.float().to(total.device)
-        total.addmm_(g.reshape(-1, g.shape[-1]).T, x.reshape(-1, x.shape[-1]), alpha=self._factor)
-        self.squares[name] += self._row_squares(x, g)
+        rows, length, d_in, d_out = len(self._row_factors), self._length, x.shape[-1], g.shape[-1]
+        if x.numel() != rows * length * d_in:  # an expert sees tokens without their rows: the batch stands for its rows
+            product = g.reshape(-1, d_out).T @ x.reshape(-1, d_in)
+            total.add_(product, alpha=self._factor)
+            self.squares[name] += float(product.square().sum()) * float((self._row_factors**2).sum())
+            return
+        x, g = x.reshape(rows, length, d_in), g.reshape(rows, length, d_out)
+        if length * (d_in + d_out) < _SHORT * d_in * d_out:  # without the gradient of each row
+            total.addmm_(g.reshape(-1, d_out).T, x.reshape(-1, d_in), alpha=self._factor)
+            self.squares[name] += self._weighted(((x @ x.mT) * (g @ g.mT)).sum(dim=(1, 2)))
+            return
+        squares = []
+        for own_x, own_g in zip(x, g, strict=True):
+            product = own_g.T @ own_x
+            total.add_(product, alpha=self._factor)
+            squares.append(product.square().sum())
+        self.squares[name] += self._weighted(torch.stack(squares))
 
     @torch.no_grad()
     def _add_tokens(self, name: str, ids: torch.Tensor, gradient: torch.Tensor) -> None:
@@ -144,18 +161,6 @@ class GradientSums:
         total.index_add_(1, ids.reshape(-1), g.reshape(-1, g.shape[-1]).T, alpha=self._factor)
         same = (ids[:, :, None] == ids[:, None, :]).float()
         self.squares[name] += self._weighted((same * (g @ g.mT)).sum(dim=(1, 2)))
-
-    def _row_squares(self, x: torch.Tensor, g: torch.Tensor) -> float:
-        """The sum over rows of the squared norms of their gradients, without the gradients where texts are short."""
-        rows, length, d_in, d_out = len(self._row_factors), self._length, x.shape[-1], g.shape[-1]
-        if x.numel() != rows * length * d_in:  # an expert sees tokens without their rows: the batch stands for its rows
-            product = g.reshape(-1, d_out).T @ x.reshape(-1, d_in)
-            return float((product**2).sum()) * float((self._row_factors**2).sum())
-        x, g = x.reshape(rows, length, d_in), g.reshape(rows, length, d_out)
-        if length * (d_in + d_out) < d_in * d_out:
-            return self._weighted(((x @ x.mT) * (g @ g.mT)).sum(dim=(1, 2)))
-        each = [(own_g.T @ own_x).square().sum() for own_x, own_g in zip(x, g, strict=True)]
-        return self._weighted(torch.stack(each))
 
     def _weighted(self, squares: torch.Tensor) -> float:
         return float((squares.clamp_min(0.0) * self._row_factors.to(squares.device) ** 2).sum())
