@@ -18,7 +18,7 @@ from rankselect.testing import tiny_model
 class Sizes(ModuleSpectra):
     """Singular values that follow from the sizes alone."""
 
-    kind: ClassVar[str] = "sizes"
+    file_format: ClassVar[str] = "rankselect.sizes"
     about: ClassVar[str] = "size"
 
     @classmethod

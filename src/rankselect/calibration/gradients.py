@@ -61,7 +61,7 @@ class GradientSpectra(ModuleSpectra):
         (4, ['fisher', 'norm', 'weight_gradient'])
     """
 
-    kind: ClassVar[str] = "gradient_spectra"
+    file_format: ClassVar[str] = "rankselect.gradient_spectra"
     about: ClassVar[str] = "gradient"
 
     @classmethod

@@ -36,10 +36,10 @@ _VERSIONS_OF = ("rankselect", "torch", "transformers", "numpy", "bitsandbytes")
 class ModuleSpectra(Evidence):
     """The base of evidence that has singular values for each module.
 
-    Subclass it, set `kind` and `about`, and write `measure`.
+    Subclass it, set `file_format` and `about`, and write `measure`.
 
     Attributes:
-        kind: The name of this evidence in files.
+        file_format: The name of its file format.
         about: The matrix whose singular values these are, for the picture and for errors.
         values: ``{full module name: singular values, the largest first}``. There may be fewer than the module's rank.
         sizes: ``{full module name: (d_in, d_out)}``.
@@ -50,7 +50,7 @@ class ModuleSpectra(Evidence):
         EvidenceError: If a number is not finite or is negative, or modules differ between the parts.
     """
 
-    kind: ClassVar[str]
+    file_format: ClassVar[str]
     about: ClassVar[str]
 
     values: Mapping[str, NDArray[np.float64]]
@@ -141,7 +141,7 @@ class ModuleSpectra(Evidence):
         ]
         scores = {name: dict(numbers) for name, numbers in self.scores.items()}
         document = {"modules": modules, "scores": scores, "measurement": dict(self.measurement)}
-        write_document(path, {"format": self._format(), "version": _VERSION, **document})
+        write_document(path, {"format": self.file_format, "version": _VERSION, **document})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -150,7 +150,7 @@ class ModuleSpectra(Evidence):
         Raises:
             FileFormatError: If the file is damaged, of another kind or of a newer version.
         """
-        document = read_document(path, cls._format(), _VERSION)
+        document = read_document(path, cls.file_format, _VERSION)
         modules = checked(document, "modules", list, path)
         try:
             return cls(
@@ -163,10 +163,6 @@ class ModuleSpectra(Evidence):
             raise FileFormatError(
                 "an undamaged file of evidence", f"{path}, whose content does not fit ({error})", "Measure it again."
             ) from error
-
-    @classmethod
-    def _format(cls) -> str:
-        return f"rankselect.{cls.kind}"
 
     def _require(self, targets: Sequence[Target]) -> None:
         missing = [target.name for target in targets if target.name not in self.values]

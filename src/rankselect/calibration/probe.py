@@ -59,7 +59,7 @@ class ProbeSpectra(ModuleSpectra):
         (4, 4)
     """
 
-    kind: ClassVar[str] = "probe_spectra"
+    file_format: ClassVar[str] = "rankselect.probe_spectra"
     about: ClassVar[str] = "change by training"
 
     @classmethod
