@@ -17,6 +17,8 @@ from rankselect.calibration.id_profile import IDProfile as IDProfile
 from rankselect.calibration.measure import id_profile as id_profile
 from rankselect.calibration.probe import ProbeSpectra as ProbeSpectra
 from rankselect.calibration.profiling import ProfileSettings as ProfileSettings
+from rankselect.calibration.token_count import TokenCount as TokenCount
+from rankselect.calibration.weights import WeightSpectra as WeightSpectra
 from rankselect.data.medical_qa import medical_qa as medical_qa
 from rankselect.data.prompts import PromptTemplate as PromptTemplate
 from rankselect.data.prompts import QuestionAnswer as QuestionAnswer
@@ -71,9 +73,13 @@ from rankselect.plan.scale import RankStabilized as RankStabilized
 from rankselect.plan.scale import ScalesOf as ScalesOf
 from rankselect.strategies._base import RankStrategy as RankStrategy
 from rankselect.strategies._base import strategy as strategy
+from rankselect.strategies.by_size import BySize as BySize
+from rankselect.strategies.capacity import Capacity as Capacity
+from rankselect.strategies.controls import ByType as ByType
 from rankselect.strategies.controls import SameParameters as SameParameters
 from rankselect.strategies.controls import Shuffled as Shuffled
 from rankselect.strategies.controls import Tilted as Tilted
+from rankselect.strategies.effective_rank import EffectiveRank as EffectiveRank
 from rankselect.strategies.fisher import Fisher as Fisher
 from rankselect.strategies.fixed import Fixed as Fixed
 from rankselect.strategies.gelora import GeLoRA as GeLoRA

@@ -16,6 +16,7 @@ from rankselect.testing import check_strategy
 ARGUMENTS = {
     "fixed": "fixed:rank=4",
     "same-parameters": "same-parameters:strategy=per-layer-id",
+    "by-type": "by-type:strategy=fisher",
     "shuffled": "shuffled:strategy=per-layer-id,seed=1",
     "tilted": "tilted:strategy=fixed:rank=4,towards=late",
 }
@@ -28,7 +29,7 @@ def test_every_registered_strategy_keeps_the_contract(name):
 
 def test_all_of_ours_are_registered():
     ours = {"fixed", "intrinsic-min", "intrinsic-max", "intrinsic-mean", "per-layer-id", "gelora"}
-    ours |= {"gradient-spectrum", "fisher", "gora", "probe"}
+    ours |= {"gradient-spectrum", "fisher", "gora", "probe", "by-size", "effective-rank", "capacity", "by-type"}
     ours |= {"same-parameters", "shuffled", "tilted"}
     assert ours <= available("strategy").keys()
 

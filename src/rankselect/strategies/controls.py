@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rankselect.plan.targets import Target
 
-__all__ = ["SameParameters", "Shuffled", "Tilted"]
+__all__ = ["ByType", "SameParameters", "Shuffled", "Tilted"]
 
 
 @final
@@ -52,22 +52,24 @@ class SameParameters(Control):
 @final
 @dataclass(frozen=True)
 class Shuffled(Control):
-    """The ranks of the wrapped strategy's plan, given to other layers at random.
+    """The ranks of the wrapped strategy's plan, given to other layers or modules at random.
 
-    It has the same ranks and exactly as many trainable parameters; only which layer has which is left to chance. If
-    a strategy is no better than this, its evidence about the layers did not help.
+    It has the same ranks and exactly as many trainable parameters; only which layer or module has which is left to
+    chance. If a strategy is no better than this, its evidence did not help.
 
-    All modules of a layer move together; where ranks differ inside a layer, each module's goes to the module of the
-    same name in the other layer. Layers change places only with layers whose target modules have the same names and
-    shapes. Modules outside every layer keep their rank. With few layers a seed may happen to leave everything in its
-    place; a warning says so.
+    Within layers, all modules of a layer move together; where ranks differ inside a layer, each module's goes to the
+    module of the same name in the other layer. Layers change places only with layers whose target modules have the
+    same names and shapes. Modules outside every layer keep their rank. Within types, each module changes places with
+    modules of the same name and shape in any layer, for strategies that look at single modules. With few layers a seed
+    may happen to leave everything in its place; a warning says so.
 
     Attributes:
         strategy: The wrapped strategy: an instance, or its name as the command line takes it.
         seed: Of the permutation, at least 0.
+        within: ``"layer"``: whole layers change places. ``"type"``: modules of one type do.
 
     Raises:
-        ArgumentError: If the seed is not an integer of at least 0.
+        ArgumentError: If the seed is not an integer of at least 0, or `within` is something else.
 
     Example:
         >>> import rankselect as rs
@@ -79,15 +81,28 @@ class Shuffled(Control):
     """
 
     seed: int = 0
+    within: Literal["layer", "type"] = "layer"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise ArgumentError("a seed that is an integer of at least 0", repr(self.seed), "For example seed=1.")
+        if self.within not in {"layer", "type"}:
+            raise ArgumentError('within "layer" or "type"', repr(self.within), "Say what changes places.")
+
+    def __repr__(self) -> str:
+        within = "" if self.within == "layer" else f", within={self.within!r}"  # plans of earlier releases have no name
+        return f"Shuffled(strategy={self.strategy!r}, seed={self.seed!r}{within})"
 
     def rearranged(self, targets: Sequence[Target], ranks: Mapping[str, int]) -> Mapping[str, float]:
-        """The same ranks in another order of the layers. Layers that change places have the same bounds and sizes."""
+        """The same ranks in another order. Layers and modules that change places have the same bounds and sizes."""
         rng = np.random.default_rng(self.seed)
+        if self.within == "type":
+            givers: dict[str, str] = {}
+            for names in _same_types(targets):
+                order = rng.permutation(len(names))
+                givers.update({name: names[other] for name, other in zip(names, order, strict=True)})
+            return {target.name: ranks[givers[target.name]] for target in targets}
         giver = {}
         for layers in _interchangeable(targets):
             order = rng.permutation(len(layers))
@@ -96,6 +111,37 @@ class Shuffled(Control):
             target.name: ranks[giver[target.layer] + target.name[len(target.layer) :] if target.layer else target.name]
             for target in targets
         }
+
+
+@final
+@dataclass(frozen=True)
+class ByType(Control):
+    """The mean rank of the wrapped strategy's plan for each type of module, with as many trainable parameters.
+
+    A type is a name inside a layer, such as ``mlp.up_proj``. If a strategy is no better than this, it only knows that
+    some types need more rank than others, which takes no measurement of single modules. The means are scaled together
+    so that the number of parameters comes nearest to that of the plan.
+
+    Attributes:
+        strategy: The wrapped strategy: an instance, or its name as the command line takes it.
+
+    Example:
+        >>> import rankselect as rs
+        >>> from rankselect.testing import tiny_model
+        >>> class Uneven(rs.RankStrategy):
+        ...     def ranks(self, targets, evidence):
+        ...         return {target.name: 2 + 2 * index for index, target in enumerate(targets)}
+        >>> list(ByType(Uneven()).plan(tiny_model(), target_modules=["q_proj", "k_proj"]).ranks.values())
+        [4, 6, 4, 6]
+    """
+
+    def rearranged(self, targets: Sequence[Target], ranks: Mapping[str, int]) -> Mapping[str, float]:
+        """The mean rank of each target's type."""
+        by_type: dict[str, list[int]] = {}
+        for target in targets:
+            by_type.setdefault(_type_of(target), []).append(ranks[target.name])
+        means = {kind: sum(each) / len(each) for kind, each in by_type.items()}
+        return closest_ranks(targets, [means[_type_of(target)] for target in targets], _parameters(targets, ranks))
 
 
 @final
@@ -157,6 +203,20 @@ class Tilted(Control):
 
 def _parameters(targets: Sequence[Target], ranks: Mapping[str, int]) -> int:
     return sum(target.parameters(ranks[target.name]) for target in targets)
+
+
+def _type_of(target: Target) -> str:
+    """The name of a module inside its layer, without numbers: experts of a mixture are of one type."""
+    inside = target.name.removeprefix(f"{target.layer}.") if target.layer else target.name
+    return ".".join(part for part in inside.split(".") if not part.isdigit())
+
+
+def _same_types(targets: Sequence[Target]) -> list[list[str]]:
+    """The names of modules of one type and shape, in model order."""
+    groups: dict[tuple[str, int, int], list[str]] = {}
+    for target in targets:
+        groups.setdefault((_type_of(target), target.d_in, target.d_out), []).append(target.name)
+    return list(groups.values())
 
 
 def _interchangeable(targets: Sequence[Target]) -> list[list[str]]:
