@@ -74,6 +74,8 @@ def unusual_config(folder: Path) -> StudyConfig:
         answer="reply",
         text="both",
         skip_faulty=True,
+        pooling="last",
+        estimator="twonn:discard_fraction=0.2",
     )
 
 

@@ -48,6 +48,8 @@ OTHERWISE = {
     "answer": "reply",
     "text": "both",
     "skip_faulty": True,
+    "pooling": "last",
+    "estimator": "mle:n_neighbors=10",
 }
 """No value is that of `CONFIG`."""
 
@@ -61,7 +63,7 @@ def test_every_value_is_recorded_and_part_of_the_hash(name):
 
 
 def test_a_study_with_the_usual_columns_keeps_the_hash_of_older_releases():
-    assert not {"question", "answer", "text", "skip_faulty"} & CONFIG.to_dict().keys()
+    assert not {"question", "answer", "text", "skip_faulty", "pooling", "estimator"} & CONFIG.to_dict().keys()
 
 
 def test_what_is_read_is_what_was_written():

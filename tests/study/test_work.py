@@ -114,6 +114,8 @@ def test_the_template_is_that_of_the_config(spied, what):
         ("Calibration", "max_length", 48),
         ("Calibration", "batch_size", 5),
         ("Calibration", "max_samples", 20),
+        ("Calibration", "pooling", "last"),
+        ("Calibration", "target_modules", ("q_proj", "down_proj")),
     ],
 )
 def test_every_call_has_the_value_of_the_config(spied, what, argument, value):
@@ -154,6 +156,10 @@ def test_answers_are_written_without_and_with_dropout_and_scored_against_the_ref
 def test_the_base_is_profiled_once_and_every_trained_model_after_training(spied):
     before = rs.IDProfile.load(spied.folder / "profile.json")
     assert before.measurement.n_texts == 20
+    assert (before.measurement.pooling, before.measurement.estimator) == (
+        "last",
+        "TwoNN(discard_fraction=0.2, method='fit')",
+    )
     (first,) = [call for call in spied.of("Calibration") if call.run is None]
     assert first.model is spied.of("load_model")[0].returned
     for result in spied.results:

@@ -22,6 +22,7 @@ __all__ = [
     "DType",
     "DeviceMap",
     "Dropout",
+    "Estimator",
     "GradientCheckpointing",
     "Json",
     "MaxLength",
@@ -29,6 +30,7 @@ __all__ = [
     "Model",
     "NoProgress",
     "OptionalQuantization",
+    "Pooling",
     "ProfileAfter",
     "Quantization",
     "Question",
@@ -51,7 +53,7 @@ __all__ = [
 _REGEX_CHARACTERS = frozenset("\\^$*+?()[]{}|")
 
 DEFAULT_TEMPLATE = "### Instruction: {question} ### Assistant: {answer}"
-MODEL, DATA, TRAINING, OUTPUT = "Model", "Data", "Training", "Output"
+MODEL, DATA, MEASUREMENT, TRAINING, OUTPUT = "Model", "Data", "Measurement", "Training", "Output"
 
 FILES = (
     "a file (JSON Lines, JSON, CSV, TSV or Parquet, also as .gz); medical-qa for the data included in rankselect; or a "
@@ -157,6 +159,22 @@ GradientCheckpointing = Annotated[
     ),
 ]
 Dropout = Annotated[float, typer.Option(min=0.0, max=1.0, help="LoRA dropout in training.", rich_help_panel=TRAINING)]
+Estimator = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME[:ARGUMENT=VALUE,…]",
+        help="The estimator of the intrinsic dimension; see rankselect estimators.",
+        rich_help_panel=MEASUREMENT,
+    ),
+]
+Pooling = Annotated[
+    Literal["mean", "last"],
+    typer.Option(
+        help="The point of a text: the mean over its tokens, or its last token. Do not compare results with different "
+        "pooling.",
+        rich_help_panel=MEASUREMENT,
+    ),
+]
 ProfileAfter = Annotated[
     bool,
     typer.Option(

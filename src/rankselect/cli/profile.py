@@ -60,22 +60,8 @@ def profile(
     max_length: Annotated[
         int, typer.Option(metavar="N", min=1, help="Cut texts after N tokens.", rich_help_panel=_TEXTS)
     ] = 512,
-    estimator: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME[:ARGUMENT=VALUE,…]",
-            help="The estimator of the intrinsic dimension; see rankselect estimators.",
-            rich_help_panel=_MEASURING,
-        ),
-    ] = "twonn",
-    pooling: Annotated[
-        Literal["mean", "last"],
-        typer.Option(
-            help="The point of a text: the mean over its tokens, or its last token. Do not compare results with "
-            "different pooling.",
-            rich_help_panel=_MEASURING,
-        ),
-    ] = "mean",
+    estimator: options.Estimator = "twonn",
+    pooling: options.Pooling = "mean",
     near_duplicates: Annotated[
         Literal["drop", "keep"],
         typer.Option(

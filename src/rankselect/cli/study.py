@@ -68,9 +68,11 @@ def study(
     arm: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=STRATEGY[:ARGUMENT=VALUE,…]",
+            metavar="NAME=STRATEGY[:ARGUMENT=VALUE,…][@SETTING=VALUE]…",
             help="A way to choose ranks, with a name of your choice; may be repeated. base alone is the model without "
-            "an adapter. Default: base, rank-8, intrinsic-mean, per-layer-id and a control for per-layer-id.",
+            "an adapter. Settings: @budget=SIZE or like:NAME; @alpha=RULE or scales-of:NAME; @cut=SIZE, to cut the "
+            "trained adapter; @recover=STEPS, to train it further. Default: base, rank-8, intrinsic-mean, per-layer-id "
+            "and a control for per-layer-id.",
             rich_help_panel=_ARMS,
         ),
     ] = None,
@@ -97,6 +99,8 @@ def study(
     gradient_checkpointing: options.GradientCheckpointing = False,
     dropout: options.Dropout = 0.0,
     profile_after: options.ProfileAfter = False,
+    pooling: options.Pooling = "mean",
+    estimator: options.Estimator = "twonn",
     metric: Annotated[
         list[str] | None,
         typer.Option(
@@ -215,6 +219,8 @@ def study(
         lora_dropout=dropout,
         gradient_checkpointing=gradient_checkpointing,
         profile_after=profile_after,
+        pooling=pooling,
+        estimator=estimator,
         max_new_tokens=max_new_tokens,
         dropout_too=dropout_too,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rankselect.errors import ArgumentError
 from rankselect.registry import check
@@ -22,6 +22,7 @@ DEFAULT_METRICS = ("token-f1", "questeval-cloze", "perplexity")
 """The metrics of a study if none is named."""
 
 _BASE = "base"
+_SETTINGS = {"budget": "budget", "alpha": "alpha", "cut": "cut", "recover": "recover_steps"}
 _DEFAULT_ARMS = (
     "base",
     "rank-8=fixed:rank=8",
@@ -32,22 +33,23 @@ _DEFAULT_ARMS = (
 
 
 def arms_of(typed: Sequence[str]) -> tuple[Arm, ...]:
-    """Parse arms of the form NAME=STRATEGY, or base alone; the default arms if none is given.
+    """Parse arms of the form NAME=STRATEGY[@SETTING=VALUE]…, or base alone; the default arms if none is given.
 
     Raises:
         ArgumentError: If an arm has another form.
         UnknownNameError: If there is no such strategy.
     """
-    pairs = [_arm(text) for text in typed or _DEFAULT_ARMS]
+    parsed = [_arm(text) for text in typed or _DEFAULT_ARMS]
     from rankselect.study.arm import Arm
 
-    return tuple(Arm(name, strategy) for name, strategy in pairs)
+    return tuple(Arm(name, strategy, **settings) for name, strategy, settings in parsed)
 
 
-def _arm(text: str) -> tuple[str, str | None]:
-    """Return the name and the strategy of an arm."""
-    name, equals, strategy = text.partition("=")
-    if text != _BASE and not (equals and strategy):
+def _arm(text: str) -> tuple[str, str | None, dict[str, Any]]:
+    """Return the name, the strategy and the settings of an arm."""
+    head, *parts = text.split("@")
+    name, equals, strategy = head.partition("=")
+    if head != _BASE and not (equals and strategy):
         raise ArgumentError(
             f"an arm as NAME=STRATEGY, or {_BASE} alone for the model without an adapter",
             repr(text),
@@ -55,7 +57,18 @@ def _arm(text: str) -> tuple[str, str | None]:
         )
     if strategy:
         check("strategy", strategy)
-    return name, strategy or None
+    return name, strategy or None, dict(_setting(part, text) for part in parts)
+
+
+def _setting(part: str, arm: str) -> tuple[str, Any]:
+    name, _, value = part.partition("=")
+    if name not in _SETTINGS or not value or (name == "recover" and not value.isdecimal()):
+        raise ArgumentError(
+            "settings of an arm as @budget=SIZE, @alpha=RULE, @cut=SIZE or @recover=STEPS",
+            f"@{part} in {arm!r}",
+            "For example --arm gora=gora@budget=rank:8@alpha=fixed:32.",
+        )
+    return _SETTINGS[name], int(value) if name == "recover" else value
 
 
 def numbers_of(option: str, typed: str) -> tuple[float, ...]:

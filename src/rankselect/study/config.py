@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, final
 from rankselect.data.prompts import PromptTemplate
 from rankselect.data.row_formats import ANSWER, QUESTION, TEXT
 from rankselect.errors import ArgumentError
+from rankselect.estimators._base import estimator
 from rankselect.files import require_path
 from rankselect.study.arm import Arm, grid_from
 from rankselect.study.recorded import metric_from, metric_text
@@ -25,7 +26,14 @@ __all__ = ["Hyperparameters", "StudyConfig"]
 
 Value = TypeVar("Value")
 
-_ADDED = {"question", "answer", "text", "skip_faulty"}  # left out unless set: older studies keep their hashes
+_ADDED = {
+    "question",
+    "answer",
+    "text",
+    "skip_faulty",
+    "pooling",
+    "estimator",
+}  # left out unless set: older studies keep their hashes
 _POSITIVE = ("batch_size", "accumulation", "max_new_tokens", "generation_batch_size", "epochs")
 
 
@@ -35,7 +43,7 @@ class Hyperparameters(NamedTuple):
 
     Attributes:
         learning_rate: The peak learning rate; 0 for the base model.
-        alpha_ratio: Alpha divided by rank; 0 for the base model.
+        alpha_ratio: Alpha divided by rank; 0 for the base model, and for an arm with another rule for alpha.
 
     Example:
         >>> Hyperparameters(3e-4, 8.0)._asdict()
@@ -78,6 +86,8 @@ class StudyConfig:
         lora_dropout: Dropout of the adapter during training.
         gradient_checkpointing: Recompute activations in the backward pass instead of storing them.
         profile_samples: The number of training texts to profile; None for all.
+        pooling: The pooling of the profile: ``"mean"`` or ``"last"``.
+        estimator: The estimator of the profile, as on the command line (``"mle:n_neighbors=10"``).
         profile_after: Profile again after training, for every arm and seed.
         max_new_tokens: The maximum length of an answer in tokens.
         generation_batch_size: The number of answers that are generated at once.
@@ -130,6 +140,8 @@ class StudyConfig:
     answer: str = ANSWER
     text: str = TEXT
     skip_faulty: bool = False
+    pooling: Literal["mean", "last"] = "mean"
+    estimator: str = "twonn"
 
     def __post_init__(self) -> None:
         for name in ("model", "train", "test"):
@@ -156,6 +168,12 @@ class StudyConfig:
         names = [arm.name for arm in self.arms]
         if len(set(names)) < len(names):
             raise ArgumentError("arms with different names", ", ".join(names), "Rename one of them.")
+        self._check_references()
+        if self.pooling not in {"mean", "last"}:
+            raise ArgumentError('pooling "mean" or "last"', repr(self.pooling), "Choose one of them.")
+        if not isinstance(self.estimator, str):
+            raise ArgumentError("the name of an estimator", repr(self.estimator), 'For example "mle:n_neighbors=10".')
+        estimator(self.estimator)
         for metric in self.metrics:
             if not isinstance(metric, str):  # names are looked up on use: the metric may be missing on this machine
                 metric_from(metric)
@@ -165,6 +183,17 @@ class StudyConfig:
         if not 0 < self.validation_share < 1:
             raise ArgumentError("a validation_share between 0 and 1", repr(self.validation_share), "For example 0.1.")
         PromptTemplate(self.template)
+
+    def _check_references(self) -> None:
+        by_name = {arm.name: arm for arm in self.arms}
+        for arm in self.arms:
+            if arm.other is None:
+                continue
+            other = by_name.get(arm.other)
+            if other is None or other.strategy is None or other.other is not None:
+                raise ArgumentError(
+                    f"an arm with ranks of its own, for {arm.name}", repr(arm.other), f"Arms: {', '.join(by_name)}."
+                )
 
     @property
     def training_seeds(self) -> tuple[int, ...]:
@@ -183,7 +212,7 @@ class StudyConfig:
         """All points of an arm's grid; none for the base model."""
         if arm.strategy is None:
             return ()
-        rates, ratios = self.rates_of(arm), self.ratios_of(arm)
+        rates, ratios = self.rates_of(arm), (0.0,) if arm.alpha is not None else self.ratios_of(arm)
         return tuple(Hyperparameters(float(rate), float(ratio)) for rate in rates for ratio in ratios)
 
     @classmethod

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 from filelock import FileLock, Timeout
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from rankselect.calibration.evidence import Evidence
     from rankselect.metrics.judge import JudgeResult
     from rankselect.study.rows import StudyRows
     from rankselect.study.run import Run
@@ -33,11 +35,11 @@ _VERSION = 1
 _FORMATS = {
     "config.json": "rankselect.study",
     "test_rows.json": "rankselect.study_rows",
-    "profile_seconds.json": "rankselect.profile_seconds",
     "chosen.json": "rankselect.study_choice",
     "judge.json": "rankselect.judge",
     "results.json": "rankselect.study_results",
 }
+_SECONDS = "rankselect.profile_seconds"  # of any evidence
 _VERSIONS_OF = ("rankselect", "torch", "transformers", "peft", "accelerate", "numpy")
 _COUNTS_OF_JUDGE = ("n_verdicts", "n_abstentions", "n_disagreements", "n_preferences", "n_first_preferred")
 _OF_JUDGE: dict[str, Any] = {"judge": str, "ranking": list, "unranked": str, "comparisons": list}
@@ -199,15 +201,33 @@ class StudyFolder:
         path = self.path / "profile.json"
         return IDProfile.load(path) if path.exists() else None
 
-    def profile_seconds(self) -> float:
-        """The time it took to measure the profile."""
-        path = self.path / "profile_seconds.json"
-        return float(field(read_document(path, _FORMATS[path.name], _VERSION), "seconds", (int, float), path))
+    @staticmethod
+    def keeps(kind: type[Evidence]) -> bool:
+        """Whether a kind of evidence has files, so that it is measured once for all runs."""
+        return hasattr(kind, "save") and hasattr(kind, "load")
 
-    def keep_profile(self, profile: IDProfile, seconds: float) -> None:
-        """Save the profile and its measuring time; the profile last, since its file says that both are there."""
-        self._write("profile_seconds.json", {"seconds": seconds})
-        profile.save(self.path / "profile.json")
+    def evidence(self, kind: type[Evidence] | None) -> Evidence | None:
+        """The evidence of a kind, or None if it was not measured."""
+        if kind is None or not self.keeps(kind):
+            return None
+        path, loadable = self._evidence_file(kind), cast("Any", kind)
+        return cast("Evidence", loadable.load(path)) if path.exists() else None
+
+    def evidence_seconds(self, kind: type[Evidence]) -> float:
+        """The time it took to measure a kind of evidence."""
+        path = self._evidence_file(kind, "_seconds")
+        return float(field(read_document(path, _SECONDS, _VERSION), "seconds", (int, float), path))
+
+    def keep_evidence(self, evidence: Evidence, seconds: float) -> None:
+        """Save evidence and its measuring time; the evidence last, since its file says that both are there."""
+        path = self._evidence_file(type(evidence), "_seconds")
+        write_document(path, {"format": _SECONDS, "version": _VERSION, "seconds": seconds})
+        cast("Any", evidence).save(self._evidence_file(type(evidence)))
+
+    def _evidence_file(self, kind: type[Evidence], end: str = "") -> Path:
+        """``profile.json`` for profiles; else the name of the class, as a file."""
+        name = "profile" if kind is IDProfile else re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
+        return self.path / f"{name}{end}.json"
 
     def chosen(self) -> dict[str, Hyperparameters]:
         """The hyperparameters chosen for each arm; empty before the choice."""

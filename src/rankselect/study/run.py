@@ -31,7 +31,7 @@ class Run:
         arm: The arm's name.
         seed: The training seed.
         learning_rate: The peak learning rate; 0 for the base model.
-        alpha_ratio: Alpha divided by rank; 0 for the base model.
+        alpha_ratio: Alpha divided by rank; 0 for the base model, and for an arm with another rule for alpha.
 
     Example:
         >>> Run("grid", "rank-8", 0, 0.0003, 8.0).id

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, final
 
 from tqdm.auto import tqdm
 
-from rankselect.calibration.id_profile import IDProfile
 from rankselect.errors import MetricError, RankSelectError
 from rankselect.study.base_model import SMALL_PHI, prepare_base, require_room
 from rankselect.study.config import Hyperparameters
@@ -17,7 +16,7 @@ from rankselect.study.executors import Sequential
 from rankselect.study.folder import StudyFolder
 from rankselect.study.rows import study_rows
 from rankselect.study.run import Run
-from rankselect.study.work import do_run, measure_profile, study_metric
+from rankselect.study.work import do_run, measure_evidence, study_metric
 
 if TYPE_CHECKING:
     import os
@@ -114,9 +113,11 @@ class Study:
         self.folder.open(self.config, rows)
         self.folder.keep_rows(rows)
         prepare_base(self.config, self.folder.path, progress=progress)
-        needed = any(arm.strategy is not None and arm.strategy.evidence is IDProfile for arm in self.config.arms)
-        if needed and self.folder.profile() is None:
-            self.folder.keep_profile(*measure_profile(self.config, self.folder.path, progress=progress))
+        kinds = {arm.strategy.evidence for arm in self.config.arms if arm.strategy is not None}
+        for kind in sorted(filter(None, kinds), key=lambda kind: kind.__name__):
+            if self.folder.keeps(kind) and self.folder.evidence(kind) is None:
+                evidence = measure_evidence(self.config, self.folder.path, kind, progress=progress)
+                self.folder.keep_evidence(*evidence)
 
     def _do(self, runs: Sequence[Run], executor: Executor, label: str, *, progress: bool) -> None:
         missing = [run for run in runs if not self.folder.is_done(run)]

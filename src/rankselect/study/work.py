@@ -6,6 +6,7 @@ import logging
 import tempfile
 import time
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -18,7 +19,11 @@ from rankselect.data.prompts import PromptTemplate
 from rankselect.errors import NonFiniteLossError, SaveError
 from rankselect.models._transformers import checkpointing
 from rankselect.models.quantized_layers import count_parameters
+from rankselect.plan.budget import Budget
+from rankselect.plan.scale import ScalesOf
+from rankselect.study.arm import LIKE, SCALES_OF
 from rankselect.study.base_model import stored_parameters, study_model, study_tokenizer
+from rankselect.study.cutting import cut_adapter
 from rankselect.study.folder import StudyFolder
 from rankselect.study.recorded import metric_from
 from rankselect.study.rows import study_rows
@@ -31,15 +36,17 @@ from rankselect.training.trainer import RankSelectTrainer
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rankselect.calibration.evidence import Evidence
     from rankselect.data.prompts import QuestionAnswer
     from rankselect.metrics._base import Metric
     from rankselect.plan.rank_plan import RankPlan
     from rankselect.strategies._base import RankStrategy
+    from rankselect.study.arm import Arm
     from rankselect.study.config import StudyConfig
     from rankselect.study.rows import StudyRows
     from rankselect.study.run import Run
 
-__all__ = ["do_run", "measure_profile", "study_metric"]
+__all__ = ["do_run", "measure_evidence", "study_metric"]
 
 logger = logging.getLogger(__name__)
 
@@ -71,13 +78,15 @@ def do_run(config: StudyConfig, folder: Path, run: Run, *, progress: bool = Fals
     return result
 
 
-def measure_profile(config: StudyConfig, folder: Path, *, progress: bool) -> tuple[IDProfile, float]:
-    """Measure the profile of the base model on the training rows; also return the seconds this took."""
+def measure_evidence(
+    config: StudyConfig, folder: Path, kind: type[Evidence], *, progress: bool
+) -> tuple[Evidence, float]:
+    """Measure one kind of evidence of the base model on the training rows; also return the seconds this took."""
     rows = study_rows(config).train
     model, tokenizer = study_model(config, folder), study_tokenizer(config, folder)
     began = time.perf_counter()
-    profile = IDProfile.measure(_calibration(config, model, tokenizer, rows, progress=progress))
-    return profile, time.perf_counter() - began
+    evidence = kind.measure(_calibration(config, model, tokenizer, rows, progress=progress))
+    return evidence, time.perf_counter() - began
 
 
 @final
@@ -100,61 +109,91 @@ class _RunInProgress:
             stored_parameters=stored_parameters(self.model),
         )
         if arm.strategy is not None:
-            plan, seconds = self._plan(arm.strategy)
-            result = replace(self._train(plan, result), selection_seconds=seconds)
+            plan, seconds = self._plan(arm, arm.strategy)
+            result = replace(self._train(arm, plan, result), selection_seconds=seconds)
         if self.run.kind == "grid":
             return replace(result, validation_loss=float(np.mean(self._losses(self.rows.validation))))
         return self._answered(result)
 
-    def _plan(self, strategy: RankStrategy) -> tuple[RankPlan, float]:
+    def _plan(self, arm: Arm, strategy: RankStrategy) -> tuple[RankPlan, float]:
+        """The plan of an arm, and the seconds it took to measure its evidence and to choose the ranks."""
+        folder, began = StudyFolder(self.folder), time.perf_counter()
+        evidence: Any = folder.evidence(strategy.evidence)
+        measured = 0.0 if evidence is None or strategy.evidence is None else folder.evidence_seconds(strategy.evidence)
+        if evidence is None:
+            evidence = _calibration(self.config, self.model, self.tokenizer, self.rows.train, progress=False)
         targets = self.config.target_modules
-        arguments: dict[str, Any] = {
-            "target_modules": targets if targets is None or isinstance(targets, str) else list(targets),
-            "alpha_ratio": self.run.alpha_ratio,
-        }
-        if strategy.evidence is IDProfile:
-            folder = StudyFolder(self.folder)
-            return strategy.plan(self.model, folder.profile(), **arguments), folder.profile_seconds()
-        began = time.perf_counter()
-        calibration = _calibration(self.config, self.model, self.tokenizer, self.rows.train, progress=False)
-        plan = strategy.plan(self.model, calibration, **arguments)
-        return plan, time.perf_counter() - began
+        plan = strategy.plan(
+            self.model,
+            evidence,
+            target_modules=targets if targets is None or isinstance(targets, str) else list(targets),
+            **self._size_and_scale(arm),
+        )
+        return plan, measured + time.perf_counter() - began
 
-    def _train(self, plan: RankPlan, result: RunResult) -> RunResult:
+    def _size_and_scale(self, arm: Arm) -> dict[str, Any]:
+        """The arguments of `plan` for an arm's budget and alphas; both may be those of another arm."""
+        other = next((each for each in self.config.arms if each.name == arm.other), None)
+        plan = None if other is None or other.strategy is None else self._plan(other, other.strategy)[0]
+        arguments: dict[str, Any] = {"budget": arm.budget, "alpha": arm.alpha}
+        if plan is not None and arm.budget is not None and arm.budget.startswith(LIKE):
+            arguments["budget"] = Budget(like=plan)
+        if plan is not None and arm.alpha is not None and arm.alpha.startswith(SCALES_OF):
+            arguments["alpha"] = ScalesOf(plan)
+        if arm.alpha is None:  # another arm's plan is that of its first ratio
+            arguments["alpha_ratio"] = self.run.alpha_ratio or self.config.ratios_of(arm)[0]
+        return arguments
+
+    def _train(self, arm: Arm, plan: RankPlan, result: RunResult) -> RunResult:
         config = self.config
+        how: dict[str, Any] = {
+            "train_dataset": self.rows.train,
+            "processing_class": self.tokenizer,
+            "template": self.template,
+            "max_length": self.length,
+            "lora_arguments": {"lora_dropout": config.lora_dropout},
+            "callbacks": [StepProgress(self.run.id)] if self.progress else [],
+        }
         with tempfile.TemporaryDirectory() as scratch:
-            trainer = RankSelectTrainer(
-                self.model,
-                TrainingArguments(
-                    scratch,
-                    num_train_epochs=config.epochs,
-                    max_steps=config.max_steps or -1,
-                    learning_rate=self.run.learning_rate,
-                    per_device_train_batch_size=config.batch_size,
-                    gradient_accumulation_steps=config.accumulation,
-                    **checkpointing(on=config.gradient_checkpointing),
-                    save_strategy="no",
-                    logging_steps=1,
-                    seed=self.run.seed,
-                    report_to="none",
-                    disable_tqdm=True,
-                ),
-                plan=plan,
-                train_dataset=self.rows.train,
-                processing_class=self.tokenizer,
-                template=self.template,
-                max_length=self.length,
-                lora_arguments={"lora_dropout": config.lora_dropout},
-                callbacks=[StepProgress(self.run.id)] if self.progress else [],
-            )
+            arguments = self._training_arguments(scratch, config.max_steps or -1)
+            trainer = RankSelectTrainer(self.model, arguments, plan=plan, **how)
             trainer.train()
         self.model = trainer.model
-        return replace(
+        result = replace(
             result,
             ranks=plan.ranks,
             alphas=plan.alphas,
             trainable_parameters=plan.trainable_parameters,
             training=trainer.record.to_dict(),
+        )
+        if arm.cut is None:
+            return result
+        further = partial(self._training_arguments, max_steps=arm.recover_steps)
+        cut = cut_adapter(arm, self.model, trainer.record.to_dict(), further, **how)
+        self.model = cut.model
+        return replace(
+            result,
+            ranks=cut.ranks,
+            alphas=cut.alphas,
+            trainable_parameters=cut.trainable_parameters,
+            training=cut.training,
+        )
+
+    def _training_arguments(self, scratch: str, max_steps: int) -> TrainingArguments:
+        config = self.config
+        return TrainingArguments(
+            scratch,
+            num_train_epochs=config.epochs,
+            max_steps=max_steps,
+            learning_rate=self.run.learning_rate,
+            per_device_train_batch_size=config.batch_size,
+            gradient_accumulation_steps=config.accumulation,
+            **checkpointing(on=config.gradient_checkpointing),
+            save_strategy="no",
+            logging_steps=1,
+            seed=self.run.seed,
+            report_to="none",
+            disable_tqdm=True,
         )
 
     def _losses(self, rows: list[QuestionAnswer]) -> list[float]:
@@ -222,5 +261,8 @@ def _calibration(
         max_length=row_length(model, tokenizer, config.max_length),
         batch_size=config.generation_batch_size,
         max_samples=config.profile_samples,
+        pooling=config.pooling,
+        estimator=config.estimator,
+        target_modules=config.target_modules,
         progress=progress,
     )

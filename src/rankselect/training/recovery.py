@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rankselect.adapters.adapter_folder import AdapterFolder
     from rankselect.training.measured_adapter import MeasuredAdapter
 
-__all__ = ["recovered_factors", "require_plain"]
+__all__ = ["continued", "recovered_factors", "require_plain"]
 
 
 def require_plain(adapter: AdapterFolder) -> None:
@@ -66,34 +66,47 @@ def recovered_factors(
     Returns:
         ``{full module name: (A, B)}`` after training.
     """
-    base: Any = measured.release()
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = RankSelectTrainer(
-            base,
-            TrainingArguments(
-                scratch,
-                max_steps=steps,
-                learning_rate=learning_rate,
-                per_device_train_batch_size=batch_size,
-                save_strategy="no",
-                logging_steps=1,
-                seed=seed,
-                report_to="none",
-                disable_tqdm=not progress,
-            ),
-            plan=_plan_of(resized, base),
+        arguments = TrainingArguments(
+            scratch,
+            max_steps=steps,
+            learning_rate=learning_rate,
+            per_device_train_batch_size=batch_size,
+            save_strategy="no",
+            logging_steps=1,
+            seed=seed,
+            report_to="none",
+            disable_tqdm=not progress,
+        )
+        trainer = continued(
+            measured.release(),
+            resized,
+            arguments,
             train_dataset=list(measured.training_rows),
             processing_class=measured.tokenizer,
             template=measured.template,
         )
-        layers = lora_layers(trainer.model)
-        for module in resized.modules:
-            for there, factor in zip(factors(layers[module.name]), resized.factors(module), strict=True):
-                there.data.copy_(factor)
         trainer.train()
     measured.model = trainer.model
     trained = {name: factors(layer) for name, layer in lora_layers(trainer.model).items()}
     return {name: (a.detach().float().cpu(), b.detach().float().cpu()) for name, (a, b) in trained.items()}
+
+
+def continued(base: Any, adapter: AdapterFolder, arguments: TrainingArguments, **how: Any) -> RankSelectTrainer:
+    """A trainer that starts from a saved adapter.
+
+    Args:
+        base: The base model without an adapter.
+        adapter: The adapter.
+        arguments: The arguments of training.
+        **how: Further arguments of `RankSelectTrainer`.
+    """
+    trainer = RankSelectTrainer(base, arguments, plan=_plan_of(adapter, base), **how)
+    layers = lora_layers(trainer.model)
+    for module in adapter.modules:
+        for there, factor in zip(factors(layers[module.name]), adapter.factors(module), strict=True):
+            there.data.copy_(factor)
+    return trainer
 
 
 def _plan_of(adapter: AdapterFolder, base: nn.Module) -> RankPlan:

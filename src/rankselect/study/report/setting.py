@@ -12,6 +12,8 @@ from rankselect.study.rows import TEST_SHARE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rankselect.study.arm import Arm
+    from rankselect.study.config import StudyConfig
     from rankselect.study.folder import StudyFiles
 
 __all__ = ["about_the_judge", "how_to_read", "setting"]
@@ -23,9 +25,9 @@ def setting(files: StudyFiles) -> Section:
     rows = tuple(
         (
             arm.name,
-            repr(arm.strategy) if arm.strategy else "the base model, without an adapter",
+            _strategy(arm),
             _value(config.rates_of(arm)) if arm.strategy else NOTHING,
-            _value(config.ratios_of(arm)) if arm.strategy else NOTHING,
+            _alphas(config, arm),
         )
         for arm in config.arms
     )
@@ -42,6 +44,21 @@ def setting(files: StudyFiles) -> Section:
     return Section(
         "setting", "Setup of the study", tables=(Table("The arms", columns, rows, columns[1:]),), items=items
     )
+
+
+def _strategy(arm: Arm) -> str:
+    if arm.strategy is None:
+        return "the base model, without an adapter"
+    budget = f", budget {arm.budget}" if arm.budget else ""
+    cut = f", cut to {arm.cut} after training" if arm.cut else ""
+    recovery = f" and trained for {plural(arm.recover_steps, 'step')} more" if arm.recover_steps else ""
+    return f"{arm.strategy!r}{budget}{cut}{recovery}"
+
+
+def _alphas(config: StudyConfig, arm: Arm) -> str:
+    if arm.strategy is None:
+        return NOTHING
+    return f"by rule: {arm.alpha}" if arm.alpha else _value(config.ratios_of(arm))
 
 
 def how_to_read() -> Section:

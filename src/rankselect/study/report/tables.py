@@ -22,7 +22,7 @@ _SECONDS = "inference_seconds_per_answer"
 
 
 def result_table(summary: Sequence[ArmSummary], metrics: Sequence[str], condition: str) -> Table:
-    """The ranks, trainable parameters, training time and scores of each arm.
+    """The ranks, trainable parameters, time of choosing and training, and scores of each arm.
 
     Args:
         summary: The summary of each arm.
@@ -39,13 +39,14 @@ def result_table(summary: Sequence[ArmSummary], metrics: Sequence[str], conditio
                 row.arm,
                 *(_span(row, name) for name in ("rank", "alpha")),
                 *(NOTHING if share is None else percent(share, 100) for share in shown),
+                duration(row.mean("selection_seconds").value),
                 duration(row.mean("training_seconds").value),
                 *(with_interval(*row.mean(name, condition)) for name in metrics),
                 duration(row.mean(_SECONDS, condition).value),
             )
         )
     titles = ("trainable %", *(["trainable %, as stored"] if stored else []))
-    columns = ("arm", "rank", "alpha", *titles, "training time", *metrics, "time per answer")
+    columns = ("arm", "rank", "alpha", *titles, "choosing ranks", "training time", *metrics, "time per answer")
     off = condition == "dropout_off"
     caption = "Results" if off else "Results with dropout on during generation"
     note = "Means over seeds, with 95 % intervals over seeds and questions in brackets."
@@ -62,7 +63,7 @@ def result_table(summary: Sequence[ArmSummary], metrics: Sequence[str], conditio
 
 def cost_table(summary: Sequence[ArmSummary]) -> Table:
     """The costs of each arm other than training time."""
-    columns = ("arm", "trainable parameters", "rank selection", "training tokens/s", "peak memory", "test loss")
+    columns = ("arm", "trainable parameters", "choosing ranks", "training tokens/s", "peak memory", "test loss")
     rows = []
     for row in summary:
         parameters, memory = row.mean("trainable_parameters").value, row.mean("peak_memory_bytes").value
@@ -77,8 +78,8 @@ def cost_table(summary: Sequence[ArmSummary]) -> Table:
             )
         )
     note = (
-        "The test loss is that of the reference answers, in nats per token. The time of rank selection does not "
-        "include the profile, which the arms share."
+        "The test loss is that of the reference answers, in nats per token. Choosing ranks includes measuring the "
+        "evidence, of which arms that share it are each charged the whole."
     )
     return Table("Costs and losses", columns, tuple(rows), (), note)
 
@@ -123,7 +124,7 @@ def grid_table(grid: Sequence[GridPoint]) -> Table:
         (
             point.arm,
             f"{point.learning_rate:g}",
-            f"{point.alpha_ratio:g}",
+            f"{point.alpha_ratio:g}" if point.alpha_ratio else NOTHING,
             number(point.validation_loss) if point.status in {"done", "failed"} else point.status,
             "chosen" if point.chosen else "",
             ": ".join(filter(None, [point.status if point.status == "failed" else "", point.error or point.warn])),
