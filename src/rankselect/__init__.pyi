@@ -14,6 +14,7 @@ from rankselect.calibration.evidence import Calibration as Calibration
 from rankselect.calibration.evidence import Evidence as Evidence
 from rankselect.calibration.gradients import GradientSpectra as GradientSpectra
 from rankselect.calibration.id_profile import IDProfile as IDProfile
+from rankselect.calibration.inputs import InputSpectra as InputSpectra
 from rankselect.calibration.measure import id_profile as id_profile
 from rankselect.calibration.probe import ProbeSpectra as ProbeSpectra
 from rankselect.calibration.profiling import ProfileSettings as ProfileSettings
@@ -80,6 +81,7 @@ from rankselect.strategies.controls import SameParameters as SameParameters
 from rankselect.strategies.controls import Shuffled as Shuffled
 from rankselect.strategies.controls import Tilted as Tilted
 from rankselect.strategies.effective_rank import EffectiveRank as EffectiveRank
+from rankselect.strategies.eva import EVA as EVA
 from rankselect.strategies.fisher import Fisher as Fisher
 from rankselect.strategies.fixed import Fixed as Fixed
 from rankselect.strategies.gelora import GeLoRA as GeLoRA

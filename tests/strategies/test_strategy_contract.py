@@ -29,7 +29,7 @@ def test_every_registered_strategy_keeps_the_contract(name):
 
 def test_all_of_ours_are_registered():
     ours = {"fixed", "intrinsic-min", "intrinsic-max", "intrinsic-mean", "per-layer-id", "gelora"}
-    ours |= {"gradient-spectrum", "fisher", "gora", "probe", "by-size", "effective-rank", "capacity", "by-type"}
+    ours |= {"gradient-spectrum", "fisher", "gora", "probe", "eva", "by-size", "effective-rank", "capacity", "by-type"}
     ours |= {"same-parameters", "shuffled", "tilted"}
     assert ours <= available("strategy").keys()
 
