@@ -2,7 +2,7 @@
 
     python benchmarks/eva.py
 
-A random Llama of 8 layers of width 512 in float32, all linear modules, 24 batches of 8 rows of 128 tokens. Both read
+A random Llama of 4 layers of width 256 in float32, all linear modules, 24 batches of 8 rows of 128 tokens. Both read
 batches until the directions are settled; the ranks are compared.
 """
 
@@ -22,14 +22,14 @@ from rankselect.calibration.loss_batches import LossBatch
 from rankselect.models.evaluation_mode import evaluating
 from rankselect.plan.targets import find_targets
 
-N_BATCHES, ROWS, LENGTH, RANK, RHO, ROUNDS = 24, 8, 128, 8, 2.0, 3
+N_BATCHES, ROWS, LENGTH, RANK, RHO, ROUNDS = 24, 8, 128, 4, 2.0, 3
 
 
 def build() -> torch.nn.Module:
     """Build the model."""
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=4000, hidden_size=512, intermediate_size=1408, num_hidden_layers=8, num_attention_heads=8
+        vocab_size=1000, hidden_size=256, intermediate_size=704, num_hidden_layers=4, num_attention_heads=8
     )
     return AutoModelForCausalLM.from_config(config).eval()
 
@@ -37,10 +37,10 @@ def build() -> torch.nn.Module:
 def batches_of(seed: int) -> list[LossBatch]:
     """Random tokens, common ones more often."""
     generator = torch.Generator().manual_seed(seed)
-    weights = 1 / (1 + torch.arange(4000.0))
+    weights = 1 / (1 + torch.arange(1000.0))
     batches = []
     for _ in range(N_BATCHES):
-        ids = torch.multinomial(weights, ROWS * LENGTH, replacement=True, generator=generator).reshape(ROWS, LENGTH)
+        ids = torch.multinomial(weights**2, ROWS * LENGTH, replacement=True, generator=generator).reshape(ROWS, LENGTH)
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
         batches.append(LossBatch(inputs, 0, (LENGTH - 1,) * ROWS))
     return batches
