@@ -55,7 +55,10 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(os|abc|pathlib)(\..*)?"),
     (r"py:.*", r"(Path|DataFrame|TrainingArguments|PeftModel|PhiForCausalLM)"),
     (r"py:.*", r"(ArrayLike|NDArray.*|Axes|LoraConfig|PreTrained.*|EntryPoint|importlib\..*|Self|Any|Callable)"),
-    (r"py:.*", r"(Literal|NearDuplicates|Kind|rankselect.data.chat_rendering.ChatRendering|InitVar|tuple\[|dict\[|Mapping\[).*"),
+    (
+        r"py:.*",
+        r"(Literal|NearDuplicates|Kind|rankselect.data.chat_rendering.ChatRendering|InitVar|tuple\[|dict\[|Mapping\[).*",
+    ),
     (r"py:.*", r"(str|int|float|bool|tuple|list|dict|object|None|Mapping|Sequence|Collection|Iterator|ABC)"),
     (r"py:.*", r"(Exception|UserWarning|ValueError|LookupError|ImportError|optional|'.*')"),
 ]

@@ -66,7 +66,7 @@ class RankStrategy(ABC):
             ``{full module name: unrounded rank}`` for every target; any finite numbers.
         """
 
-    def ranks_within(self, targets: Sequence[Target], evidence: Any, parameters: int | None = None) -> dict[str, int]:
+    def integer_ranks(self, targets: Sequence[Target], evidence: Any, parameters: int | None = None) -> dict[str, int]:
         """The integer ranks of a plan: within the bounds of the targets and, if there is one, within a budget.
 
         A budget is spent in proportion to `ranks`. Override it only to spend a budget in another way.
@@ -140,7 +140,7 @@ class RankStrategy(ABC):
 
         def plan_of(parameters: int | None) -> RankPlan:
             name = repr(self) if limit is None else f"{self!r} within {limit!r}"
-            return make_plan(name, model, found, self.ranks_within(targets, known, parameters), rule)
+            return make_plan(name, model, found, self.integer_ranks(targets, known, parameters), rule)
 
         if limit is None:
             return plan_of(None)

@@ -63,11 +63,11 @@ class Control(RankStrategy):
 
     def ranks(self, targets: Sequence[Target], evidence: Any) -> Mapping[str, float]:
         """The control's ranks for a plan with the targets' bounds."""
-        return self._rearranged(targets, self._wrapped.ranks_within(targets, evidence))
+        return self._rearranged(targets, self._wrapped.integer_ranks(targets, evidence))
 
-    def ranks_within(self, targets: Sequence[Target], evidence: Any, parameters: int | None = None) -> dict[str, int]:
+    def integer_ranks(self, targets: Sequence[Target], evidence: Any, parameters: int | None = None) -> dict[str, int]:
         """The control's ranks: those of the wrapped strategy's plan within the same budget, rearranged."""
-        rearranged = self._rearranged(targets, self._wrapped.ranks_within(targets, evidence, parameters))
+        rearranged = self._rearranged(targets, self._wrapped.integer_ranks(targets, evidence, parameters))
         ranks = planned_ranks(repr(self), targets, rearranged)
         if parameters is None or sum(target.parameters(ranks[target.name]) for target in targets) <= parameters:
             return ranks

@@ -64,9 +64,9 @@ class RelativeStrategy(RankStrategy):
 
     def ranks(self, targets: Sequence[Target], evidence: Any) -> Mapping[str, float]:
         """The ranks of a plan without a budget."""
-        return self.ranks_within(targets, evidence)
+        return self.integer_ranks(targets, evidence)
 
-    def ranks_within(self, targets: Sequence[Target], evidence: Any, parameters: int | None = None) -> dict[str, int]:
+    def integer_ranks(self, targets: Sequence[Target], evidence: Any, parameters: int | None = None) -> dict[str, int]:
         """The ranks with the greatest gain, within a budget or the parameters of the uniform rank."""
         gains = self.gains(targets, evidence)
         if not any(values.any() for values in gains):

@@ -68,12 +68,12 @@ class EVA(RankStrategy):
             shared[target.name] = first.setdefault(group, target.name)
         return eva_ranks(explained, shared, int(evidence.measurement.get("rank", 8)))
 
-    def ranks_within(
+    def integer_ranks(
         self, targets: Sequence[Target], evidence: InputSpectra, parameters: int | None = None
     ) -> dict[str, int]:
         """EVA's ranks; within a budget, those that explain most."""
         if parameters is None:
-            return super().ranks_within(targets, evidence)
+            return super().integer_ranks(targets, evidence)
         evidence.of(targets)
         gains = []
         for target in targets:
