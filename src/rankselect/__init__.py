@@ -28,7 +28,7 @@ _HOMES = {
     "calibration.token_count": ("TokenCount",),
     "calibration.weights": ("WeightSpectra",),
     "calibration.id_profile": ("IDProfile",),
-    "calibration.measure": ("id_profile",),
+    "calibration.measure": ("id_profile", "id_profiles"),
     "calibration.profiling": ("ProfileSettings",),
     "data.medical_qa": ("medical_qa",),
     "data.prompts": ("PromptTemplate", "QuestionAnswer"),

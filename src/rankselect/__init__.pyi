@@ -16,6 +16,7 @@ from rankselect.calibration.gradients import GradientSpectra as GradientSpectra
 from rankselect.calibration.id_profile import IDProfile as IDProfile
 from rankselect.calibration.inputs import InputSpectra as InputSpectra
 from rankselect.calibration.measure import id_profile as id_profile
+from rankselect.calibration.measure import id_profiles as id_profiles
 from rankselect.calibration.probe import ProbeSpectra as ProbeSpectra
 from rankselect.calibration.profiling import ProfileSettings as ProfileSettings
 from rankselect.calibration.token_count import TokenCount as TokenCount

@@ -25,7 +25,7 @@ TOKENIZER = tiny_tokenizer()
 
 def collected(model, texts, pooling="mean", batch_size=8):
     samples = encode(TOKENIZER, texts, 128, None, 0)
-    states = HiddenStates(model, samples, TOKENIZER, pooling=pooling, batch_size=batch_size)
+    states = HiddenStates(model, samples, TOKENIZER, pooling=(pooling,), batch_size=batch_size)
     states.read(np.arange(len(samples)), tqdm(disable=True))
     return states
 

@@ -27,7 +27,7 @@ def profiled(*args, **options):
 def test_the_profile_is_the_estimator_on_the_pooled_states_of_each_layer(tiny):
     model, tokenizer, texts = tiny
     samples = encode(tokenizer, texts, 128, None, 0)
-    states = HiddenStates(model, samples, tokenizer, pooling="mean", batch_size=8)
+    states = HiddenStates(model, samples, tokenizer, pooling=("mean",), batch_size=8)
     states.read(np.arange(len(samples)), tqdm(disable=True))
     profile = profiled(model, tokenizer, texts)
     members = half_samples(80, rs.TwoNN().n_splits, seed=0)

@@ -99,7 +99,7 @@ with torch.no_grad():
 told["other weights"] = failing(model=random)
 
 samples = encode(tokenizer, texts, 128, None, 0)
-states = HiddenStates(model, samples, tokenizer, pooling="mean", batch_size=8, processes=Processes.current())
+states = HiddenStates(model, samples, tokenizer, pooling=("mean",), batch_size=8, processes=Processes.current())
 states.read(np.arange(len(samples)), tqdm(disable=True))
 told["holds"] = {"layers": list(states.layers), "stack_inputs": list(states.stack_inputs)}
 

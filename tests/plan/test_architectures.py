@@ -176,7 +176,7 @@ def test_streaming_leaves_the_model_as_it_was(family, model):
 def streamed(model, inputs, batch_size):
     samples = encode(None, inputs, 64, None, 0)
     assert len(samples) == len(inputs)
-    states = HiddenStates(model, samples, None, pooling="mean", batch_size=batch_size)
+    states = HiddenStates(model, samples, None, pooling=("mean",), batch_size=batch_size)
     states.read(np.arange(len(samples)), tqdm(disable=True))
     return states
 

@@ -18,7 +18,7 @@ SEQ2SEQ = {"vocab_size": 61, "d_model": 32, "encoder_attention_heads": 4, "decod
 
 def streamed(model, inputs, batch_size):
     samples = encode(None, inputs, 64, None, 0)
-    states = HiddenStates(model, samples, None, pooling="mean", batch_size=batch_size)
+    states = HiddenStates(model, samples, None, pooling=("mean",), batch_size=batch_size)
     states.read(np.arange(len(samples)), tqdm(disable=True))
     return states
 

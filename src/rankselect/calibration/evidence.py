@@ -62,6 +62,7 @@ class Calibration:
     tolerance: float | None = field(default=None, kw_only=True)
     near_duplicates: NearDuplicates = field(default="drop", kw_only=True)
     seed: int = field(default=0, kw_only=True)
+    autocast: Literal["bfloat16"] | None = field(default=None, kw_only=True)
     progress: bool = field(default=True, kw_only=True)
     template: PromptTemplate | None = field(default=None, kw_only=True)
     target_modules: str | Sequence[str] | None = field(default=None, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any, Literal, final
 
 import numpy as np
@@ -43,9 +44,11 @@ class HiddenStates:
         model: The model.
         samples: The inputs.
         tokenizer: For its padding token, if it has one.
-        pooling: ``"mean"`` over the unpadded tokens, or the ``"last"`` unpadded token.
+        pooling: One or several of ``"mean"`` over the unpadded tokens and the ``"last"`` unpadded token. The attributes
+            are those of the first; `of` gives those of another.
         batch_size: Samples in a batch.
         processes: Those that share the work.
+        autocast: ``"bfloat16"`` to multiply matrices in bfloat16.
     """
 
     def __init__(
@@ -54,18 +57,22 @@ class HiddenStates:
         samples: Samples,
         tokenizer: Any,
         *,
-        pooling: Literal["mean", "last"],
+        pooling: tuple[Literal["mean", "last"], ...],
         batch_size: int,
         processes: Processes = Processes(),
+        autocast: Literal["bfloat16"] | None = None,
     ) -> None:
-        self.layers: dict[str, torch.Tensor] = {}
-        self.stack_inputs: dict[str, torch.Tensor] = {}
+        self._pooling = pooling[0]
+        self._kept: dict[tuple[str, str], dict[str, torch.Tensor]] = {
+            (each, kind): {} for each in pooling for kind in ("stack_inputs", "layers")
+        }
         self._model = model
         self._samples = samples
         self._batch_size = batch_size
         self._processes = processes
+        self._autocast = autocast
         self._pad_id = filler_token(model, tokenizer)
-        self._pool = _mean if pooling == "mean" else _last
+        self._pools = {each: _mean if each == "mean" else _last for each in pooling}
         self._modules = find_layers(model)
         self.names = tuple(self._modules)
         in_decoder = decoder_modules(model)
@@ -77,6 +84,22 @@ class HiddenStates:
                 f"{type(model).__name__}, where none was found",
                 "Its blocks must be in a ModuleList; or measure the IDs yourself and use IDProfile.from_values.",
             )
+
+    @property
+    def layers(self) -> dict[str, torch.Tensor]:
+        """The states of the layers."""
+        return self._kept[self._pooling, "layers"]
+
+    @property
+    def stack_inputs(self) -> dict[str, torch.Tensor]:
+        """The inputs of the stacks."""
+        return self._kept[self._pooling, "stack_inputs"]
+
+    def of(self, pooling: Literal["mean", "last"]) -> HiddenStates:
+        """The same states, under another pooling that was read."""
+        other = copy.copy(self)
+        other._pooling = pooling  # noqa: SLF001  (its own class)
+        return other
 
     def read(self, rows: np.ndarray, bar: tqdm[Any]) -> None:
         """Run these samples through the model and keep their pooled hidden states.
@@ -99,7 +122,8 @@ class HiddenStates:
                 self._samples, rows, self._batch_size, self._pad_id, share=(rank, count)
             ):
                 on_device = {name: tensor.to(self._device) for name, tensor in batch.items()}
-                self._read_batch(torch.from_numpy(batch_rows), on_device)
+                with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast is not None):
+                    self._read_batch(torch.from_numpy(batch_rows), on_device)
                 mine.extend(batch_rows.tolist())
                 done = min(count * len(batch_rows), left)  # the other processes have read as much
                 left -= done
@@ -108,7 +132,7 @@ class HiddenStates:
 
     def _hand_over(self, rows: torch.Tensor, mine: torch.Tensor) -> None:
         """Give the states of these rows, of which some are mine, to the process that owns the layer."""
-        kinds = {"stack_inputs": self.stack_inputs, "layers": self.layers}
+        kinds = self._kept
         # The first process has always read a batch; others may have had none, and do not know the width.
         widths = self._processes.from_first(
             {(kind, name): states.shape[1] for kind, into in kinds.items() for name, states in into.items()}
@@ -129,15 +153,18 @@ class HiddenStates:
                     into.pop(name, None)
 
     def _read_batch(self, rows: torch.Tensor, batch: dict[str, torch.Tensor]) -> None:
-        pooled: dict[tuple[str, str], torch.Tensor] = {}
+        pooled: dict[tuple[str, str, str], torch.Tensor] = {}
         handles: list[RemovableHandle] = []
 
         def keep(kind: str, name: str, output: Any) -> None:
-            if kind == "stack_inputs" and (kind, name) in pooled:
+            if kind == "stack_inputs" and (self._pooling, kind, name) in pooled:
                 return  # a shared layer (ALBERT) runs again and again; only its first input enters the stack
             hidden = output if isinstance(output, torch.Tensor) else next(iter(output))
             hidden = _checked(hidden, len(rows), name)
-            pooled[kind, name] = self._pool(hidden, self._mask_of(name, hidden, batch))
+            mask = self._mask_of(name, hidden, batch)
+            with torch.autocast(self._device.type, enabled=False):
+                for pooling, pool in self._pools.items():
+                    pooled[pooling, kind, name] = pool(hidden, mask)
 
         try:
             for name, module in self._modules.items():
@@ -163,12 +190,11 @@ class HiddenStates:
             return _fitting(batch.get("decoder_attention_mask"), hidden, name, text_only=True)
         return _fitting(batch.get("attention_mask"), hidden, name, text_only=_is_text_only(batch))
 
-    def _store(self, rows: torch.Tensor, pooled: dict[tuple[str, str], torch.Tensor]) -> None:
-        for kind in ("layers", "stack_inputs"):
-            into: dict[str, torch.Tensor] = getattr(self, kind)
+    def _store(self, rows: torch.Tensor, pooled: dict[tuple[str, str, str], torch.Tensor]) -> None:
+        for (pooling, kind), into in self._kept.items():
             for name in self._modules:
-                if (kind, name) in pooled:
-                    vectors = pooled[kind, name].cpu()
+                if (pooling, kind, name) in pooled:
+                    vectors = pooled[pooling, kind, name].cpu()
                     self._require_finite(vectors, name)
                     if name not in into:
                         into[name] = torch.empty(len(self._samples), vectors.shape[1])

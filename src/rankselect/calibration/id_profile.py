@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, final
 
 import numpy as np
 
 from rankselect.calibration import picture
 from rankselect.calibration.evidence import Evidence
-from rankselect.calibration.profiling import ProfileSettings, measured
+from rankselect.calibration.profiling import ProfileSettings, measured, measured_together
 from rankselect.errors import EvidenceError, FileFormatError
 from rankselect.estimators.half_samples import Z_95
 from rankselect.files import field as checked
@@ -22,13 +22,15 @@ from rankselect.plan.planned_module import nearest_rank
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
     from torch import nn
 
+    from rankselect.calibration.estimates import Estimates
     from rankselect.calibration.evidence import Calibration
+    from rankselect.estimators._base import Estimator
 
 __all__ = ["IDProfile"]
 
@@ -72,7 +74,22 @@ class IDProfile(Evidence):
     @classmethod
     def measure(cls, calibration: Calibration) -> IDProfile:
         """Measure the profile of a calibration's model on its texts: see `rankselect.id_profile`."""
-        found, settings = measured(calibration)
+        return cls._of(*measured(calibration))
+
+    @classmethod
+    def measure_together(
+        cls,
+        calibration: Calibration,
+        poolings: Sequence[Literal["mean", "last"]],
+        estimators: Sequence[Estimator],
+    ) -> dict[tuple[str, str], IDProfile]:
+        """Measure several profiles in one pass: see `rankselect.id_profiles`."""
+        keys = [(pooling, repr(by)) for pooling in poolings for by in estimators]
+        found = measured_together(calibration, poolings, estimators)
+        return {key: cls._of(*each) for key, each in zip(keys, found, strict=True)}
+
+    @classmethod
+    def _of(cls, found: Estimates, settings: ProfileSettings) -> IDProfile:
         return cls(
             layers=tuple(found.values),
             values=np.array(list(found.values.values())),
@@ -198,7 +215,7 @@ class IDProfile(Evidence):
             "values": self.values.tolist(),
             "stderr": None if self.stderr is None else self.stderr.tolist(),
             "input_values": dict(self.input_values),
-            "measurement": None if self.measurement is None else asdict(self.measurement),
+            "measurement": None if self.measurement is None else self.measurement.to_dict(),
         }
         write_document(path, document)
 
@@ -213,7 +230,7 @@ class IDProfile(Evidence):
         measurement = checked(document, "measurement", (dict, type(None)), path)
         try:
             if measurement is not None:
-                measurement = ProfileSettings(**{**measurement, "width": tuple(measurement["width"])})
+                measurement = ProfileSettings.from_dict(measurement)
             return cls(
                 layers=tuple(checked(document, "layers", list, path)),
                 values=checked(document, "values", list, path),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, final
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -23,14 +23,14 @@ from rankselect.models.suitability import require_embedded
 from rankselect.models.trunk import input_device, longest_input
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from rankselect.calibration.evidence import Calibration
     from rankselect.estimators._base import Estimator
 
-__all__ = ["ProfileSettings", "measured"]
+__all__ = ["ProfileSettings", "measured", "measured_together"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +62,7 @@ class ProfileSettings:
         versions: The versions of the packages that took part.
         n_near_duplicates: Texts that are near-copies of another, in the layer where most are.
         near_duplicates: Whether they were left out (``"drop"``) or used (``"keep"``, as before version 0.2).
+        autocast: The dtype in which matrices were multiplied, if it was not that of the model.
 
     Example:
         >>> import rankselect as rs
@@ -87,6 +88,18 @@ class ProfileSettings:
     versions: Mapping[str, str]
     n_near_duplicates: int = 0
     near_duplicates: str = "keep"
+    autocast: str | None = None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ProfileSettings:
+        """Rebuild settings from `to_dict`; fields that this release does not know are ignored."""
+        known = {each.name for each in fields(cls)}
+        kept = {name: value for name, value in values.items() if name in known}
+        return cls(**{**kept, "width": tuple(values["width"])})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings in JSON values; `autocast` only if it is set, which releases before it cannot read."""
+        return {name: value for name, value in asdict(self).items() if name != "autocast" or value is not None}
 
     def require_like(self, other: ProfileSettings) -> None:
         """Refuse to compare IDs that were measured in different ways.
@@ -104,6 +117,53 @@ class ProfileSettings:
                 )
 
 
+def measured_together(
+    calibration: Calibration, poolings: Sequence[Literal["mean", "last"]], estimators: Sequence[Estimator]
+) -> list[tuple[Estimates, ProfileSettings]]:
+    """Read a calibration's texts once, and estimate the ID of every layer for each pooling and estimator.
+
+    Raises:
+        RankSelectError: As `id_profile`.
+    """
+    require_model(calibration.model)
+    each = [replace(calibration, pooling=pooling, estimator=by) for pooling in poolings for by in estimators]
+    processes = Processes.sharing(calibration.model)
+    samples, limit = processes.together(lambda: _read_texts(each[0], max(estimators, key=_fewest)))
+    states = processes.together(
+        lambda: HiddenStates(
+            calibration.model,
+            samples,
+            calibration.tokenizer,
+            pooling=tuple(poolings),
+            batch_size=calibration.batch_size,
+            processes=processes,
+            autocast=calibration.autocast,
+        )
+    )
+    if processes.count > 1:
+        processes.require_same(_what_must_agree(calibration, samples, states))
+    rows = np.arange(len(samples))
+    hidden = not (calibration.progress and Processes.current().is_first)
+    with tqdm(total=len(samples), unit="text", desc="ID profiles", disable=hidden) as bar:
+        states.read(rows, bar)
+    results = []
+    for one in each:
+        _check_arguments(one)
+        by = estimator(one.estimator)
+        found = estimate_layers(
+            states.of(one.pooling),
+            rows,
+            by,
+            one.seed,
+            processes,
+            near_duplicates=one.near_duplicates,
+            release=by is estimators[-1],
+        )
+        _warn(found, one, samples, len(rows))
+        results.append((found, _settings(found, one, samples, rows, limit)))
+    return results
+
+
 def measured(calibration: Calibration) -> tuple[Estimates, ProfileSettings]:
     """Read a calibration's texts with its model, and estimate the ID of every layer.
 
@@ -119,9 +179,10 @@ def measured(calibration: Calibration) -> tuple[Estimates, ProfileSettings]:
             calibration.model,
             samples,
             calibration.tokenizer,
-            pooling=calibration.pooling,
+            pooling=(calibration.pooling,),
             batch_size=calibration.batch_size,
             processes=processes,
+            autocast=calibration.autocast,
         )
     )
     if processes.count > 1:
@@ -145,17 +206,23 @@ def measured(calibration: Calibration) -> tuple[Estimates, ProfileSettings]:
             if last or (previous is not None and found.is_stable(previous, calibration.tolerance or 0.0)):
                 break
             previous = found
-    if is_first:
-        _warn_of_copies(found, calibration, samples, len(used))
-    if found.agreement < _RELIABLE and is_first:
+    _warn(found, calibration, samples, len(used))
+    return found, _settings(found, calibration, samples, used, limit)
+
+
+def _warn(found: Estimates, calibration: Calibration, samples: Samples, n: int) -> None:
+    """Warn of copies, and of an order of the layers that is not reliable; in the first process only."""
+    if not Processes.current().is_first:
+        return
+    _warn_of_copies(found, calibration, samples, n)
+    if found.agreement < _RELIABLE:
         warnings.warn(
-            f"The order of the layers by ID is not reliable: two random halves of the {len(used)} texts agree on it "
+            f"The order of the layers by ID is not reliable: two random halves of the {n} texts agree on it "
             f"with a mean rank correlation of {found.agreement:.2f} (1: same order, 0: chance). Differences between "
             "layers may be noise: use more texts, or one rank for all layers (IntrinsicMean).",
             RankSelectWarning,
-            stacklevel=4,  # the caller of id_profile
+            stacklevel=5,  # the caller of id_profile
         )
-    return found, _settings(found, calibration, samples, used, limit)
 
 
 def _warn_of_copies(found: Estimates, calibration: Calibration, samples: Samples, n: int) -> None:
@@ -177,7 +244,7 @@ def _warn_of(count: int, n: int, what: str, example: tuple[Any, Any]) -> None:
         warnings.warn(
             f"{count} of {n} texts ({count / n:.0%}) are {what}, for example {copy} beside {text}.",
             RankSelectWarning,
-            stacklevel=6,  # the caller of id_profile
+            stacklevel=7,  # the caller of id_profile
         )
 
 
@@ -252,6 +319,7 @@ def _settings(
         versions=package_versions(*_VERSIONS_OF),
         n_near_duplicates=len(found.near_duplicates),
         near_duplicates=calibration.near_duplicates,
+        autocast=calibration.autocast,
     )
 
 
@@ -264,6 +332,8 @@ def _check_arguments(calibration: Calibration) -> None:
             )
     if calibration.pooling not in ("mean", "last"):
         raise ArgumentError("pooling 'mean' or 'last'", repr(calibration.pooling), "The usual one is 'mean'.")
+    if calibration.autocast not in (None, "bfloat16"):
+        raise ArgumentError("autocast 'bfloat16' or None", repr(calibration.autocast), "Leave it out, or use bfloat16.")
     if calibration.near_duplicates not in ("drop", "keep"):
         raise ArgumentError("near_duplicates 'drop' or 'keep'", repr(calibration.near_duplicates), "Use 'drop'.")
     if calibration.tolerance is not None and not calibration.tolerance > 0:

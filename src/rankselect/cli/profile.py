@@ -79,6 +79,12 @@ def profile(
     seed: Annotated[
         int, typer.Option(metavar="N", min=0, help="The seed for samples and intervals.", rich_help_panel=_MEASURING)
     ] = 0,
+    autocast: Annotated[
+        Literal["bfloat16"] | None,
+        typer.Option(
+            help="Multiply matrices in bfloat16, for a float32 model where that is fast.", rich_help_panel=_MODEL
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Texts per batch.", rich_help_panel=_MODEL)] = 8,
     dtype: options.DType = "auto",
     quantization: options.Quantization = "none",
@@ -135,6 +141,7 @@ def profile(
         tolerance=tolerance,
         near_duplicates=near_duplicates,
         seed=seed,
+        autocast=autocast,
         progress=progress,
     )
     if not processes.is_first:

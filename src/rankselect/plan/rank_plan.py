@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, final, get_args
 
@@ -105,12 +106,12 @@ class RankPlan:
     @property
     def rank_pattern(self) -> dict[str, int]:
         """PEFT's `rank_pattern`: an exact expression for each rank but the commonest, which is the config's ``r``."""
-        return value_patterns(self.ranks)[1]
+        return dict(self._rank_and_pattern[1])
 
     @property
     def alpha_pattern(self) -> dict[str, float]:
         """PEFT's `alpha_pattern`, built like `rank_pattern`. Without it, alpha / rank would change with the rank."""
-        return self._alpha_and_pattern()[1]
+        return dict(self._alpha_and_pattern[1])
 
     @property
     def trainable_parameters(self) -> int:
@@ -165,17 +166,21 @@ class RankPlan:
                 "False",
                 "Leave it out, or plan with FixedAlpha.",
             )
-        rank, rank_pattern = value_patterns(self.ranks)
-        alpha, alpha_pattern = self._alpha_and_pattern()
+        alpha = self._alpha_and_pattern[0]
         return LoraConfig(
-            r=rank,
+            r=self._rank_and_pattern[0],
             lora_alpha=alpha,  # type: ignore[arg-type]  # annotated as an int, but PEFT only divides by it
             target_modules=self.target_modules if isinstance(self.target_modules, str) else list(self.target_modules),
-            rank_pattern=rank_pattern,
-            alpha_pattern=alpha_pattern,
+            rank_pattern=self.rank_pattern,
+            alpha_pattern=self.alpha_pattern,
             **lora_config_arguments,
         )
 
+    @cached_property
+    def _rank_and_pattern(self) -> tuple[int, dict[str, int]]:
+        return value_patterns(self.ranks)
+
+    @cached_property
     def _alpha_and_pattern(self) -> tuple[float, dict[str, float]]:
         alpha, pattern = value_patterns(self.alphas)
         return _whole(alpha), {key: _whole(value) for key, value in pattern.items()}
