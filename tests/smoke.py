@@ -131,10 +131,11 @@ def strategies(folder: Path) -> None:
     from rankselect.testing import check_strategy
 
     named = [entry.name for entry in importlib.metadata.entry_points(group="rankselect.strategies")]
-    assert len(named) == 9, named
-    for strategy in ("fixed:rank=4", "intrinsic-mean", "per-layer-id", "gelora"):
-        check_strategy(strategy)
-    check_strategy(rs.SameParameters(rs.PerLayerID()))
+    assert len(named) == 18, named
+    for name in set(named) - {"same-parameters", "shuffled", "tilted", "by-type"}:
+        check_strategy(f"{name}:rank=4" if name == "fixed" else name)
+    for control in (rs.SameParameters, rs.Shuffled, rs.Tilted, rs.ByType):
+        check_strategy(control(rs.PerLayerID()))
 
 
 def memory(folder: Path) -> None:
@@ -198,6 +199,11 @@ def adapters(folder: Path) -> None:
         assert report.difference.relative < 1e-4, report
         rs.load_model(out / "merged", device_map="cpu")
         assert rs.export_adapter(out / "adapter", out / "served", target="vllm").rank >= 8
+        rows = rs.load_rows(folder / "rows.jsonl")
+        how = {"rows": rows, "weigh_inputs": True, "recover_steps": 2, "progress": False}
+        resized = rs.resize_adapter(out / "adapter", out / "small", budget="50%", **how)
+        assert resized.parameters_after <= resized.parameters_before / 2
+        assert resized.loss_recovered is not None
 
 
 def metrics(folder: Path) -> None:
