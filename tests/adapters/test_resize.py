@@ -7,6 +7,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
@@ -16,7 +18,7 @@ from architectures import FAMILIES
 from rankselect.adapters.adapter_folder import read_adapter
 from rankselect.adapters.spectra import adapter_spectra
 from rankselect.errors import AdapterError, ArgumentError, SaveError
-from rankselect.testing import tiny_model
+from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
 
 SETTINGS = [
     ("llama", {}),
@@ -163,14 +165,108 @@ def test_other_files_come_along(tmp_path):
     assert json.loads((tmp_path / "out" / "resize.json").read_text()) == report.to_dict()
 
 
-def test_an_adapter_that_trl_saved_with_a_mixture(tmp_path):
-    """Experts that are modules of their own."""
-    model = FAMILIES["mixtral"]() if "mixtral" in FAMILIES else None
+def test_an_adapter_of_a_mixture(tmp_path):
     config = LoraConfig(r=4, target_modules=["q_proj", "o_proj"], init_lora_weights=False)
-    get_peft_model(model, config).save_pretrained(tmp_path / "adapter")
+    get_peft_model(FAMILIES["mixtral"](), config).save_pretrained(tmp_path / "adapter")
     report = rs.resize_adapter(tmp_path / "adapter", tmp_path / "out", budget="50%")
     PeftModel.from_pretrained(FAMILIES["mixtral"](), tmp_path / "out")
     assert report.parameters_after <= report.parameters_before / 2
+
+
+def test_an_adapter_that_trl_trained(tmp_path):
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    trainer = SFTTrainer(
+        tiny_model(),
+        SFTConfig(str(tmp_path / "run"), max_steps=3, learning_rate=0.01, report_to="none", use_cpu=True, bf16=False),
+        train_dataset=Dataset.from_list([{"text": text} for text in tiny_texts(20)]),
+        processing_class=tiny_tokenizer(),
+        peft_config=LoraConfig(r=6, target_modules=["q_proj", "up_proj"], task_type="CAUSAL_LM"),
+    )
+    trainer.train()
+    trainer.save_model(str(tmp_path / "adapter"))
+    rs.resize_adapter(tmp_path / "adapter", tmp_path / "out", rank=2)
+    before, after = updates(tmp_path / "adapter"), updates(tmp_path / "out")
+    for name, update in before.items():
+        torch.testing.assert_close(after[name], truncated(update, 2), atol=2e-5 * float(update.norm()), rtol=0)
+    assert (tmp_path / "out" / "tokenizer_config.json").is_file()
+    PeftModel.from_pretrained(tiny_model(), tmp_path / "out")
+
+
+def test_a_config_with_an_expression_and_with_keys_that_peft_does_not_know(tmp_path):
+    """As unsloth writes them."""
+    expression = r"(?:.*?(?:language|text|model).*?(?:self_attn|mlp).*?(?:q_proj|down_proj).*?)"
+    saved(tmp_path / "adapter", zero="layers.0.self_attn.q_proj")
+    path = tmp_path / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "target_modules": expression, "unsloth_fixed": True}))
+    report = rs.resize_adapter(tmp_path / "adapter", tmp_path / "out", budget="50%")
+    model = PeftModel.from_pretrained(tiny_model(), tmp_path / "out")
+    built = {name for name, module in model.base_model.model.named_modules() if hasattr(module, "lora_A")}
+    assert built == {name for name, rank in report.ranks.items() if rank} != set(report.ranks)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_same_rank_changes_no_bit(tmp_path, dtype):
+    saved(tmp_path / "adapter", dtype=dtype, rank_pattern={"q_proj": 3})
+    report = rs.resize_adapter(tmp_path / "adapter", tmp_path / "out", rank=3)
+    before, after = (load_file(tmp_path / each / "adapter_model.safetensors") for each in ("adapter", "out"))
+    same = {key for key, tensor in before.items() if torch.equal(tensor, after[key])}
+    assert same == {key for key in before if "q_proj" in key}
+    assert (report.rounding > 0) == (dtype == torch.bfloat16)  # of down_proj
+    larger = rs.resize_adapter(tmp_path / "adapter", tmp_path / "larger", rank=9)
+    assert larger.rounding == 0 or dtype == torch.bfloat16
+    for module in read_adapter(tmp_path / "larger").modules:
+        a, b = read_adapter(tmp_path / "larger").factors(module)
+        key_a, key_b = module.keys
+        n = len(before[key_a])
+        assert torch.equal(a[:n], before[key_a])
+        assert torch.equal(b[:, :n], before[key_b])
+        assert not b[:, n:].any()
+
+
+def test_whole_tensors_of_any_dtype_are_kept(tmp_path):
+    path = saved(tmp_path / "adapter", modules_to_save=["lm_head"]) / "adapter_model.safetensors"
+    odd = {"steps": torch.tensor(3), "table": torch.arange(6, dtype=torch.uint8).reshape(2, 3)}
+    save_file(load_file(path) | {f"base_model.model.lm_head.{name}": tensor for name, tensor in odd.items()}, path)
+    rs.resize_adapter(tmp_path / "adapter", tmp_path / "out", rank=2)
+    after = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    for name, tensor in odd.items():
+        assert torch.equal(after[f"base_model.model.lm_head.{name}"], tensor)
+
+
+@given(
+    sizes=st.lists(st.tuples(st.integers(2, 9), st.integers(2, 9)), min_size=1, max_size=4),
+    rank=st.integers(1, 6),
+    wanted=st.integers(1, 9),
+    alpha=st.floats(0.5, 64),
+    stabilised=st.booleans(),
+    seed=st.integers(0, 999),
+)
+@settings(deadline=None, max_examples=40)
+def test_any_adapter_to_any_rank(tmp_path_factory, sizes, rank, wanted, alpha, stabilised, seed):
+    """Against numpy, with a scale of its own."""
+    folder, draw = tmp_path_factory.mktemp("any"), np.random.default_rng(seed)
+    wanted = min(wanted, max(min(size) for size in sizes))
+    tensors, wholes = {}, {}
+    for number, (d_in, d_out) in enumerate(sizes):
+        a, b = draw.standard_normal((rank, d_in)), draw.standard_normal((d_out, rank))
+        key = f"base_model.model.layers.{number}.fc.lora_"
+        tensors |= {f"{key}A.weight": torch.tensor(a).float(), f"{key}B.weight": torch.tensor(b).float()}
+        wholes[f"layers.{number}.fc"] = alpha / (rank**0.5 if stabilised else rank) * b @ a
+    save_file(tensors, folder / "adapter_model.safetensors")
+    config = LoraConfig(r=rank, lora_alpha=alpha, use_rslora=stabilised, target_modules=["fc"])
+    config.save_pretrained(folder)
+    rs.resize_adapter(folder, folder / "out", rank=wanted)
+    for name, update in updates(folder / "out").items():
+        u, sigma, vh = np.linalg.svd(wholes[name], full_matrices=False)
+        expected = (u[:, :wanted] * sigma[:wanted]) @ vh[:wanted]
+        error = np.linalg.norm(update.numpy() - expected)
+        gap = sigma[wanted - 1] - sigma[wanted] if wanted < len(sigma) else sigma[0]
+        if gap > 1e-2 * sigma[0]:  # else the best update is not unique to the precision of float32
+            assert error <= 1e-4 * sigma[0]
+        lost = np.linalg.norm(update.numpy() - wholes[name])
+        assert lost == pytest.approx(np.linalg.norm(sigma[wanted:]), abs=1e-4 * sigma[0])
 
 
 def test_spectra_before_and_after_agree(tmp_path):
@@ -197,6 +293,10 @@ def test_spectra_before_and_after_agree(tmp_path):
         ({"rank": 2, "weigh_inputs": True}, "rows, for weigh_inputs, got none"),
         ({"rank": 2, "recover_steps": 3}, "rows, for recover_steps, got none"),
         ({"rank": 2, "recover_steps": -1}, "recover_steps of at least 0, got -1"),
+        ({"rank": 2, "seed": -1}, "seed of at least 0, got -1"),
+        ({"rank": 2, "seed": 1.5}, "seed of at least 0, got 1.5"),
+        ({"rank": 2, "learning_rate": float("nan")}, "a learning_rate above 0, got nan"),
+        ({"rank": 2, "learning_rate": -1.0}, "a learning_rate above 0, got -1.0"),
     ],
 )
 def test_sizes_that_cannot_be(tmp_path, size, message):

@@ -34,6 +34,17 @@ def test_without_out_it_shows_what_could_be_kept(run, adapter, tmp_path):
     assert (tmp_path / "spectra.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_singular_values_as_json(run, adapter):
+    result = run("resize", adapter, "--json")
+    assert result.exit_code == 0, result.output
+    found, expected = json.loads(result.stdout), rs.adapter_spectra(adapter)
+    assert found["rank_at_energy"]["0.9"] == expected.rank_at_energy(0.9)
+    for name, module in found["modules"].items():
+        assert module["singular_values"] == expected.values[name].tolist()
+        assert (module["d_in"], module["d_out"]) == expected.sizes[name]
+    assert str(expected) in result.stderr
+
+
 def test_a_budget_without_the_base(run, adapter, tmp_path):
     result = run("resize", adapter, "--out", tmp_path / "out", "--budget", "50%", "--json")
     assert result.exit_code == 0, result.output

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from scipy import stats
 from transformers import TrainingArguments
 
@@ -16,7 +18,7 @@ from adapter_folders import saved
 from rankselect.adapters.adapter_folder import read_adapter
 from rankselect.adapters.resized_ranks import ranks_within
 from rankselect.data.encoding import encode_rows
-from rankselect.errors import AdapterError, ArgumentError, DataError
+from rankselect.errors import AdapterError, ArgumentError, DataError, SaveError
 from rankselect.testing import tiny_model, tiny_texts, tiny_tokenizer
 
 ROWS = [rs.QuestionAnswer(f"why {index}", text) for index, text in enumerate(tiny_texts(24))]
@@ -84,6 +86,35 @@ def test_the_smallest_size_within_a_tolerance(trained, tmp_path, tolerance):
         progress=False,
     )
     assert cut.loss_after.high > limit
+
+
+def test_a_tolerance_holds_for_what_is_written(trained, tmp_path):
+    """In bfloat16, where rounding moves the loss: limits just below the loss of sizes that the search visits."""
+    shutil.copytree(trained, tmp_path / "adapter")
+    path = tmp_path / "adapter" / "adapter_model.safetensors"
+    save_file({key: tensor.to(torch.bfloat16) for key, tensor in load_file(path).items()}, path)
+
+    def at(tolerance, out):
+        return rs.resize_adapter(
+            tmp_path / "adapter", tmp_path / out, tolerance=tolerance, rows=ROWS, base=tiny_model(), progress=False
+        )
+
+    for number, tolerance in enumerate((0.001, 0.002, 0.004, 0.008, 0.016)):
+        first = at(tolerance, f"first{number}")
+        limit = first.loss_after.high - 1e-7
+        second = at(limit / first.loss_before, f"second{number}")
+        assert second.loss_after.high <= limit
+
+
+def test_a_tolerance_that_no_smaller_size_meets_keeps_the_adapter(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "adapter")
+    path = tmp_path / "adapter" / "adapter_model.safetensors"
+    save_file({key: tensor.to(torch.bfloat16) for key, tensor in load_file(path).items()}, path)
+    report = rs.resize_adapter(
+        tmp_path / "adapter", tmp_path / "out", tolerance=1e-9, rows=ROWS, base=tiny_model(), progress=False
+    )
+    assert report.parameters_after == report.parameters_before
+    assert report.loss_after.high == report.loss_after.difference == 0
 
 
 def test_steps_of_recovery_win_back_what_the_cut_lost(trained, tmp_path):
@@ -154,6 +185,51 @@ def test_weighted_by_inputs_the_outputs_on_the_rows_lose_least(tmp_path, archite
         assert lost == pytest.approx(float(sigma[2:].norm()), rel=1e-3)
 
 
+@pytest.mark.parametrize(("architecture", "target"), [("llama", "q_proj"), ("gpt2", "wte")])
+def test_weighted_by_few_inputs_the_rest_of_the_rank_holds_what_the_rows_do_not_reach(tmp_path, architecture, target):
+    rows = [rs.QuestionAnswer("a", "b")] * 6
+    saved(tmp_path / "adapter", architecture, target_modules=[target], r=16)
+    base, seen = tiny_model(architecture).eval(), []
+    how = {"rows": rows, "base": base, "tokenizer": TOKENIZER, "weigh_inputs": True, "progress": False}
+    report = rs.resize_adapter(tmp_path / "adapter", tmp_path / "out", rank=14, **how)
+    adapter, after = read_adapter(tmp_path / "adapter"), read_adapter(tmp_path / "out")
+    module = adapter.modules[0]
+    n_seen = int((report.spectra.values[module.name] > 1e-4 * report.spectra.values[module.name][0]).sum())
+    assert n_seen < 14
+    model = PeftModel.from_pretrained(tiny_model(architecture), tmp_path / "adapter").eval()
+    model.base_model.model.get_submodule(module.name).register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    with torch.no_grad():
+        model(torch.tensor([encode_rows(rows, TOKENIZER)[0]["input_ids"]]))
+    embedding = module.kind == "embedding"
+    x = torch.nn.functional.one_hot(seen[0][0], module.d_in).double() if embedding else seen[0][0].double()
+    whole, small = (
+        (each.delta(each.modules[0]).T if embedding else each.delta(each.modules[0])).double()
+        for each in (adapter, after)
+    )
+    outputs = x @ whole.T
+    assert float((outputs - x @ small.T).norm()) < 1e-3 * float(outputs.norm())
+    u, sigma, _ = torch.linalg.svd(outputs.T, full_matrices=False)
+    u = u[:, sigma > 1e-4 * sigma[0]]
+    rest = torch.linalg.svdvals(whole - u @ (u.T @ whole))
+    assert float((whole - small).norm()) == pytest.approx(float(rest[14 - u.shape[1] :].norm()), rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("size", "error", "message"),
+    [
+        ({"rank": 2, "out": "trained"}, SaveError, "which exists"),
+        ({"rank": 999}, ArgumentError, "a rank of at most"),
+        ({"budget": "9M"}, ArgumentError, "a budget from"),
+        ({"energy": 2}, ArgumentError, "an energy above 0"),
+    ],
+)
+def test_a_size_that_cannot_be_is_found_before_the_base_is_loaded(trained, tmp_path, size, error, message):
+    out = trained if size.get("out") else tmp_path / "out"
+    with pytest.raises(error, match=message):
+        rs.resize_adapter(trained, **{**size, "out": out}, rows=ROWS, base=tmp_path / "nowhere", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_base_model_is_left_as_it_was(trained, tmp_path):
     base = tiny_model().train()
     base.model.layers[0].requires_grad_(False)
@@ -170,10 +246,7 @@ def test_the_base_model_is_left_as_it_was(trained, tmp_path):
 
 def test_the_base_is_found_by_the_name_in_the_config(trained, tmp_path):
     tiny_model().save_pretrained(tmp_path / "base")
-    for folder in ("copy",):
-        import shutil
-
-        shutil.copytree(trained, tmp_path / folder)
+    shutil.copytree(trained, tmp_path / "copy")
     path = tmp_path / "copy" / "adapter_config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps({**config, "base_model_name_or_path": str(tmp_path / "base")}))
@@ -192,7 +265,7 @@ def test_the_base_is_found_by_the_name_in_the_config(trained, tmp_path):
             "at least 12 rows, for an interval, got 8",
         ),
         ({"rows": ROWS, "base": tiny_model("gpt2")}, AdapterError, "an adapter of this base model"),
-        ({"rows": ["no row"] * 9, "base": tiny_model()}, DataError, ""),
+        ({"rows": ["no row"] * 9, "base": tiny_model()}, DataError, "a mapping or an object with question and answer"),
     ],
 )
 def test_rows_and_bases_that_cannot_be(trained, tmp_path, arguments, error, message):

@@ -6,15 +6,17 @@ import re
 import shutil
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from peft import LoraConfig, PeftConfig
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from rankselect.adapters.buffer import is_finite
 from rankselect.adapters.lora_delta import Kind, LoraModule, check_supported, resolved
 from rankselect.adapters.record import RECORD_FILE, RECORD_FORMAT, RECORD_VERSION
+from rankselect.adapters.stored_tensors import StoredTensors
 from rankselect.errors import AdapterError, first_sentence
 from rankselect.files import read_document, require_path
 from rankselect.plan._peft import PREFIX, target_rule
@@ -62,14 +64,17 @@ class AdapterFolder:
     full_parameters: dict[str, str]
     record: dict[str, Any]
 
+    @cached_property
+    def _stored(self) -> StoredTensors:
+        return StoredTensors(self.path / WEIGHTS)
+
     def tensor(self, key: str) -> torch.Tensor:
         """One tensor of the file.
 
         Raises:
             AdapterError: If it has entries that are not finite.
         """
-        with safe_open(self.path / WEIGHTS, framework="pt") as file:
-            tensor: torch.Tensor = file.get_tensor(key)
+        tensor = self._stored.read(key)
         if not is_finite(tensor):
             raise AdapterError(
                 "an adapter of finite numbers",
@@ -80,13 +85,11 @@ class AdapterFolder:
 
     def shape(self, key: str) -> tuple[int, ...]:
         """The shape of one tensor of the file."""
-        return _shapes(self.path)[key]
+        return self._stored.shape(key)
 
     def dtype(self, key: str) -> torch.dtype:
         """The dtype of one tensor of the file."""
-        with safe_open(self.path / WEIGHTS, framework="pt") as file:
-            empty: torch.Tensor = file.get_slice(key)[:0]
-        return empty.dtype
+        return self._stored.dtype(key)
 
     def copy_other_files(self, folder: Path) -> None:
         """Copy what does not depend on the ranks: tokenizer, training record, description."""
@@ -118,7 +121,7 @@ def read_adapter(path: str | os.PathLike[str]) -> AdapterFolder:
         AdapterError: If the folder, its config or its weights are missing, it is no plain LoRA (DoRA, say), the
             weights are truncated or pickled, A or B of a module is missing, or tensors are there that the config does
             not speak of.
-        FileFormatError: If there is a training record that is damaged.
+        FileFormatError: If there is a training record that is damaged, or weights of a dtype such as float8.
 
     Example:
         >>> import tempfile
@@ -134,8 +137,7 @@ def read_adapter(path: str | os.PathLike[str]) -> AdapterFolder:
     config = _read_config(folder)
     check_supported(config, besides=("bias", "modules_to_save"), remedy="Use PEFT itself (merge_and_unload).")
     _check_files(folder)
-    shapes = _shapes(folder)
-    modules, full = _modules(folder, config, shapes)
+    modules, full = _modules(folder, config, _shapes(folder))
     record = folder / RECORD_FILE
     document = read_document(record, RECORD_FORMAT, RECORD_VERSION) if record.is_file() else {}
     return AdapterFolder(folder, config, modules, full, document)
@@ -193,8 +195,7 @@ def _check_files(folder: Path) -> None:
 
 def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     try:
-        with safe_open(folder / WEIGHTS, framework="pt") as file:
-            return {key: tuple(file.get_slice(key).get_shape()) for key in sorted(file.keys())}
+        return StoredTensors(folder / WEIGHTS).shapes
     except (SafetensorError, OSError) as error:
         raise AdapterError(
             "an adapter whose weights are complete",

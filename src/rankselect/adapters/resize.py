@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, final
 
 import torch
@@ -48,6 +49,10 @@ class ResizedAdapter:
     moments: Mapping[str, torch.Tensor] | None = None
     seed: int = 0
 
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {module.name: number for number, module in enumerate(self.adapter.modules)}
+
     @property
     def modules(self) -> list[LoraModule]:
         """The modules that stay, as they are now."""
@@ -57,25 +62,46 @@ class ResizedAdapter:
         r"""A and B of the new rank, in float32, with the scale unchanged.
 
         A smaller rank keeps the left singular vectors U of B A with the largest values: :math:`B' A' = U U^\top B A`.
-        With moments M, they are those of :math:`B M^{1/2}`. A larger rank adds rows to A as PEFT begins them, and zeros
-        to B, so that nothing changes and training can use them.
+        With moments M, they are those of :math:`B M^{1/2}`. The same rank keeps A and B as they are. A larger rank adds
+        rows to A as PEFT begins them, and zeros to B, so that nothing changes and training can use them.
         """
         a, b = (factor.float() for factor in self.adapter.factors(module))
         rank = self.ranks[module.name]
-        u, sigma, _ = low_rank_svd(b, a if self.moments is None else square_root(self.moments[module.name]))
-        n = min(rank, int((sigma > NOTHING * sigma[0]).sum()))
-        left = u[:, :n]
-        right = (left.T @ b) @ a
-        balance = right.norm(dim=1).clamp_min(torch.finfo(torch.float32).tiny).sqrt()
+        if rank < module.rank:
+            left = self._outputs(module, a, b)
+            right = (left.T @ b) @ a
+            balance = right.norm(dim=1).clamp_min(torch.finfo(torch.float32).tiny).sqrt()
+            a, b = right / balance[:, None], left * balance
         new_a, new_b = torch.zeros(rank, module.d_in), torch.zeros(module.d_out, rank)
-        new_a[:n], new_b[:, :n] = right / balance[:, None], left * balance
-        generator = torch.Generator().manual_seed(self.seed + self.adapter.modules.index(module))
+        n = len(a)
+        new_a[:n], new_b[:, :n] = a, b
+        generator = torch.Generator().manual_seed(self.seed + self._numbers[module.name])
         if module.kind == "embedding":  # PEFT begins these the other way round
             new_b[:, n:] = torch.randn(module.d_out, rank - n, generator=generator)
         else:
             bound = module.d_in**-0.5
             new_a[n:] = torch.empty(rank - n, module.d_in).uniform_(-bound, bound, generator=generator)
         return new_a, new_b
+
+    def stored(self, module: LoraModule) -> Factors:
+        """A and B of the new rank in the adapter's dtype, as `write` stores them.
+
+        Raises:
+            AdapterError: If a weight overflows the dtype.
+        """
+        return self._stored(module, self.factors(module))
+
+    def _outputs(self, module: LoraModule, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        """An orthonormal basis of the outputs that are kept; fewer than the rank if the update has not so many."""
+        rank = self.ranks[module.name]
+        u, sigma, _ = low_rank_svd(b, a)
+        n_used = min(rank, int((sigma > NOTHING * sigma[0]).sum()))
+        if self.moments is None:
+            return u[:, :n_used]
+        u, sigma, _ = low_rank_svd(b, square_root(self.moments[module.name]))
+        seen = u[:, : min(n_used, int((sigma > NOTHING * sigma[0]).sum()))]
+        rest = b - seen @ (seen.T @ b)  # what the rows do not reach: the rest of the rank is spent on it
+        return torch.cat([seen, low_rank_svd(rest, a)[0][:, : n_used - seen.shape[1]]], dim=1)
 
     def write(self, folder: Path, factors: Callable[[LoraModule], Factors] | None = None) -> float:
         """Write the adapter in its own dtype.
@@ -134,17 +160,23 @@ class ResizedAdapter:
         config.init_lora_weights = True
         left_out = [module.name for module in self.adapter.modules if not self.ranks[module.name]]
         if left_out:
-            ambiguous = any(other.endswith(f".{name}") for name in ranks for other in left_out)
+            ambiguous = any(end in ranks for name in left_out for end in _ends(name))
             config.target_modules = expression(ranks) if ambiguous else sorted(ranks)
             config.layers_to_transform = config.layers_pattern = config.exclude_modules = None
         return config
+
+
+def _ends(name: str) -> list[str]:
+    """What a name ends with, at every dot but without the name itself: PEFT takes a module whose name ends so."""
+    parts = name.split(".")
+    return [".".join(parts[start:]) for start in range(1, len(parts))]
 
 
 def _norms(exact: Factors, stored: Factors) -> tuple[float, float]:
     """The norm of a product of factors, and of its difference to the product of stored ones."""
     (a, b), (other_a, other_b) = exact, stored
     size = float(low_rank_svd(b, a)[1].norm())
-    if other_a.dtype == other_b.dtype == torch.float32:
+    if torch.equal(a, other_a.float()) and torch.equal(b, other_b.float()):
         return size, 0.0
     both_a, both_b = torch.cat([a, other_a.float()]), torch.cat([b, -other_b.float()], dim=1)
     return size, float(low_rank_svd(both_b, both_a)[1].norm())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
@@ -103,6 +103,20 @@ class AdapterSpectra:
         axes.set_title("Each module's update" + ("" if kept is None else "; a dot marks the rank kept"), fontsize=10)
         axes.legend(fontsize=8)
         return axes
+
+    def to_dict(self) -> dict[str, Any]:
+        """The spectra as JSON values."""
+        modules = {
+            name: {"d_in": self.sizes[name][0], "d_out": self.sizes[name][1], "singular_values": values.tolist()}
+            for name, values in self.values.items()
+        }
+        return {
+            "format": "rankselect.adapter_spectra",
+            "version": 1,
+            "parameters": self.parameters,
+            "rank_at_energy": {str(energy): self.rank_at_energy(energy) for energy in _ENERGIES},
+            "modules": modules,
+        }
 
     def __str__(self) -> str:
         """A table with a row for each type of module: its ranks, and those at 90, 95 and 99 % of the energy."""

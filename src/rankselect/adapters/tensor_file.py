@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, final
 
 import torch
 
+from rankselect.adapters.stored_tensors import NAMES_OF_DTYPES
 from rankselect.errors import SaveError
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["TensorFile"]
-
-_NAMES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
 
 @final
@@ -51,7 +50,7 @@ class TensorFile:
         end = 0
         for key, (shape, dtype) in layout.items():
             start, end = end, end + torch.Size(shape).numel() * dtype.itemsize
-            header[key] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+            header[key] = {"dtype": NAMES_OF_DTYPES[dtype], "shape": list(shape), "data_offsets": [start, end]}
             self._starts[key] = start
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
@@ -77,4 +76,4 @@ class TensorFile:
             raise SaveError(f"{key} of {shape} in {dtype}", got, "Convert it first.")
         self._missing.discard(key)
         self._file.seek(self._first + self._starts[key])
-        self._file.write(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        self._file.write(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

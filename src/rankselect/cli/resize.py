@@ -131,7 +131,7 @@ def resize(
         if names := options.given_options(context, (*_SIZES, "data")):
             raise ArgumentError("--out, a folder for the resized adapter", f"{names} without it", "Add --out.")
         spectra, kept = rs.adapter_spectra(adapter), None
-        show(stdout(), str(spectra))
+        _report(spectra, as_json=as_json)
     else:
         options.check_positive(learning_rate=learning_rate)
         progress = sys.stderr.isatty() and not no_progress
@@ -158,13 +158,18 @@ def resize(
             **arguments,
         )
         spectra, kept = report.spectra, report.ranks
-        if as_json:
-            typer.echo(json_text(report.to_dict()), nl=False)
-        show(stderr() if as_json else stdout(), str(report))
+        _report(report, as_json=as_json)
     if plot is not None:
         figure: Any = spectra.plot(kept).figure
         figure.savefig(plot, dpi=150, bbox_inches="tight")
         show(stderr() if as_json else stdout(), f"Wrote {plot}")
+
+
+def _report(result: rs.AdapterSpectra | rs.ResizeReport, *, as_json: bool) -> None:
+    """Print the result as text; with `as_json`, also as JSON on standard output."""
+    if as_json:
+        typer.echo(json_text(result.to_dict()), nl=False)
+    show(stderr() if as_json else stdout(), str(result))
 
 
 def _rows(

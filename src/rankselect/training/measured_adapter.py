@@ -132,8 +132,8 @@ class MeasuredAdapter:
         return LossChange.between(self._before, self._losses())
 
     def change_to(self, resized: ResizedAdapter) -> LossChange:
-        """The loss with other ranks. The adapter is changed in place."""
-        pairs = {module.name: resized.factors(module) for module in resized.modules}
+        """The loss with other ranks, rounded as they would be stored. The adapter is changed in place."""
+        pairs = {module.name: resized.stored(module) for module in resized.modules}
         for name, layer in lora_layers(self.model).items():
             now_a, now_b = factors(layer)
             nothing = torch.zeros(1, now_a.shape[1]), torch.zeros(now_b.shape[0], 1)

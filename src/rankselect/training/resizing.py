@@ -112,6 +112,7 @@ def resize_adapter(
         >>> report.parameters_before, report.parameters_after
         (1792, 448)
     """
+    _check_numbers(recover_steps, learning_rate, seed)
     _check(
         {"rank": rank, "budget": budget, "energy": energy, "tolerance": tolerance},
         {"tolerance": tolerance, "weigh_inputs": weigh_inputs, "recover_steps": recover_steps},
@@ -120,48 +121,46 @@ def resize_adapter(
     lora = read_adapter(adapter)
     if recover_steps:
         require_plain(lora)
+    moments, spectra = None, spectra_of(lora)
+    ranks = _ranks(spectra, rank, budget, energy)
     with (
+        new_folder(out) as folder,
         nullcontext()
         if rows is None
         else measured_adapter(
             lora, rows, base, tokenizer, template, batch_size=batch_size, seed=seed, trains=recover_steps > 0
-        ) as measured
+        ) as measured,
     ):
-        moments = measured.moments() if measured is not None and weigh_inputs else None
-        spectra = spectra_of(lora, moments)
-        if rank is not None:
-            ranks = uniform_ranks(spectra, rank)
-        elif energy is not None:
-            ranks = ranks_at_energy(spectra, energy)
-        elif budget is not None:
-            ranks = ranks_of_budget(spectra, budget)
-        elif measured is not None and tolerance is not None:
+        if measured is not None and weigh_inputs:
+            moments = measured.moments()
+            spectra = spectra_of(lora, moments)
+            ranks = _ranks(spectra, rank, budget, energy)
+        if measured is not None and tolerance is not None:
             ranks = _smallest(lora, spectra, moments, measured, _share(tolerance), progress=progress)
         cut = ResizedAdapter(lora, ranks, moments, seed)
         after = recovered = None
-        with new_folder(out) as folder:
-            rounding = cut.write(folder)
-            if measured is not None:
-                after = measured.change(folder)
-            if measured is not None and recover_steps:
-                how: dict[str, Any] = {"steps": recover_steps, "learning_rate": learning_rate, "batch_size": batch_size}
-                trained = recovered_factors(measured, read_adapter(folder), seed=seed, progress=progress, **how)
-                rounding = cut.write(folder, lambda module: trained[module.name])
-                recovered = measured.change(folder)
-            report = ResizeReport(
-                out=str(out),
-                adapter=str(adapter),
-                ranks=ranks,
-                spectra=spectra,
-                parameters_before=spectra.parameters,
-                parameters_after=spectra.parameters_of(ranks),
-                energy_kept=spectra.energy_kept(ranks),
-                rounding=rounding,
-                loss_before=None if measured is None else measured.loss_before,
-                loss_after=after,
-                loss_recovered=recovered,
-            )
-            (folder / "resize.json").write_text(json_text(report.to_dict()), encoding="utf-8")
+        rounding = cut.write(folder)
+        if measured is not None:
+            after = measured.change(folder)
+        if measured is not None and recover_steps:
+            how: dict[str, Any] = {"steps": recover_steps, "learning_rate": learning_rate, "batch_size": batch_size}
+            trained = recovered_factors(measured, read_adapter(folder), seed=seed, progress=progress, **how)
+            rounding = cut.write(folder, lambda module: trained[module.name])
+            recovered = measured.change(folder)
+        report = ResizeReport(
+            out=str(out),
+            adapter=str(adapter),
+            ranks=ranks,
+            spectra=spectra,
+            parameters_before=spectra.parameters,
+            parameters_after=spectra.parameters_of(ranks),
+            energy_kept=spectra.energy_kept(ranks),
+            rounding=rounding,
+            loss_before=None if measured is None else measured.loss_before,
+            loss_after=after,
+            loss_recovered=recovered,
+        )
+        (folder / "resize.json").write_text(json_text(report.to_dict()), encoding="utf-8")
     return report
 
 
@@ -173,14 +172,38 @@ def _check(sizes: Mapping[str, Any], need_rows: Mapping[str, Any], rows: object)
             " and ".join(given) or "none",
             'For example budget="25%", or tolerance="1%" with rows.',
         )
-    steps = need_rows["recover_steps"]
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
-        raise ArgumentError("recover_steps of at least 0", repr(steps), "0 leaves the resized adapter as it is.")
     without = [name for name, value in need_rows.items() if value not in {None, False}]
     if without and rows is None:
         raise ArgumentError(f"rows, for {' and '.join(without)}", "none", "Pass questions with answers (--data).")
     if sizes["tolerance"] is not None:
         _share(sizes["tolerance"])
+
+
+def _check_numbers(recover_steps: Any, learning_rate: Any, seed: Any) -> None:
+    """Raise an error for numbers of the further training that cannot be."""
+    wholes = {
+        "recover_steps": (recover_steps, "0 leaves the resized adapter as it is."),
+        "seed": (seed, "For example 0."),
+    }
+    for name, (value, remedy) in wholes.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise ArgumentError(f"{name} of at least 0", repr(value), remedy)
+    real = isinstance(learning_rate, (int, float)) and not isinstance(learning_rate, bool)
+    if not (real and math.isfinite(learning_rate) and learning_rate > 0):
+        raise ArgumentError("a learning_rate above 0", repr(learning_rate), "For example 2e-4.")
+
+
+def _ranks(
+    spectra: AdapterSpectra, rank: int | None, budget: Budget | str | None, energy: float | None
+) -> dict[str, int]:
+    """The ranks of the size that is given; those of the whole adapter for a tolerance, which rows decide."""
+    if rank is not None:
+        return uniform_ranks(spectra, rank)
+    if energy is not None:
+        return ranks_at_energy(spectra, energy)
+    if budget is not None:
+        return ranks_of_budget(spectra, budget)
+    return ranks_within(spectra, spectra.parameters)
 
 
 def _share(tolerance: float | str) -> float:
